@@ -1,0 +1,87 @@
+//! Building: from a source tree and a plan to an artifact.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use coracle_model::{AppName, Artifact, ArtifactId, BuildPlan, ByteSize, Cpus, ReleaseNumber, Span};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{BuildError, EngineError};
+use crate::runtime::Stream;
+
+/// Makes artifacts and keeps them until they are removed.
+#[async_trait]
+pub trait Builder: Send + Sync {
+    /// Builds `request.plan` from `request.source`, telling every line of output to `output` as it appears.
+    ///
+    /// Within its memory and processor caps and its deadline; beyond them it is killed with all it started. When
+    /// `cancel` fires it stops soon, removes what it made and answers [`BuildError::Cancelled`]. A build that fails or
+    /// whose process is killed leaves nothing that [`Builder::prune`] does not remove.
+    async fn build(&self, request: &BuildRequest, output: &OutputSink, cancel: &CancellationToken) -> Result<Artifact, BuildError>;
+
+    /// Whether the artifact is still there to be run.
+    async fn has(&self, artifact: &ArtifactId) -> Result<bool, EngineError>;
+
+    /// Removes everything of `app` that this engine built and that is not in `keep`, and what interrupted builds left
+    /// behind. Caches of ours that nothing in `keep` uses shrink to a bound. Foreign images, directories and caches
+    /// stay. Never called while a build of the same app runs.
+    async fn prune(&self, app: &AppName, keep: &[ArtifactId]) -> Result<(), EngineError>;
+}
+
+/// What to build, where from, and what it may cost.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// The app it is for.
+    pub app: AppName,
+    /// The release it will become.
+    pub release: ReleaseNumber,
+    /// The unpacked tree. The builder only reads it.
+    pub source: PathBuf,
+    /// How.
+    pub plan: BuildPlan,
+    /// What it may cost.
+    pub limits: BuildLimits,
+}
+
+/// What a build may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct BuildLimits {
+    /// Memory of all its processes together.
+    pub memory: ByteSize,
+    /// Processor time.
+    pub cpus: Cpus,
+    /// From start to end.
+    pub deadline: Span,
+}
+
+/// A line that a build, a release command or a one-off process wrote; without its line end, invalid UTF-8 replaced, cut
+/// at 16 KiB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputLine {
+    /// Where it was written to.
+    pub stream: Stream,
+    /// The text.
+    pub text: String,
+}
+
+/// Takes lines of output as they appear. Cheap to clone; never blocks.
+#[derive(Clone)]
+pub struct OutputSink(Arc<dyn Fn(OutputLine) + Send + Sync>);
+
+impl OutputSink {
+    /// A sink that hands every line to `take`.
+    pub fn new(take: impl Fn(OutputLine) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(take))
+    }
+
+    /// A sink that forgets everything.
+    pub fn discard() -> Self {
+        Self::new(|_| ())
+    }
+
+    /// Takes one line.
+    pub fn line(&self, stream: Stream, text: impl Into<String>) {
+        (self.0)(OutputLine { stream, text: text.into() });
+    }
+}

@@ -1,0 +1,48 @@
+//! What a build leaves behind, in words that no engine owns.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::CommandLine;
+use crate::names::ProcessName;
+use crate::spec::EngineKind;
+
+/// Identifies an artifact to the engine that made it: an image id (`sha256:…`), a slug's name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ArtifactId(String);
+
+impl ArtifactId {
+    /// Only an engine makes these.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self(id.into())
+    }
+
+    /// As the engine wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ArtifactId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The result of a build: immutable, and enough to start instances without source, registry or rebuild.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// The engine that made it and can run it.
+    pub engine: EngineKind,
+    /// How that engine finds it again.
+    pub id: ArtifactId,
+    /// Processes that the build found (Procfile, detection). An image with a default command counts as `web` without one.
+    pub processes: BTreeMap<ProcessName, Option<CommandLine>>,
+    /// The port the image exposes.
+    pub port: Option<u16>,
+    /// Whether the image has a HEALTHCHECK of its own.
+    pub has_healthcheck: bool,
+}

@@ -1,0 +1,26 @@
+//! The words of the domain as types: names, quantities, the application, its releases and deployments.
+//!
+//! Everything here is plain data that is checked once, on construction, and believed afterwards.
+//! This crate does no I/O, knows no clock and no async; every other crate may use it.
+
+pub mod artifact;
+pub mod command;
+pub mod deployment;
+pub mod manifest;
+pub mod names;
+pub mod plan;
+pub mod quantity;
+pub mod release;
+pub mod secret;
+pub mod spec;
+
+pub use artifact::{Artifact, ArtifactId};
+pub use command::CommandLine;
+pub use deployment::{Deployment, DeploymentId, DeploymentKind, Outcome, Phase};
+pub use manifest::Manifest;
+pub use names::{AppName, EnvName, HostPattern, InstanceId, NameError, OwnerId, ProcessName, ReleaseNumber, VolumeName};
+pub use plan::BuildPlan;
+pub use quantity::{ByteSize, Cpus, Span};
+pub use release::{Origin, Release};
+pub use secret::Secret;
+pub use spec::{AppSpec, BuildSpec, DeployPolicy, EngineKind, HttpSpec, Limits, ProcessSpec, Strategy, VolumeMount};

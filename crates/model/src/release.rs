@@ -1,0 +1,89 @@
+//! A release: what was built, with which configuration, from where. Never changed after it is written.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::artifact::Artifact;
+use crate::command::CommandLine;
+use crate::names::{AppName, EnvName, ProcessName, ReleaseNumber};
+use crate::spec::{AppSpec, ProcessSpec};
+
+/// An immutable release. Its configuration values lie beside it in the store, encrypted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Release {
+    /// The app.
+    pub app: AppName,
+    /// Its number.
+    pub number: ReleaseNumber,
+    /// What was built.
+    pub artifact: Artifact,
+    /// The app as its manifest described it.
+    pub spec: AppSpec,
+    /// Where it came from.
+    pub origin: Origin,
+    /// When it was written.
+    pub created_at: Timestamp,
+}
+
+impl Release {
+    /// Every process this release runs: what the build found, with the manifest's word on top.
+    pub fn processes(&self) -> BTreeMap<ProcessName, ProcessSpec> {
+        let mut all = self.spec.processes.clone();
+        for (name, command) in &self.artifact.processes {
+            let process = all.entry(name.clone()).or_default();
+            if process.command.is_none() {
+                process.command = command.clone();
+            }
+        }
+        all
+    }
+
+    /// The command to run before its instances start.
+    pub fn release_command(&self) -> Option<&CommandLine> {
+        self.spec.deploy.release_command.as_ref()
+    }
+}
+
+/// Where a release came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Origin {
+    /// A source tree was deployed.
+    Deploy {
+        /// The git commit of the tree, if the client told one.
+        commit: Option<String>,
+    },
+    /// The configuration changed; the artifact is that of an earlier release.
+    Config {
+        /// The names that changed.
+        changed: Vec<EnvName>,
+    },
+    /// An earlier release was taken up again, artifact, configuration and manifest.
+    Rollback {
+        /// That release.
+        to: ReleaseNumber,
+    },
+    /// The same release with fresh instances.
+    Restart {
+        /// That release.
+        of: ReleaseNumber,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deploy { commit: Some(commit) } => write!(f, "deploy {}", commit.chars().take(12).collect::<String>()),
+            Self::Deploy { commit: None } => f.write_str("deploy"),
+            Self::Config { changed } => {
+                let names: Vec<_> = changed.iter().map(EnvName::as_str).collect();
+                write!(f, "config {}", names.join(", "))
+            }
+            Self::Rollback { to } => write!(f, "rollback to {to}"),
+            Self::Restart { of } => write!(f, "restart of {of}"),
+        }
+    }
+}
