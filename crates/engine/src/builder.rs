@@ -18,7 +18,12 @@ pub trait Builder: Send + Sync {
     /// Within its memory and processor caps and its deadline; beyond them it is killed with all it started. When
     /// `cancel` fires it stops soon, removes what it made and answers [`BuildError::Cancelled`]. A build that fails or
     /// whose process is killed leaves nothing that [`Builder::prune`] does not remove.
-    async fn build(&self, request: &BuildRequest, output: &OutputSink, cancel: &CancellationToken) -> Result<Artifact, BuildError>;
+    async fn build(
+        &self,
+        request: &BuildRequest,
+        output: &OutputSink,
+        cancel: &CancellationToken,
+    ) -> Result<Artifact, BuildError>;
 
     /// Whether the artifact is still there to be run.
     async fn has(&self, artifact: &ArtifactId) -> Result<bool, EngineError>;

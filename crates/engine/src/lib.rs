@@ -18,7 +18,8 @@ pub mod runtime;
 pub use builder::{BuildLimits, BuildRequest, Builder, OutputLine, OutputSink};
 pub use error::{BuildError, EngineError};
 pub use runtime::{
-    Exit, Health, Instance, InstanceEvent, InstanceSpec, InstanceState, Isolation, LogLine, LogQuery, PortRequest, Runtime, Stats, Stream,
+    Exit, Health, Instance, InstanceEvent, InstanceSpec, InstanceState, Isolation, LogLine, LogQuery, PortRequest, Runtime,
+    Stats, Stream,
 };
 
 use std::sync::Arc;

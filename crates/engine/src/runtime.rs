@@ -34,19 +34,35 @@ pub trait Runtime: Send + Sync {
 
     /// Lines an instance wrote, oldest first. With `query.follow` the stream goes on until the instance ends or the
     /// stream is dropped; without, it ends with what is there.
-    async fn logs(&self, id: &InstanceId, query: &LogQuery) -> Result<BoxStream<'static, Result<LogLine, EngineError>>, EngineError>;
+    async fn logs(
+        &self,
+        id: &InstanceId,
+        query: &LogQuery,
+    ) -> Result<BoxStream<'static, Result<LogLine, EngineError>>, EngineError>;
 
     /// What an instance uses now.
     async fn stats(&self, id: &InstanceId) -> Result<Stats, EngineError>;
 
     /// Runs a program inside a running instance, with its environment and its limits, until it ends or `cancel` fires
     /// (then it is killed and [`EngineError::Cancelled`] is answered).
-    async fn exec(&self, id: &InstanceId, argv: &[String], output: &OutputSink, cancel: &CancellationToken) -> Result<Exit, EngineError>;
+    async fn exec(
+        &self,
+        id: &InstanceId,
+        argv: &[String],
+        output: &OutputSink,
+        cancel: &CancellationToken,
+    ) -> Result<Exit, EngineError>;
 
     /// Runs an instance to completion (a release command, a one-off process), telling its output as it appears, and
     /// removes it. It is killed when `deadline` passes ([`EngineError::TimedOut`]) or `cancel` fires
     /// ([`EngineError::Cancelled`]). If the server dies meanwhile, the instance shows up in [`Runtime::list`].
-    async fn run(&self, spec: &InstanceSpec, output: &OutputSink, deadline: Duration, cancel: &CancellationToken) -> Result<Exit, EngineError>;
+    async fn run(
+        &self,
+        spec: &InstanceSpec,
+        output: &OutputSink,
+        deadline: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<Exit, EngineError>;
 
     /// Tells that something happened to an instance of ours, soon after it did. A hint, not a record: events may be
     /// missed or told twice, and whoever listens also looks on a timer.

@@ -200,9 +200,12 @@ impl FromStr for ReleaseNumber {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let digits = text.strip_prefix('v').unwrap_or(text);
         let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-        digits.parse().ok().filter(|_| plain).map(Self).ok_or_else(|| {
-            NameError::new("release", text, "use the number that `coracle releases` shows, such as v3")
-        })
+        digits
+            .parse()
+            .ok()
+            .filter(|_| plain)
+            .map(Self)
+            .ok_or_else(|| NameError::new("release", text, "use the number that `coracle releases` shows, such as v3"))
     }
 }
 

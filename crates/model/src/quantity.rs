@@ -186,7 +186,9 @@ mod tests {
 
     #[test]
     fn spans_need_a_unit() {
-        for (text, span) in [("250ms", Span::millis(250)), ("30s", Span::seconds(30)), ("5m", Span::seconds(300)), ("0", Span::seconds(0))] {
+        for (text, span) in
+            [("250ms", Span::millis(250)), ("30s", Span::seconds(30)), ("5m", Span::seconds(300)), ("0", Span::seconds(0))]
+        {
             assert_eq!(text.parse(), Ok(span), "{text}");
         }
         for bad in ["", "5", "s", "-5s", "5d", "1000h"] {

@@ -92,7 +92,9 @@ impl AppSpec {
     pub fn strategy(&self) -> (Strategy, &'static str) {
         match self.deploy.strategy {
             Some(strategy) => (strategy, "the manifest asks for it"),
-            None if self.has_writable_volume() => (Strategy::Recreate, "a process has a writable volume, which two releases must not share"),
+            None if self.has_writable_volume() => {
+                (Strategy::Recreate, "a process has a writable volume, which two releases must not share")
+            }
             None => (Strategy::BlueGreen, "no process has a writable volume"),
         }
     }
@@ -257,7 +259,14 @@ impl FromStr for VolumeMount {
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, path) = text.split_once(':').ok_or_else(|| format!("volume {text:?} must be written name:/path"))?;
         let name = name.parse().map_err(|error: crate::names::NameError| error.to_string())?;
-        let clean = path.starts_with('/') && path.len() > 1 && !path.contains(':') && path.split('/').all(|piece| piece != ".." && piece != ".");
-        if clean { Ok(Self { name, path: path.to_owned() }) } else { Err(format!("volume path {path:?} must be absolute and must not contain `..`")) }
+        let clean = path.starts_with('/')
+            && path.len() > 1
+            && !path.contains(':')
+            && path.split('/').all(|piece| piece != ".." && piece != ".");
+        if clean {
+            Ok(Self { name, path: path.to_owned() })
+        } else {
+            Err(format!("volume path {path:?} must be absolute and must not contain `..`"))
+        }
     }
 }

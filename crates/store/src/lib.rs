@@ -15,21 +15,33 @@ use jiff::Timestamp;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database was written by a newer Coracle.
-    #[error("{path} was written by a newer version of Coracle (schema {found}, this one knows up to {known}); install that version, or point --state to another directory")]
-    Newer { /// The file.
-        path: String, /// Its schema.
-        found: i64, /// Ours.
-        known: i64 },
+    #[error(
+        "{path} was written by a newer version of Coracle (schema {found}, this one knows up to {known}); install that version, or point --state to another directory"
+    )]
+    Newer {
+        /// The file.
+        path: String,
+        /// Its schema.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
     /// The database is not one, or is damaged.
     #[error("{path} is damaged or not a database: {cause}; it was left as it is")]
-    Corrupt { /// The file.
-        path: String, /// What SQLite says.
-        cause: String },
+    Corrupt {
+        /// The file.
+        path: String,
+        /// What SQLite says.
+        cause: String,
+    },
     /// The key does not open what is sealed.
     #[error("the secret key in {path} does not open what is stored: {cause}")]
-    Key { /// The key file.
-        path: String, /// Why.
-        cause: String },
+    Key {
+        /// The key file.
+        path: String,
+        /// Why.
+        cause: String,
+    },
     /// The app does not exist.
     #[error("there is no app {0}")]
     NoSuchApp(AppName),
@@ -41,13 +53,18 @@ pub enum StoreError {
     Busy(Box<Deployment>),
     /// No space left.
     #[error("no space is left on the disk that holds {path}")]
-    DiskFull { /// The database.
-        path: String },
+    DiskFull {
+        /// The database.
+        path: String,
+    },
     /// Anything else.
     #[error("{action}: {cause}")]
-    Failed { /// What was being done.
-        action: &'static str, /// What went wrong.
-        cause: String },
+    Failed {
+        /// What was being done.
+        action: &'static str,
+        /// What went wrong.
+        cause: String,
+    },
 }
 
 /// An app on record.
