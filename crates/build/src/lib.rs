@@ -1,1 +1,18 @@
+//! What to build and how: looks at a tree and says which recipe fits, reads Procfiles and ignore files, and packs trees
+//! into archives and out of them again.
 //!
+//! Runs nothing, talks to no engine and no network: engines carry out what is decided here.
+
+pub mod archive;
+pub mod context;
+pub mod detect;
+pub mod dockerfile;
+pub mod ignore;
+pub mod procfile;
+pub mod static_site;
+
+pub use archive::{PackError, PackFacts, UnpackError, UnpackFacts, UnpackLimits, pack, source_ignore, unpack};
+pub use context::tar_context;
+pub use detect::{PlanError, plan};
+pub use ignore::{DockerIgnore, IgnoreError};
+pub use procfile::{Procfile, ProcfileError};
