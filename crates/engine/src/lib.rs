@@ -13,6 +13,7 @@
 
 pub mod builder;
 pub mod error;
+pub mod fake;
 pub mod runtime;
 
 pub use builder::{BuildLimits, BuildRequest, Builder, OutputLine, OutputSink};
