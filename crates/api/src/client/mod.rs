@@ -1,0 +1,263 @@
+//! The client: one typed method for each thing the API can do.
+//!
+//! Each call makes a connection of its own, which costs nothing on a Unix socket and keeps a stream's fate apart from every
+//! other call. A stream that is dropped closes its connection; the server takes that as "the person went away".
+
+mod decode;
+mod endpoint;
+mod error;
+mod source;
+mod transport;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use coracle_model::{AppName, DeploymentId, ProcessName, ReleaseNumber};
+use http::Method;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use decode::{Ndjson, Sse};
+pub use endpoint::Endpoint;
+pub use error::ClientError;
+pub use source::Source;
+pub use transport::JsonStream;
+
+use crate::app::{AppList, AppStatus, AppSummary, ScaleRequest};
+use crate::config::{ConfigEntry, ConfigList, ConfigPatch};
+use crate::deployment::{ChangeOptions, DeployOptions, Deployment, DeploymentEvent, DeploymentList, DeploymentPlan};
+use crate::machine::{Doctor, RouteList, Version};
+use crate::output::{ExecRequest, LogLine, LogOptions, RunLine, RunRequest};
+use crate::release::{Release, ReleaseList, RollbackRequest};
+use crate::{PREFIX, SOURCE_MEDIA_TYPE};
+use transport::{Answer, Payload, Request};
+
+/// The events of a deployment, ending after [`DeploymentEvent::Ended`].
+pub type EventStream = JsonStream<Sse, DeploymentEvent>;
+
+/// Lines of logs.
+pub type LogStream = JsonStream<Ndjson, LogLine>;
+
+/// The output of a one-off process, ending with [`RunLine::Exit`] or [`RunLine::Problem`].
+pub type RunStream = JsonStream<Ndjson, RunLine>;
+
+/// How long an answer to a plain question may take.
+const UNARY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long something may take that waits for instances (scaling, destroying).
+const SLOW_DEADLINE: Duration = Duration::from_secs(15 * 60);
+
+/// How long a stream's first byte may take: sending the source, and waiting for a turn, included.
+const STREAM_DEADLINE: Duration = Duration::from_secs(60 * 60);
+
+/// What became of a change of configuration.
+#[derive(Debug)]
+pub enum ConfigSet {
+    /// It is stored; the next release will run with it.
+    Stored(Vec<ConfigEntry>),
+    /// A release with it is being deployed.
+    Deploying(EventStream),
+}
+
+/// Talks to one server. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    endpoint: Endpoint,
+}
+
+impl Client {
+    /// Talks to the server at this endpoint. Does not connect yet.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint }
+    }
+
+    /// Where it connects to.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Who answers.
+    pub async fn version(&self) -> Result<Version, ClientError> {
+        self.get("/version").await
+    }
+
+    /// What works on the server's machine, and why not.
+    pub async fn doctor(&self) -> Result<Doctor, ClientError> {
+        self.get("/doctor").await
+    }
+
+    /// The OpenAPI document.
+    pub async fn openapi(&self) -> Result<serde_json::Value, ClientError> {
+        self.get("/openapi.json").await
+    }
+
+    /// What the proxy was told.
+    pub async fn routes(&self) -> Result<RouteList, ClientError> {
+        self.get("/routes").await
+    }
+
+    /// All apps, by name.
+    pub async fn apps(&self) -> Result<Vec<AppSummary>, ClientError> {
+        Ok(self.get::<AppList>("/apps").await?.apps)
+    }
+
+    /// One app in full.
+    pub async fn app(&self, app: &AppName) -> Result<AppStatus, ClientError> {
+        self.get(&format!("/apps/{app}")).await
+    }
+
+    /// Stops and forgets an app: instances, volumes, releases, configuration.
+    pub async fn destroy(&self, app: &AppName) -> Result<(), ClientError> {
+        let request = Request::new(Method::DELETE, format!("{PREFIX}/apps/{app}"));
+        self.endpoint.call(request, SLOW_DEADLINE).await?.empty().await
+    }
+
+    /// Deploys a source tree: a gzip-compressed tar archive with the manifest at its root.
+    pub async fn deploy(&self, app: &AppName, options: &DeployOptions, source: Source) -> Result<EventStream, ClientError> {
+        let request = Request::new(Method::POST, format!("{PREFIX}/apps/{app}/deployments{}", query(options)?));
+        self.stream(request.payload(Payload::Source(source, SOURCE_MEDIA_TYPE))).await
+    }
+
+    /// What a deployment of this source tree would do, without doing it.
+    pub async fn plan(&self, app: &AppName, options: &DeployOptions, source: Source) -> Result<DeploymentPlan, ClientError> {
+        let request = Request::new(Method::POST, format!("{PREFIX}/apps/{app}/deployments/plan{}", query(options)?));
+        self.endpoint.call(request.payload(Payload::Source(source, SOURCE_MEDIA_TYPE)), SLOW_DEADLINE).await?.json().await
+    }
+
+    /// The latest deployments of an app, newest first.
+    pub async fn deployments(&self, app: &AppName) -> Result<Vec<Deployment>, ClientError> {
+        Ok(self.get::<DeploymentList>(&format!("/apps/{app}/deployments")).await?.deployments)
+    }
+
+    /// One deployment.
+    pub async fn deployment(&self, id: DeploymentId) -> Result<Deployment, ClientError> {
+        self.get(&format!("/deployments/{}", id.0)).await
+    }
+
+    /// The events of a deployment from its start, and on until its end. Dropping this stream calls nothing off.
+    pub async fn deployment_events(&self, id: DeploymentId) -> Result<EventStream, ClientError> {
+        self.stream(Request::new(Method::GET, format!("{PREFIX}/deployments/{}/events", id.0))).await
+    }
+
+    /// Calls a deployment off; refused (busy) from the switch on. Returns at once: its end is told in its events.
+    pub async fn cancel(&self, id: DeploymentId) -> Result<Deployment, ClientError> {
+        let request = Request::new(Method::POST, format!("{PREFIX}/deployments/{}/cancel", id.0));
+        self.endpoint.call(request, UNARY_DEADLINE).await?.json().await
+    }
+
+    /// The releases of an app that are kept, oldest first.
+    pub async fn releases(&self, app: &AppName) -> Result<Vec<Release>, ClientError> {
+        Ok(self.get::<ReleaseList>(&format!("/apps/{app}/releases")).await?.releases)
+    }
+
+    /// Takes up an earlier release again; `None` is the one before the active one.
+    pub async fn rollback(
+        &self,
+        app: &AppName,
+        to: Option<ReleaseNumber>,
+        options: ChangeOptions,
+    ) -> Result<EventStream, ClientError> {
+        let request = Request::new(Method::POST, format!("{PREFIX}/apps/{app}/rollback{}", query(&options)?));
+        self.stream(request.json(&RollbackRequest { to })?).await
+    }
+
+    /// Replaces all instances by fresh ones, without losing a request.
+    pub async fn restart(&self, app: &AppName, options: ChangeOptions) -> Result<EventStream, ClientError> {
+        self.stream(Request::new(Method::POST, format!("{PREFIX}/apps/{app}/restart{}", query(&options)?))).await
+    }
+
+    /// The configuration of an app, by name; without the values of secrets.
+    pub async fn config(&self, app: &AppName) -> Result<Vec<ConfigEntry>, ClientError> {
+        Ok(self.get::<ConfigList>(&format!("/apps/{app}/config")).await?.entries)
+    }
+
+    /// Changes configuration, and makes a release of it if the app has one and `patch.no_deploy` does not forbid it.
+    pub async fn set_config(&self, app: &AppName, patch: &ConfigPatch, options: ChangeOptions) -> Result<ConfigSet, ClientError> {
+        let request = Request::new(Method::PATCH, format!("{PREFIX}/apps/{app}/config{}", query(&options)?)).json(patch)?;
+        let answer = self.endpoint.call(request, STREAM_DEADLINE).await?;
+        if answer.is_event_stream() {
+            Ok(ConfigSet::Deploying(answer.stream()))
+        } else {
+            Ok(ConfigSet::Stored(answer.json::<ConfigList>().await?.entries))
+        }
+    }
+
+    /// Changes how many instances should run, and waits until they do.
+    pub async fn scale(&self, app: &AppName, processes: &BTreeMap<ProcessName, u16>) -> Result<AppStatus, ClientError> {
+        let request = Request::new(Method::PUT, format!("{PREFIX}/apps/{app}/scale"));
+        let request = request.json(&ScaleRequest { processes: processes.clone() })?;
+        self.endpoint.call(request, SLOW_DEADLINE).await?.json().await
+    }
+
+    /// Lines of an app's instances, merged.
+    pub async fn logs(&self, app: &AppName, options: &LogOptions) -> Result<LogStream, ClientError> {
+        self.stream(Request::new(Method::GET, format!("{PREFIX}/apps/{app}/logs{}", query(options)?))).await
+    }
+
+    /// Runs a one-off process of the active release. Dropping the stream kills it.
+    pub async fn run(&self, app: &AppName, run: &RunRequest) -> Result<RunStream, ClientError> {
+        self.stream(Request::new(Method::POST, format!("{PREFIX}/apps/{app}/run")).json(run)?).await
+    }
+
+    /// Runs a program inside a running instance. Dropping the stream kills it.
+    pub async fn exec(&self, app: &AppName, exec: &ExecRequest) -> Result<RunStream, ClientError> {
+        self.stream(Request::new(Method::POST, format!("{PREFIX}/apps/{app}/exec")).json(exec)?).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let request = Request::new(Method::GET, format!("{PREFIX}{path}"));
+        self.endpoint.call(request, UNARY_DEADLINE).await?.json().await
+    }
+
+    async fn stream<D, T>(&self, request: Request) -> Result<JsonStream<D, T>, ClientError>
+    where
+        D: decode::Decode,
+        T: DeserializeOwned,
+    {
+        Ok(self.endpoint.call(request, STREAM_DEADLINE).await.map(Answer::stream)?)
+    }
+}
+
+/// Options as the query part of a path: `?tail=10&follow=true`, or nothing.
+fn query(options: &impl Serialize) -> Result<String, ClientError> {
+    let serde_json::Value::Object(members) = serde_json::to_value(options)? else { return Ok(String::new()) };
+    let mut text = String::new();
+    for (name, value) in members {
+        let value = match value {
+            serde_json::Value::Null | serde_json::Value::Bool(false) => continue,
+            serde_json::Value::String(value) => value,
+            other => other.to_string(),
+        };
+        text.push(if text.is_empty() { '?' } else { '&' });
+        text.push_str(&name);
+        text.push('=');
+        percent_encode(&value, &mut text);
+    }
+    Ok(text)
+}
+
+/// RFC 3986 section 2.3: everything but unreserved characters is encoded.
+fn percent_encode(value: &str, into: &mut String) {
+    use std::fmt::Write as _;
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            into.push(char::from(byte));
+        } else {
+            write!(into, "%{byte:02X}").unwrap_or_else(|_| unreachable!("writing to a text succeeds"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_become_a_query_without_what_is_not_set() {
+        assert_eq!(query(&ChangeOptions::default()).ok().as_deref(), Some(""));
+        let options = DeployOptions { commit: Some("a b&c=ö".into()), detach: true, ..DeployOptions::default() };
+        assert_eq!(query(&options).ok().as_deref(), Some("?commit=a%20b%26c%3D%C3%B6&detach=true"));
+        let options = LogOptions { tail: Some(10), since: "2026-11-21T01:02:03Z".parse().ok(), ..LogOptions::default() };
+        assert_eq!(query(&options).ok().as_deref(), Some("?since=2026-11-21T01%3A02%3A03Z&tail=10"));
+    }
+}

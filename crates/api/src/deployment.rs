@@ -1,0 +1,329 @@
+//! Deployments: on record, and as they happen.
+
+use coracle_model::{AppName, DeploymentId, InstanceId, ReleaseNumber};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::output::{OutputLine, Stream};
+use crate::problem::Problem;
+
+pub use coracle_model::deployment::{DeploymentKind as ModelKind, Outcome as ModelOutcome, Phase as ModelPhase};
+
+/// Deployments of an app, newest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeploymentList {
+    /// The deployments.
+    pub deployments: Vec<Deployment>,
+}
+
+/// A deployment on record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Deployment {
+    /// Its id; people write it `d12`.
+    #[schema(value_type = i64, example = 12)]
+    pub id: DeploymentId,
+    /// The app.
+    #[schema(value_type = String, example = "shop")]
+    pub app: AppName,
+    /// What it is for.
+    pub kind: DeploymentKind,
+    /// The release it makes.
+    #[schema(value_type = u32, example = 4)]
+    pub to: ReleaseNumber,
+    /// The release that was active when it began.
+    #[schema(value_type = Option<u32>, example = 3)]
+    pub from: Option<ReleaseNumber>,
+    /// The furthest phase that was begun.
+    pub phase: Phase,
+    /// How it ended; absent while it runs.
+    pub outcome: Option<Outcome>,
+    /// When it began.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// When it ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub finished_at: Option<Timestamp>,
+}
+
+impl From<coracle_model::Deployment> for Deployment {
+    fn from(it: coracle_model::Deployment) -> Self {
+        Self {
+            id: it.id,
+            app: it.app,
+            kind: it.kind.into(),
+            to: it.to,
+            from: it.from,
+            phase: it.phase.into(),
+            outcome: it.outcome.map(Outcome::from),
+            started_at: it.started_at,
+            finished_at: it.finished_at,
+        }
+    }
+}
+
+/// What a deployment is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeploymentKind {
+    /// New source.
+    Deploy,
+    /// New configuration.
+    Config,
+    /// An earlier release again.
+    Rollback,
+    /// Fresh instances of the same release.
+    Restart,
+}
+
+impl From<ModelKind> for DeploymentKind {
+    fn from(kind: ModelKind) -> Self {
+        match kind {
+            ModelKind::Deploy => Self::Deploy,
+            ModelKind::Config => Self::Config,
+            ModelKind::Rollback => Self::Rollback,
+            ModelKind::Restart => Self::Restart,
+        }
+    }
+}
+
+impl std::fmt::Display for DeploymentKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Deploy => "deploy",
+            Self::Config => "config",
+            Self::Rollback => "rollback",
+            Self::Restart => "restart",
+        })
+    }
+}
+
+/// Where a deployment stands, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The request is being checked.
+    Validate,
+    /// The artifact is being made.
+    Build,
+    /// The release command runs.
+    Release,
+    /// Requests are held and the old instances are stopped.
+    Hold,
+    /// The new instances are being started.
+    Start,
+    /// They are probed until healthy.
+    Probe,
+    /// Requests go to the new release from here on; it cannot be called off any more.
+    Switch,
+    /// Requests on the old instances run out.
+    Drain,
+    /// The old instances are being stopped.
+    Stop,
+    /// What is past keeping is being removed.
+    Record,
+}
+
+impl Phase {
+    /// Whether the deployment may still be called off.
+    pub fn can_cancel(self) -> bool {
+        self < Self::Switch
+    }
+
+    /// The word for it on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Validate => "validate",
+            Self::Build => "build",
+            Self::Release => "release",
+            Self::Hold => "hold",
+            Self::Start => "start",
+            Self::Probe => "probe",
+            Self::Switch => "switch",
+            Self::Drain => "drain",
+            Self::Stop => "stop",
+            Self::Record => "record",
+        }
+    }
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl From<ModelPhase> for Phase {
+    fn from(phase: ModelPhase) -> Self {
+        match phase {
+            ModelPhase::Validate => Self::Validate,
+            ModelPhase::Build => Self::Build,
+            ModelPhase::Release => Self::Release,
+            ModelPhase::Hold => Self::Hold,
+            ModelPhase::Start => Self::Start,
+            ModelPhase::Probe => Self::Probe,
+            ModelPhase::Switch => Self::Switch,
+            ModelPhase::Drain => Self::Drain,
+            ModelPhase::Stop => Self::Stop,
+            ModelPhase::Record => Self::Record,
+        }
+    }
+}
+
+/// How a deployment ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The new release is active.
+    Succeeded,
+    /// It failed; the old release serves.
+    Failed {
+        /// The phase it failed in.
+        phase: Phase,
+        /// Why, in a sentence.
+        cause: String,
+        /// The last log lines of what failed.
+        evidence: Vec<String>,
+    },
+    /// A person called it off, or went away; the old release serves.
+    Cancelled {
+        /// The phase it was called off in.
+        phase: Phase,
+    },
+    /// The server was stopped in the middle of it.
+    Interrupted {
+        /// The phase it was in.
+        phase: Phase,
+        /// Whether the new release became the active one all the same.
+        completed: bool,
+    },
+}
+
+impl From<ModelOutcome> for Outcome {
+    fn from(outcome: ModelOutcome) -> Self {
+        match outcome {
+            ModelOutcome::Succeeded => Self::Succeeded,
+            ModelOutcome::Failed { phase, cause, evidence } => Self::Failed { phase: phase.into(), cause, evidence },
+            ModelOutcome::Cancelled { phase } => Self::Cancelled { phase: phase.into() },
+            ModelOutcome::Interrupted { phase, completed } => Self::Interrupted { phase: phase.into(), completed },
+        }
+    }
+}
+
+/// One thing that happened in a deployment, in order. On the wire the name of the event stands in the `event` field of
+/// the server-sent event and, again, in the `event` member of its data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum DeploymentEvent {
+    /// The deployment has been written down and has its number.
+    Began {
+        /// The deployment.
+        deployment: Deployment,
+    },
+    /// A phase begins.
+    Phase {
+        /// Which.
+        phase: Phase,
+    },
+    /// Something worth telling: the strategy and why, what is being waited for.
+    Note {
+        /// The sentence.
+        text: String,
+    },
+    /// A line of the build's or the release command's output.
+    Output {
+        /// Where it was written to.
+        stream: Stream,
+        /// The line, without its end.
+        text: String,
+    },
+    /// An instance became healthy.
+    Healthy {
+        /// Which.
+        #[schema(value_type = String, example = "shop.v4.web.1")]
+        instance: InstanceId,
+    },
+    /// Requests go to the new release from here on.
+    Live {
+        /// Hosts that lead to the app.
+        hosts: Vec<String>,
+        /// Addresses a browser on the server's machine can open.
+        urls: Vec<String>,
+        /// Milliseconds since the deployment began.
+        elapsed_ms: u64,
+    },
+    /// It ended; always the last event. It is the only one if the deployment was refused while it waited for its turn.
+    Ended {
+        /// How; absent if it was refused before it began.
+        outcome: Option<Outcome>,
+        /// Why it did not succeed, with what to do about it; absent if it did.
+        problem: Option<Problem>,
+    },
+}
+
+impl DeploymentEvent {
+    /// The name of the event on the wire.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Began { .. } => "began",
+            Self::Phase { .. } => "phase",
+            Self::Note { .. } => "note",
+            Self::Output { .. } => "output",
+            Self::Healthy { .. } => "healthy",
+            Self::Live { .. } => "live",
+            Self::Ended { .. } => "ended",
+        }
+    }
+}
+
+impl From<OutputLine> for DeploymentEvent {
+    fn from(line: OutputLine) -> Self {
+        Self::Output { stream: line.stream, text: line.text }
+    }
+}
+
+/// What a deployment would do, without doing it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeploymentPlan {
+    /// Sentences for people, in order: recipe, strategy and why, what changes, what is missing.
+    pub steps: Vec<String>,
+}
+
+/// How to deploy a source tree.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct DeployOptions {
+    /// The `[environments.NAME]` overlay of the manifest to apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    /// The git commit of the tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Go on when the client goes away; without it, a connection that ends calls the deployment off (until the switch).
+    #[serde(default)]
+    pub detach: bool,
+    /// Wait for the app's running deployment to end, instead of answering 409.
+    #[serde(default)]
+    pub wait: bool,
+}
+
+impl DeployOptions {
+    /// The part that every change of an app has.
+    pub fn change(&self) -> ChangeOptions {
+        ChangeOptions { detach: self.detach, wait: self.wait }
+    }
+}
+
+/// How to make a release out of what the server already has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeOptions {
+    /// Go on when the client goes away; without it, a connection that ends calls it off (until the switch).
+    #[serde(default)]
+    pub detach: bool,
+    /// Wait for the app's running deployment to end, instead of answering 409.
+    #[serde(default)]
+    pub wait: bool,
+}

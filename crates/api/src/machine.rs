@@ -1,0 +1,106 @@
+//! The server and the machine it is on.
+
+use coracle_model::EngineKind;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Who answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Version {
+    /// The version of the server.
+    #[schema(example = "0.1.0")]
+    pub version: String,
+    /// The version of the API: what its paths begin with.
+    #[schema(example = "v1")]
+    pub api: String,
+    /// The version of the proxy, if it answers.
+    pub proxy: Option<String>,
+    /// The engines this server has.
+    #[schema(value_type = Vec<String>, example = json!(["docker", "process"]))]
+    pub engines: Vec<EngineKind>,
+    /// The engine of apps that do not name one.
+    #[schema(value_type = String, example = "docker")]
+    pub default_engine: EngineKind,
+    /// Addresses on which the proxy takes requests.
+    #[schema(example = json!(["0.0.0.0:8080"]))]
+    pub http: Vec<String>,
+}
+
+/// What works on this machine, and why not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Doctor {
+    /// The checks, in the order to read them in.
+    pub checks: Vec<Check>,
+}
+
+impl Doctor {
+    /// The worst of all checks.
+    pub fn worst(&self) -> CheckStatus {
+        self.checks.iter().map(|check| check.status).max().unwrap_or(CheckStatus::Ok)
+    }
+}
+
+/// One check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Check {
+    /// What was looked at.
+    #[schema(example = "docker")]
+    pub name: String,
+    /// How it stands.
+    pub status: CheckStatus,
+    /// What was found.
+    pub detail: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// How a check went, from good to bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckStatus {
+    /// It works.
+    Ok,
+    /// Something is missing that one can do without.
+    Warn,
+    /// It does not work.
+    Fail,
+}
+
+/// What the proxy was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RouteList {
+    /// Counts up with every table.
+    pub generation: u64,
+    /// The routes, by host and path.
+    pub routes: Vec<Route>,
+}
+
+/// A route and who answers for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Route {
+    /// The host.
+    #[schema(example = "shop.localhost")]
+    pub host: String,
+    /// Requests whose path begins with this, by whole segments.
+    #[schema(example = "/")]
+    pub path_prefix: String,
+    /// Whether the prefix is taken off before the app sees the path.
+    pub strip_prefix: bool,
+    /// The service that answers.
+    pub service: String,
+    /// Whether requests are let through: `open`, `hold` or `closed`.
+    pub admission: String,
+    /// The targets that get requests now.
+    pub targets: Vec<RouteTarget>,
+}
+
+/// A target of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RouteTarget {
+    /// Its identity.
+    pub id: String,
+    /// Where it listens, on the server's machine.
+    #[schema(example = "127.0.0.1:41234")]
+    pub address: String,
+}
