@@ -214,7 +214,7 @@ impl Client {
         D: decode::Decode,
         T: DeserializeOwned,
     {
-        Ok(self.endpoint.call(request, STREAM_DEADLINE).await.map(Answer::stream)?)
+        self.endpoint.call(request, STREAM_DEADLINE).await.map(Answer::stream)
     }
 }
 
