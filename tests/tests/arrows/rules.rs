@@ -1,0 +1,126 @@
+//! What each crate may use of ours, and which dependencies are kept in one place. Changing the architecture begins here.
+
+/// A crate of the workspace.
+pub struct Rule {
+    pub name: &'static str,
+    /// Which of our crates it may depend on.
+    pub may_use: &'static [&'static str],
+    /// Why not more.
+    pub because: &'static str,
+}
+
+pub const CRATES: &[Rule] = &[
+    Rule { name: "coracle-model", may_use: &[], because: "the words of the domain stand on nothing" },
+    Rule { name: "coracle-proxy-table", may_use: &[], because: "the proxy's table is plain data about nothing of ours" },
+    Rule {
+        name: "coracle-jail",
+        may_use: &[],
+        because: "the jail knows processes, not apps: a sandbox of its own will use it too",
+    },
+    Rule { name: "coracle-proxy", may_use: &["coracle-proxy-table"], because: "the data plane knows no apps" },
+    Rule { name: "coracle-build", may_use: &["coracle-model"], because: "it decides what to build and knows no engine" },
+    Rule { name: "coracle-store", may_use: &["coracle-model"], because: "durable state takes no decisions" },
+    Rule { name: "coracle-engine", may_use: &["coracle-model"], because: "the seam names nobody on either side of it" },
+    Rule {
+        name: "coracle-engine-docker",
+        may_use: &["coracle-model", "coracle-build", "coracle-engine"],
+        because: "an engine implements the seam and knows nobody who uses it",
+    },
+    Rule {
+        name: "coracle-engine-process",
+        may_use: &["coracle-model", "coracle-build", "coracle-engine", "coracle-jail"],
+        because: "an engine implements the seam and knows nobody who uses it",
+    },
+    Rule {
+        name: "coracle-orchestrator",
+        may_use: &["coracle-model", "coracle-build", "coracle-store", "coracle-engine", "coracle-proxy-table"],
+        because: "it names no concrete engine, and of the proxy it knows the proxy-table alone",
+    },
+    Rule { name: "coracle-api", may_use: &["coracle-model"], because: "a client needs nothing of the server" },
+    Rule {
+        name: "coracle-server",
+        may_use: &[
+            "coracle-model",
+            "coracle-build",
+            "coracle-store",
+            "coracle-engine",
+            "coracle-engine-docker",
+            "coracle-engine-process",
+            "coracle-jail",
+            "coracle-proxy-table",
+            "coracle-proxy",
+            "coracle-orchestrator",
+            "coracle-api",
+        ],
+        because: "it wires the control plane together, and nothing above it",
+    },
+    Rule {
+        name: "coracle",
+        may_use: &[
+            "coracle-model",
+            "coracle-build",
+            "coracle-api",
+            "coracle-server",
+            "coracle-proxy",
+            "coracle-engine-process",
+            "coracle-jail",
+        ],
+        because: "commands talk to the API; state, decisions and Docker are the server's",
+    },
+    Rule {
+        name: "coracle-tests",
+        may_use: &["coracle-model", "coracle-api"],
+        because: "stories stand where a user stands: outside",
+    },
+    Rule { name: "coracle-benches", may_use: &["coracle-tests"], because: "measurements use the stories' harness" },
+];
+
+/// A dependency of others that only some of our crates may have.
+struct Kept {
+    dependency: &'static str,
+    by: &'static [&'static str],
+    because: &'static str,
+}
+
+const KEPT: &[Kept] = &[
+    Kept { dependency: "bollard", by: &["coracle-engine-docker"], because: "Docker's types stay in engine-docker alone" },
+    Kept { dependency: "sqlx", by: &["coracle-store"], because: "SQL stays in store alone" },
+    Kept { dependency: "chacha20poly1305", by: &["coracle-store"], because: "secrets are sealed and opened in store alone" },
+    Kept { dependency: "axum", by: &["coracle-server"], because: "handlers live in server; the proxy is hyper alone" },
+    Kept { dependency: "clap", by: &["coracle"], because: "arguments are resolved in the binary" },
+];
+
+/// No I/O and no runtime in these: they are words and data.
+const PURE: &[&str] = &["coracle-model", "coracle-proxy-table"];
+const IMPURE: &[&str] = &["tokio", "hyper", "hyper-util", "futures", "async-trait", "rustix", "libc", "tempfile", "walkdir"];
+
+/// What may not appear at all, at any depth.
+const BANNED: &[(&str, &str)] = &[
+    ("openssl-sys", "TLS is rustls with ring"),
+    ("aws-lc-sys", "TLS is rustls with ring; this one needs cmake"),
+    ("rusqlite", "a second SQLite beside sqlx's"),
+    ("serde_yaml", "unmaintained"),
+    ("pingora", "its server wants to own the process"),
+];
+
+/// Why `from` may not depend on `to`; `None` if it may.
+pub fn offence(from: &str, to: &str) -> Option<String> {
+    let rule = CRATES.iter().find(|rule| rule.name == from);
+    let because = if to == "coracle" || to.starts_with("coracle-") {
+        match rule {
+            Some(rule) if rule.may_use.contains(&to) => return None,
+            Some(rule) => rule.because,
+            None => "the rules do not know this crate yet",
+        }
+    } else if PURE.contains(&from) && IMPURE.contains(&to) {
+        "no I/O and no runtime there"
+    } else {
+        KEPT.iter().find(|kept| kept.dependency == to && !kept.by.contains(&from))?.because
+    };
+    Some(format!("{from} → {to} is forbidden: {because}"))
+}
+
+/// Why a package may not appear in the lock file; `None` if it may.
+pub fn banned(package: &str) -> Option<&'static str> {
+    BANNED.iter().find(|(name, _)| *name == package).map(|(_, why)| *why)
+}
