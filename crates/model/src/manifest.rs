@@ -1,73 +1,108 @@
 //! `coracle.toml`: strict reading, with the place of every mistake.
+//!
+//! A key that is unknown, or known to the design but not honoured by this version, is an error and never dropped; keys that
+//! begin with `x-` are the author's own. All mistakes are told at once, as far as the text can be read at all.
 
-use std::fmt;
+mod layer;
+mod mistake;
+mod tables;
+mod template;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::collections::BTreeMap;
+
+use toml::de::DeTable;
+
+pub use mistake::{Excerpt, ManifestError, ManifestErrors};
+pub use template::{TemplateFacts, template};
 
 use crate::names::AppName;
 use crate::spec::AppSpec;
+use layer::Layer;
+use mistake::Mistakes;
+use values::Values;
 
-/// A manifest as it stands in the file, checked.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Manifest;
+/// Bytes of the largest manifest that is read.
+pub const LARGEST: usize = 1 << 20;
 
-/// One mistake in a manifest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ManifestError {
-    /// The line, from 1.
-    pub line: usize,
-    /// The column in characters, from 1.
-    pub column: usize,
-    /// The key, with dots: `http.hosts`. Empty where the file itself is at fault.
-    pub key: String,
-    /// What is wrong.
-    pub message: String,
-    /// What to write instead.
-    pub hint: Option<String>,
-    /// The source line, cut to a readable length, and where in it the caret goes.
-    pub excerpt: Option<(String, usize)>,
+/// A manifest as it stands in the file, checked. The default is that of an app without one.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Manifest {
+    base: Layer,
+    environments: BTreeMap<String, Layer>,
 }
-
-/// Every mistake found, in the order of the file; never empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ManifestErrors(pub Vec<ManifestError>);
-
-impl fmt::Display for ManifestErrors {
-    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        unimplemented!()
-    }
-}
-
-impl std::error::Error for ManifestErrors {}
 
 impl Manifest {
     /// Reads the text of a `coracle.toml`.
-    pub fn parse(_text: &str) -> Result<Self, ManifestErrors> {
-        unimplemented!()
+    pub fn parse(text: &str) -> Result<Self, ManifestErrors> {
+        if text.len() > LARGEST {
+            let message = format!("the manifest is larger than {} KiB", LARGEST / 1024);
+            return Err(ManifestError::placeless("", message, None).into());
+        }
+        let mut mistakes = Mistakes::new(text);
+        let (document, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
+            for error in errors {
+                mistakes.add(error.span().unwrap_or(0..0), "", mistake::cut(error.message()), None);
+            }
+            mistakes.finish()?;
+        }
+        let mut values = Values { mistakes: Mistakes::new(text) };
+        let (base, environments) = tables::document(&mut values, document.get_ref());
+        values.mistakes.finish()?;
+        Ok(Self { base, environments })
     }
 
-    /// The app as it runs in an environment (`None`: none of the overlays). `fallback_name` is used where the manifest
+    /// The app as it runs in an environment (`None`: without any overlay). `fallback_name` is used where the manifest
     /// names no app: the folder's name.
-    pub fn resolve(&self, _fallback_name: Option<AppName>, _environment: Option<&str>) -> Result<AppSpec, ManifestErrors> {
-        unimplemented!()
+    ///
+    /// In the environment `staging` the app `shop` is called `shop-staging`, unless the overlay names it, and is reached at
+    /// the overlay's hosts or else at the default one for its name: the hosts of the manifest itself are not handed down.
+    pub fn resolve(&self, fallback_name: Option<AppName>, environment: Option<&str>) -> Result<AppSpec, ManifestErrors> {
+        let base_name = self.base.app.clone().or(fallback_name);
+        let Some(environment) = environment else {
+            let app = base_name.ok_or_else(nameless)?;
+            return Ok(self.base.clone().into_spec(app));
+        };
+        let Some(overlay) = self.environments.get(environment) else { return Err(self.unknown_environment(environment)) };
+        let app = match &overlay.app {
+            Some(app) => app.clone(),
+            None => environment_name(&base_name.ok_or_else(nameless)?, environment)?,
+        };
+        Ok(self.base.under(overlay).into_spec(app))
+    }
+
+    /// The name of the app, if the manifest says one.
+    pub fn app(&self) -> Option<&AppName> {
+        self.base.app.as_ref()
     }
 
     /// The names of its environments.
     pub fn environments(&self) -> Vec<&str> {
-        unimplemented!()
+        self.environments.keys().map(String::as_str).collect()
+    }
+
+    fn unknown_environment(&self, wanted: &str) -> ManifestErrors {
+        let hint = if self.environments.is_empty() {
+            "there are none; write [environments.NAME] to have one".to_owned()
+        } else {
+            format!("known: {}", self.environments().join(", "))
+        };
+        let message = format!("there is no environment {:?}", mistake::cut(wanted));
+        ManifestError::placeless("environments", message, Some(hint)).into()
     }
 }
 
-/// What is known about a tree when its first manifest is written.
-#[derive(Debug, Clone, Default)]
-pub struct TemplateFacts {
-    /// Why it will be built the way it will: `found Dockerfile`.
-    pub reason: Option<String>,
-    /// The health path to suggest.
-    pub health: Option<String>,
-    /// The release command found, if any.
-    pub release_command: Option<String>,
+fn environment_name(base: &AppName, environment: &str) -> Result<AppName, ManifestErrors> {
+    format!("{base}-{environment}").parse().map_err(|error: crate::names::NameError| {
+        let hint = format!("write `app = \"…\"` under [environments.{environment}]");
+        ManifestError::placeless(&format!("environments.{environment}"), error.to_string(), Some(hint)).into()
+    })
 }
 
-/// A short commented manifest to begin with. It parses.
-pub fn template(_app: &AppName, _facts: &TemplateFacts) -> String {
-    unimplemented!()
+fn nameless() -> ManifestErrors {
+    let hint = "write `app = \"…\"` in its first line, or give the name with --app".to_owned();
+    ManifestError::placeless("app", "the app has no name".to_owned(), Some(hint)).into()
 }
