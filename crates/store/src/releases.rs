@@ -1,0 +1,161 @@
+//! Releases: written once, never changed.
+
+use coracle_model::{AppName, AppSpec, Artifact, EnvName, Origin, Release, ReleaseNumber, Secret};
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+use zeroize::Zeroizing;
+
+use crate::Store;
+use crate::error::StoreError;
+use crate::seal::Record;
+
+/// What a release is made of, before it is written.
+#[derive(Debug, Clone)]
+pub struct NewRelease {
+    /// The app.
+    pub app: AppName,
+    /// The number that [`Store::begin_deployment`] gave.
+    pub number: ReleaseNumber,
+    /// What was built.
+    pub artifact: Artifact,
+    /// The manifest.
+    pub spec: AppSpec,
+    /// Where it came from.
+    pub origin: Origin,
+    /// The configuration it runs with, values included; sealed.
+    pub env: Vec<(EnvName, Secret)>,
+}
+
+type Row = (u32, String, String, String, i64);
+
+impl Store {
+    /// Writes a release. It is not active yet.
+    pub async fn create_release(&self, release: NewRelease) -> Result<Release, StoreError> {
+        const ACTION: &str = "write a release";
+        const INSERT: &str = "INSERT INTO releases (app, number, artifact, spec, origin, env, created_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        let failed = |error| self.database().failed(ACTION, &error);
+        let NewRelease { app, number, artifact, spec, origin, env } = release;
+        let sealed = self.seal().seal(Record::Release(&app, number), &encode_env(&env)?)?;
+        let now = Timestamp::now().as_microsecond();
+        let mut transaction = self.database().begin(ACTION).await?;
+        self.app_within(&mut transaction, &app).await?;
+        let query = sqlx::query_scalar("SELECT last_release FROM apps WHERE name = $1").bind(app.as_str());
+        let last: u32 = query.fetch_one(&mut *transaction).await.map_err(failed)?;
+        if number.get() > last {
+            return Err(StoreError::Failed { action: ACTION, cause: format!("{number} of {app} was given to no deployment") });
+        }
+        sqlx::query(INSERT)
+            .bind(app.as_str())
+            .bind(number.get())
+            .bind(self.to_json(ACTION, &artifact)?)
+            .bind(self.to_json(ACTION, &spec)?)
+            .bind(self.to_json(ACTION, &origin)?)
+            .bind(sealed)
+            .bind(now)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        self.database().commit(ACTION, transaction).await?;
+        Ok(Release { app, number, artifact, spec, origin, created_at: self.moment(now)? })
+    }
+
+    /// One release.
+    pub async fn release(&self, app: &AppName, number: ReleaseNumber) -> Result<Release, StoreError> {
+        const SELECT: &str = "SELECT number, artifact, spec, origin, created_at FROM releases WHERE app = $1 AND number = $2";
+        let query = sqlx::query_as::<_, Row>(SELECT).bind(app.as_str()).bind(number.get());
+        let row = query.fetch_optional(self.database().readers()).await;
+        match row.map_err(|error| self.database().failed("read a release", &error))? {
+            Some(row) => self.release_record(app, row),
+            None => Err(self.absent(app, number).await),
+        }
+    }
+
+    /// All releases of an app that are kept, oldest first.
+    pub async fn releases(&self, app: &AppName) -> Result<Vec<Release>, StoreError> {
+        const SELECT: &str = "SELECT number, artifact, spec, origin, created_at FROM releases WHERE app = $1 ORDER BY number";
+        let rows = sqlx::query_as::<_, Row>(SELECT).bind(app.as_str()).fetch_all(self.database().readers()).await;
+        let rows = rows.map_err(|error| self.database().failed("list releases", &error))?;
+        if rows.is_empty() {
+            self.app(app).await?;
+        }
+        rows.into_iter().map(|row| self.release_record(app, row)).collect()
+    }
+
+    /// The configuration a release runs with, in the order it was given.
+    pub async fn release_env(&self, app: &AppName, number: ReleaseNumber) -> Result<Vec<(EnvName, Secret)>, StoreError> {
+        let query = sqlx::query_scalar("SELECT env FROM releases WHERE app = $1 AND number = $2");
+        let sealed = query.bind(app.as_str()).bind(number.get()).fetch_optional(self.database().readers()).await;
+        let sealed: Option<Vec<u8>> =
+            sealed.map_err(|error| self.database().failed("read the configuration of a release", &error))?;
+        let Some(sealed) = sealed else { return Err(self.absent(app, number).await) };
+        let opened = self.seal().open(Record::Release(app, number), &sealed)?;
+        // What serde has to say about it might quote it.
+        decode_env(&opened).ok_or_else(|| {
+            StoreError::unreadable(self.database().path(), &format!("the configuration of {app} {number}"), "not in our form")
+        })
+    }
+
+    /// Removes a release that is not active ([`StoreError::Active`] if it is). Its number is not given again. Succeeds if
+    /// it is not there.
+    pub async fn delete_release(&self, app: &AppName, number: ReleaseNumber) -> Result<(), StoreError> {
+        const ACTION: &str = "delete a release";
+        let mut transaction = self.database().begin(ACTION).await?;
+        match self.app_within(&mut transaction, app).await {
+            Ok(record) if record.active == Some(number) => return Err(StoreError::Active(app.clone(), number)),
+            Ok(_) => {}
+            Err(StoreError::NoSuchApp(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        sqlx::query("DELETE FROM releases WHERE app = $1 AND number = $2")
+            .bind(app.as_str())
+            .bind(number.get())
+            .execute(&mut *transaction)
+            .await
+            .map_err(|error| self.database().failed(ACTION, &error))?;
+        self.database().commit(ACTION, transaction).await
+    }
+
+    /// Whether a release exists, inside a transaction.
+    pub(crate) async fn require_release(
+        &self,
+        connection: &mut SqliteConnection,
+        app: &AppName,
+        number: ReleaseNumber,
+    ) -> Result<(), StoreError> {
+        let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM releases WHERE app = $1 AND number = $2)");
+        let exists = query.bind(app.as_str()).bind(number.get()).fetch_one(connection).await;
+        let exists: bool = exists.map_err(|error| self.database().failed("look for a release", &error))?;
+        if exists { Ok(()) } else { Err(StoreError::NoSuchRelease(app.clone(), number)) }
+    }
+
+    /// What is not there: the app or only the release.
+    async fn absent(&self, app: &AppName, number: ReleaseNumber) -> StoreError {
+        self.app(app).await.err().unwrap_or_else(|| StoreError::NoSuchRelease(app.clone(), number))
+    }
+
+    fn release_record(&self, app: &AppName, (number, artifact, spec, origin, created_at): Row) -> Result<Release, StoreError> {
+        let what = format!("release {number} of {app}");
+        let unreadable = |error: serde_json::Error| StoreError::unreadable(self.database().path(), &what, error);
+        Ok(Release {
+            app: app.clone(),
+            number: self.release_number(number)?,
+            artifact: serde_json::from_str(&artifact).map_err(unreadable)?,
+            spec: serde_json::from_str(&spec).map_err(unreadable)?,
+            origin: serde_json::from_str(&origin).map_err(unreadable)?,
+            created_at: self.moment(created_at)?,
+        })
+    }
+}
+
+/// Pairs of name and value as JSON, in memory that is wiped.
+fn encode_env(env: &[(EnvName, Secret)]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    let pairs: Vec<(&str, &str)> = env.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
+    let encoded = serde_json::to_vec(&pairs).map(Zeroizing::new);
+    encoded.map_err(|_| StoreError::Failed { action: "seal the configuration", cause: "it is not a text".to_owned() })
+}
+
+fn decode_env(encoded: &[u8]) -> Option<Vec<(EnvName, Secret)>> {
+    let pairs: Vec<(EnvName, String)> = serde_json::from_slice(encoded).ok()?;
+    Some(pairs.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
+}

@@ -1,0 +1,36 @@
+//! The schema and how it came about: scripts that are only ever added to.
+//!
+//! The number of scripts a database has seen stands in its header (`user_version`), beside a mark that it is ours
+//! (`application_id`).
+
+use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
+
+/// Marks a database as Coracle's: "Cora" in ASCII.
+pub(crate) const APPLICATION_ID: i32 = 0x436f_7261;
+
+/// Every step from an empty database to the present schema.
+pub(crate) const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_initial.sql")];
+
+/// The schema this version writes.
+pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// Carries out the steps that the database has not seen, all of them or none.
+pub(crate) async fn migrate(connection: &mut SqliteConnection, steps: &'static [&'static str]) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let seen = version(&mut transaction).await?;
+    let new = steps.iter().skip(usize::try_from(seen).unwrap_or(usize::MAX));
+    for step in new.clone() {
+        sqlx::raw_sql(*step).execute(&mut *transaction).await?;
+    }
+    if new.len() > 0 {
+        // Pragmas take no parameters. Both numbers are ours.
+        let marks = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}", steps.len());
+        sqlx::raw_sql(AssertSqlSafe(marks)).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await
+}
+
+/// The schema a database has.
+pub(crate) async fn version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("PRAGMA user_version").fetch_one(connection).await
+}
