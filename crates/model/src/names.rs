@@ -259,6 +259,8 @@ impl From<InstanceId> for String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
     use super::*;
 
     fn refused<T: FromStr>(texts: &[&str]) {

@@ -29,11 +29,14 @@ pub struct Release {
 }
 
 impl Release {
-    /// Every process this release runs: what the build found, with the manifest's word on top.
+    /// Every process this release can run: what the build found, with the manifest's word on top. A process that only the
+    /// build found and that is not `web` runs no instance until `ps scale` asks for one, as on Heroku.
     pub fn processes(&self) -> BTreeMap<ProcessName, ProcessSpec> {
         let mut all = self.spec.processes.clone();
         for (name, command) in &self.artifact.processes {
-            let process = all.entry(name.clone()).or_default();
+            let process = all
+                .entry(name.clone())
+                .or_insert_with(|| ProcessSpec { replicas: u16::from(name.is_web()), ..ProcessSpec::default() });
             if process.command.is_none() {
                 process.command = command.clone();
             }
