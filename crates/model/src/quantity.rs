@@ -72,7 +72,7 @@ impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [("T", 40), ("G", 30), ("M", 20), ("K", 10)];
         match units.iter().find(|(_, shift)| self.0 >= 1 << shift) {
-            Some((unit, shift)) if self.0 % (1 << shift) == 0 => f.pad(&format!("{}{unit}", self.0 >> shift)),
+            Some((unit, shift)) if self.0.is_multiple_of(1 << shift) => f.pad(&format!("{}{unit}", self.0 >> shift)),
             Some((unit, shift)) => f.pad(&format!("{:.1}{unit}", self.0 as f64 / (1_u64 << shift) as f64)),
             None => f.pad(&format!("{}B", self.0)),
         }

@@ -1,0 +1,197 @@
+//! What every part of the orchestrator shares: the seams, and the little state that lives in memory only. All of that
+//! state can be rebuilt from the store and the engines, and is, after a restart.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use coracle_engine::{Engine, EngineError, Instance, LogQuery};
+use coracle_model::{AppName, DeploymentId, EngineKind, InstanceId, ProcessName, Release, ReleaseNumber};
+use coracle_store::Store;
+use futures::StreamExt;
+use tokio::sync::{Notify, watch};
+
+use crate::orchestrator::Settings;
+use crate::traffic::Traffic;
+
+/// How many log lines an error shows.
+const EVIDENCE_LINES: usize = 20;
+
+pub(crate) struct Core {
+    pub store: Store,
+    pub engines: BTreeMap<EngineKind, Engine>,
+    pub traffic: Arc<dyn Traffic>,
+    pub settings: Settings,
+    /// Wakes the reconcile loop.
+    pub wake: Notify,
+    /// Counts changes of [`Registry`], for those who wait for one.
+    changed: watch::Sender<u64>,
+    registry: Mutex<Registry>,
+    app_locks: Mutex<HashMap<AppName, Arc<tokio::sync::Mutex<()>>>>,
+    /// Held while a table is made and published, so that tables reach the proxy in the order they were made.
+    pub publishing: tokio::sync::Mutex<u64>,
+    /// Held while a release becomes active, so that two apps cannot both find a host free and take it.
+    pub switching: tokio::sync::Mutex<()>,
+}
+
+/// What is true of running work, in memory only.
+#[derive(Default)]
+pub(crate) struct Registry {
+    /// Deployments that a rollout is working on now.
+    pub live: HashMap<AppName, Live>,
+    /// Instances that have proven to be healthy, at the address where they did. Only they get requests.
+    pub ready: BTreeMap<InstanceId, SocketAddr>,
+    /// One-off processes that somebody waits for.
+    pub one_offs: HashSet<InstanceId>,
+    /// Releases whose instances are being drained and stopped.
+    pub retiring: BTreeSet<(AppName, ReleaseNumber)>,
+    /// Restarts of instances that end too soon.
+    pub back_off: HashMap<InstanceId, BackOff>,
+    /// Instances that have been started by the reconcile loop and are being probed.
+    pub probing: HashSet<InstanceId>,
+}
+
+/// A deployment that is being worked on.
+#[derive(Debug, Clone)]
+pub(crate) struct Live {
+    pub deployment: DeploymentId,
+    pub to: ReleaseNumber,
+    pub from: Option<ReleaseNumber>,
+    /// Processes of `from` that the rollout has stopped on purpose and that must not be healed.
+    pub suspended: BTreeSet<ProcessName>,
+    /// Whether requests to the app wait in the proxy.
+    pub hold: bool,
+}
+
+/// How often an instance ended and when it may be started again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BackOff {
+    pub failures: u32,
+    pub not_before: tokio::time::Instant,
+}
+
+impl BackOff {
+    /// The first restart is immediate; then 1, 2, 4 … seconds up to a minute.
+    pub(crate) fn next(previous: Option<Self>, now: tokio::time::Instant) -> Self {
+        let failures = previous.map_or(0, |back_off| back_off.failures) + 1;
+        let delay = match failures {
+            1 => Duration::ZERO,
+            n => Duration::from_secs(1 << (n - 2).min(6)).min(Duration::from_secs(60)),
+        };
+        Self { failures, not_before: now + delay }
+    }
+}
+
+impl Core {
+    pub(crate) fn new(store: Store, engines: Vec<Engine>, traffic: Arc<dyn Traffic>, settings: Settings) -> Self {
+        Self {
+            store,
+            engines: engines.into_iter().map(|engine| (engine.kind, engine)).collect(),
+            traffic,
+            settings,
+            wake: Notify::new(),
+            changed: watch::Sender::new(0),
+            registry: Mutex::default(),
+            app_locks: Mutex::default(),
+            publishing: tokio::sync::Mutex::new(0),
+            switching: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The registry, to be read or changed at once; never held across an await.
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the registry and tells those who wait.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Registry) -> T) -> T {
+        let result = change(&mut self.registry());
+        self.changed.send_modify(|count| *count += 1);
+        result
+    }
+
+    /// Waits until `true_of` holds of the registry.
+    pub(crate) async fn until(&self, true_of: impl Fn(&Registry) -> bool) {
+        let mut changes = self.changed.subscribe();
+        loop {
+            changes.mark_unchanged();
+            if true_of(&self.registry()) || changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The lock that keeps a switch and a look at what is active from crossing. Held for moments, never while probing.
+    pub(crate) fn app_lock(&self, app: &AppName) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.app_locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.entry(app.clone()).or_default().clone()
+    }
+
+    pub(crate) fn forget_app(&self, app: &AppName) {
+        self.app_locks.lock().unwrap_or_else(PoisonError::into_inner).remove(app);
+        self.change(|registry| {
+            registry.ready.retain(|id, _| id.app != *app);
+            registry.back_off.retain(|id, _| id.app != *app);
+        });
+    }
+
+    /// The engine of that kind; an error if this server does not have it.
+    pub(crate) fn engine(&self, kind: EngineKind) -> Result<&Engine, EngineError> {
+        self.engines.get(&kind).ok_or_else(|| EngineError::Unavailable {
+            engine: kind,
+            cause: "this server has no such engine; see `coracle doctor`".to_owned(),
+        })
+    }
+
+    /// How many instances of each process of the release should run.
+    pub(crate) fn wanted(release: &Release, scale: &BTreeMap<ProcessName, u16>) -> BTreeMap<ProcessName, u16> {
+        let processes = release.processes();
+        processes.into_iter().map(|(name, spec)| (name.clone(), scale.get(&name).copied().unwrap_or(spec.replicas))).collect()
+    }
+
+    /// Every instance of every engine that answers; the kinds that did not answer come second.
+    pub(crate) async fn all_instances(&self) -> (Vec<(EngineKind, Instance)>, Vec<EngineKind>) {
+        let mut found = Vec::new();
+        let mut silent = Vec::new();
+        for (kind, engine) in &self.engines {
+            match engine.runtime.list().await {
+                Ok(instances) => found.extend(instances.into_iter().map(|instance| (*kind, instance))),
+                Err(error) => {
+                    tracing::warn!(engine = %kind, %error, "cannot list instances");
+                    silent.push(*kind);
+                }
+            }
+        }
+        (found, silent)
+    }
+
+    /// The last lines an instance wrote, for an error to show.
+    pub(crate) async fn evidence(&self, engine: &Engine, id: &InstanceId) -> Vec<String> {
+        let query = LogQuery { tail: Some(EVIDENCE_LINES), ..LogQuery::default() };
+        let read = async {
+            let lines = engine.runtime.logs(id, &query).await.ok()?;
+            Some(lines.filter_map(|line| async { line.ok().map(|line| line.text) }).collect().await)
+        };
+        tokio::time::timeout(Duration::from_secs(5), read).await.ok().flatten().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn back_off_begins_at_once_and_ends_at_a_minute() {
+        let now = tokio::time::Instant::now();
+        let mut previous = None;
+        let delays: Vec<u64> = (0..9)
+            .map(|_| {
+                let next = BackOff::next(previous, now);
+                previous = Some(next);
+                (next.not_before - now).as_secs()
+            })
+            .collect();
+        assert_eq!(delays, [0, 1, 2, 4, 8, 16, 32, 60, 60]);
+    }
+}

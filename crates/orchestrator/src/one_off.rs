@@ -1,0 +1,101 @@
+//! One-off processes: `run` starts a fresh instance of the active release, `exec` a program inside a running one.
+
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use coracle_engine::{Exit, OutputSink};
+use coracle_model::{AppName, CommandLine, InstanceId, Release};
+use tokio_util::sync::CancellationToken;
+
+use crate::core::Core;
+use crate::error::OrchestratorError;
+use crate::instances::{ONE_OFF, one_off_spec};
+
+/// A forgotten one-off process ends after a day.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Numbers one-off processes of this server's life.
+static NEXT: AtomicU16 = AtomicU16::new(1);
+
+impl Core {
+    pub(crate) async fn active_release(&self, app: &AppName) -> Result<Release, OrchestratorError> {
+        let record = self.store.app(app).await?;
+        match record.active {
+            Some(number) => Ok(self.store.release(app, number).await?),
+            None => Err(OrchestratorError::refused(format!("{app} has no release yet"), "coracle deploy")),
+        }
+    }
+
+    pub(crate) async fn run_one_off(
+        &self,
+        app: &AppName,
+        argv: Vec<String>,
+        output: &OutputSink,
+        cancel: &CancellationToken,
+    ) -> Result<Exit, OrchestratorError> {
+        let command = CommandLine::literal(argv)
+            .map_err(|error| OrchestratorError::refused(error.to_string(), "coracle run -- COMMAND ARGUMENTS"))?;
+        let release = self.active_release(app).await?;
+        let engine = self.engine(release.artifact.engine)?;
+        let config = self.store.release_env(app, release.number).await?;
+        let index = NEXT.fetch_add(1, Ordering::Relaxed).max(1);
+        let spec = one_off_spec(&release, &config, ONE_OFF, command, index);
+        let waited_for = OneOff::new(self, spec.id.clone());
+        let result = engine.runtime.run(&spec, output, LONGEST, cancel).await;
+        drop(waited_for);
+        Ok(result?)
+    }
+
+    pub(crate) async fn exec_in(
+        &self,
+        app: &AppName,
+        instance: Option<InstanceId>,
+        argv: &[String],
+        output: &OutputSink,
+        cancel: &CancellationToken,
+    ) -> Result<Exit, OrchestratorError> {
+        if argv.is_empty() {
+            return Err(OrchestratorError::refused("there is no command to run", "coracle exec -- COMMAND ARGUMENTS"));
+        }
+        let release = self.active_release(app).await?;
+        let engine = self.engine(release.artifact.engine)?;
+        let id = match instance {
+            Some(id) if id.app == *app => id,
+            Some(id) => {
+                return Err(OrchestratorError::refused(
+                    format!("{id} is not an instance of {app}"),
+                    format!("coracle ps -a {app}"),
+                ));
+            }
+            None => {
+                let mut running = engine.runtime.list().await?;
+                running
+                    .retain(|instance| instance.is_running() && instance.id.app == *app && instance.id.release == release.number);
+                let chosen = running.iter().find(|instance| instance.id.process.is_web()).or_else(|| running.first());
+                let none = || OrchestratorError::refused(format!("no instance of {app} runs"), format!("coracle ps -a {app}"));
+                chosen.map(|instance| instance.id.clone()).ok_or_else(none)?
+            }
+        };
+        Ok(engine.runtime.exec(&id, argv, output, cancel).await?)
+    }
+}
+
+/// Says, as long as it lives, that somebody waits for the one-off process.
+struct OneOff<'a> {
+    core: &'a Core,
+    id: InstanceId,
+}
+
+impl<'a> OneOff<'a> {
+    fn new(core: &'a Core, id: InstanceId) -> Self {
+        core.registry().one_offs.insert(id.clone());
+        Self { core, id }
+    }
+}
+
+impl Drop for OneOff<'_> {
+    fn drop(&mut self) {
+        self.core.registry().one_offs.remove(&self.id);
+        self.core.wake.notify_one();
+    }
+}

@@ -1,0 +1,338 @@
+//! The orchestrator as the server uses it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use coracle_engine::{Engine, Exit, Instance, LogLine, LogQuery, OutputSink};
+use coracle_model::{AppName, AppSpec, ByteSize, Cpus, Deployment, EngineKind, InstanceId, ProcessName, Release, ReleaseNumber};
+use coracle_store::{AppRecord, ConfigChange, Store};
+use futures::stream::BoxStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::candidate::Candidate;
+use crate::core::{Core, Registry};
+use crate::error::OrchestratorError;
+use crate::probe::Check;
+use crate::progress::Progress;
+use crate::reconcile;
+use crate::table::serves_http;
+use crate::traffic::Traffic;
+
+/// The most instances of one process that `ps scale` takes.
+const MOST_INSTANCES: u16 = 100;
+
+/// Settings of the machine.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The engine of apps that do not name one.
+    pub default_engine: EngineKind,
+    /// Memory of builds that do not name a cap.
+    pub build_memory: ByteSize,
+    /// Processor time of builds that do not name a cap.
+    pub build_cpus: Cpus,
+}
+
+/// A source tree to deploy.
+#[derive(Debug)]
+pub struct DeployRequest {
+    /// The resolved manifest (its `app` is the app).
+    pub spec: AppSpec,
+    /// The unpacked tree; the orchestrator only reads it, and the caller removes it afterwards.
+    pub source: PathBuf,
+    /// The git commit, if known.
+    pub commit: Option<String>,
+}
+
+/// What a deployment led to.
+#[derive(Debug, Clone)]
+pub struct Deployed {
+    /// The deployment, ended.
+    pub deployment: Deployment,
+    /// The release that is active now.
+    pub release: Release,
+}
+
+/// How an app stands.
+#[derive(Debug, Clone)]
+pub struct AppStatus {
+    /// The app on record.
+    pub record: AppRecord,
+    /// The active release.
+    pub release: Option<Release>,
+    /// Wanted instances by process.
+    pub wanted: BTreeMap<ProcessName, u16>,
+    /// Instances that exist, of any release.
+    pub instances: Vec<Instance>,
+    /// Which of them are healthy and get requests.
+    pub ready: Vec<InstanceId>,
+    /// The deployment that runs now.
+    pub deployment: Option<Deployment>,
+}
+
+/// Runs the apps of one machine. Cheap to clone.
+#[derive(Clone)]
+pub struct HostOrchestrator {
+    core: Arc<Core>,
+}
+
+impl HostOrchestrator {
+    /// Over these engines and this proxy. Does nothing until [`HostOrchestrator::recover`].
+    pub fn new(store: Store, engines: Vec<Engine>, traffic: Arc<dyn Traffic>, settings: Settings) -> Self {
+        Self { core: Arc::new(Core::new(store, engines, traffic, settings)) }
+    }
+
+    /// After a start: settles interrupted deployments and publishes the table. Call once, before anything else.
+    pub async fn recover(&self) -> Result<(), OrchestratorError> {
+        self.core.recover().await
+    }
+
+    /// Keeps actual instances as desired until `stop` fires.
+    pub async fn reconcile_forever(&self, stop: CancellationToken) {
+        reconcile::run(self.core.clone(), stop).await;
+    }
+
+    /// Publishes the table again: the proxy may have been started anew.
+    pub async fn republish(&self) -> Result<(), OrchestratorError> {
+        self.core.publish().await
+    }
+
+    /// What a deployment would do and why, without doing it; one sentence each.
+    pub async fn plan(&self, request: &DeployRequest) -> Result<Vec<String>, OrchestratorError> {
+        let spec = &request.spec;
+        let engine = spec.engine.unwrap_or(self.core.settings.default_engine);
+        self.core.engine(engine)?;
+        self.core.check_request(request).await?;
+        let plan = self.core.build_plan(&request.source, spec, engine).await?;
+        let (strategy, why) = spec.strategy();
+        let active = match self.core.store.app(&spec.app).await {
+            Ok(record) => record.active,
+            Err(coracle_store::StoreError::NoSuchApp(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let mut lines = vec![
+            active.map_or_else(|| format!("{} is new", spec.app), |active| format!("{} replaces {active}", spec.app)),
+            format!("engine {engine}, built with {}: {}", plan.recipe, plan.reason),
+        ];
+        if active.is_some() {
+            lines.push(format!("strategy {strategy}: {why}"));
+        }
+        let names: std::collections::BTreeSet<String> =
+            plan.processes.keys().chain(spec.processes.keys()).map(ToString::to_string).collect();
+        if !names.is_empty() {
+            lines.push(format!("processes: {}", names.into_iter().collect::<Vec<_>>().join(", ")));
+        }
+        if let Some(command) = spec.deploy.release_command.as_ref().or(plan.release_command.as_ref()) {
+            lines.push(format!("release command: {command}"));
+        }
+        let hosts: Vec<String> = spec.http.hosts.iter().map(ToString::to_string).collect();
+        lines.push(format!("hosts: {}", hosts.join(", ")));
+        Ok(lines)
+    }
+
+    /// Deploys a source tree. Firing `cancel` calls it off until the switch; afterwards it runs to its end.
+    pub async fn deploy(
+        &self,
+        request: DeployRequest,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<Deployed, OrchestratorError> {
+        self.core.deploy(Candidate::Tree(request), progress, cancel).await
+    }
+
+    /// Changes configuration and, if the app has an active release, makes a release of it. `None`: kept for the first deploy.
+    pub async fn set_config(
+        &self,
+        app: &AppName,
+        changes: Vec<ConfigChange>,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Deployed>, OrchestratorError> {
+        let record = self.core.store.ensure_app(app).await?;
+        let Some(active) = record.active else {
+            self.core.store.set_config(app, &changes).await?;
+            return Ok(None);
+        };
+        let base = self.core.store.release(app, active).await?;
+        let candidate = Candidate::reconfigured(&self.core, base, changes).await?;
+        self.core.deploy(candidate, progress, cancel).await.map(Some)
+    }
+
+    /// Changes configuration without a release; the next one takes it up.
+    pub async fn keep_config(&self, app: &AppName, changes: &[ConfigChange]) -> Result<(), OrchestratorError> {
+        self.core.store.ensure_app(app).await?;
+        Ok(self.core.store.set_config(app, changes).await?)
+    }
+
+    /// Takes up an earlier release again; `None` is the one that was active before the active one.
+    pub async fn rollback(
+        &self,
+        app: &AppName,
+        to: Option<ReleaseNumber>,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<Deployed, OrchestratorError> {
+        let record = self.core.store.app(app).await?;
+        let see = || format!("coracle releases -a {app}");
+        let Some(active) = record.active else {
+            return Err(OrchestratorError::refused(format!("{app} has no release yet"), "coracle deploy"));
+        };
+        let to = match to {
+            Some(to) if to == active => return Err(OrchestratorError::refused(format!("{to} is active already"), see())),
+            Some(to) => to,
+            None => match self.core.previous_release(&record).await? {
+                Some(previous) => previous,
+                None => return Err(OrchestratorError::refused(format!("{app} has no release before {active}"), see())),
+            },
+        };
+        let candidate = Candidate::earlier(&self.core, app, to).await?;
+        self.core.deploy(candidate, progress, cancel).await
+    }
+
+    /// Replaces all instances by fresh ones, without losing a request.
+    pub async fn restart(
+        &self,
+        app: &AppName,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<Deployed, OrchestratorError> {
+        let base = self.core.active_release(app).await?;
+        let candidate = Candidate::restarted(&self.core, base).await?;
+        self.core.deploy(candidate, progress, cancel).await
+    }
+
+    /// Changes how many instances should run and waits until they do, or until the deploy timeout is over.
+    pub async fn scale(&self, app: &AppName, scale: Vec<(ProcessName, u16)>) -> Result<AppStatus, OrchestratorError> {
+        let release = self.core.active_release(app).await?;
+        let processes = release.processes();
+        for (name, count) in &scale {
+            let Some(process) = processes.get(name) else {
+                let known: Vec<&str> = processes.keys().map(ProcessName::as_str).collect();
+                return Err(OrchestratorError::refused(
+                    format!("{app} has no process {name}"),
+                    format!("it has: {}", known.join(", ")),
+                ));
+            };
+            if *count > MOST_INSTANCES {
+                return Err(OrchestratorError::refused(
+                    format!("{count} instances are too many"),
+                    format!("at most {MOST_INSTANCES}"),
+                ));
+            }
+            if *count > 1 && !process.volumes.is_empty() {
+                let hint = "take the volume out of the manifest, or keep the data in a database";
+                return Err(OrchestratorError::refused(format!("{name} has a writable volume and cannot run twice"), hint));
+            }
+        }
+        self.core.store.set_scale(app, &scale).await?;
+        self.core.publish().await?;
+        self.core.wake.notify_one();
+        let limit = release.spec.deploy.timeout.duration() + release.spec.deploy.drain.duration();
+        let deadline = tokio::time::Instant::now() + limit;
+        loop {
+            let status = self.status(app).await?;
+            if status.is_as_wanted() || tokio::time::Instant::now() >= deadline {
+                return Ok(status);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Stops and forgets an app: instances, volumes, artifacts, releases, configuration.
+    pub async fn destroy(&self, app: &AppName) -> Result<(), OrchestratorError> {
+        self.core.store.app(app).await?;
+        if let Some(deployment) = self.running_deployment(app).await? {
+            return Err(coracle_store::StoreError::Busy(Box::new(deployment)).into());
+        }
+        let lock = self.core.app_lock(app);
+        let _not_while_reconciling = lock.lock().await;
+        self.core.store.delete_app(app).await?;
+        self.core.forget_app(app);
+        self.core.publish().await?;
+        for engine in self.core.engines.values() {
+            engine.runtime.remove_app(app).await?;
+            engine.builder.prune(app, &[]).await?;
+        }
+        Ok(())
+    }
+
+    /// How an app stands.
+    pub async fn status(&self, app: &AppName) -> Result<AppStatus, OrchestratorError> {
+        let record = self.core.store.app(app).await?;
+        let release = match record.active {
+            Some(number) => Some(self.core.store.release(app, number).await?),
+            None => None,
+        };
+        let wanted = release.as_ref().map(|release| Core::wanted(release, &record.scale)).unwrap_or_default();
+        let (instances, _) = self.core.all_instances().await;
+        let instances = instances.into_iter().map(|(_, instance)| instance).filter(|instance| instance.id.app == *app).collect();
+        let ready = self.core.registry().ready.keys().filter(|id| id.app == *app).cloned().collect();
+        let deployment = self.running_deployment(app).await?;
+        Ok(AppStatus { record, release, wanted, instances, ready, deployment })
+    }
+
+    async fn running_deployment(&self, app: &AppName) -> Result<Option<Deployment>, OrchestratorError> {
+        let live = self.core.registry().live.get(app).map(|live| live.deployment);
+        match live {
+            Some(id) => Ok(self.core.store.deployment(id).await?),
+            None => Ok(None),
+        }
+    }
+
+    /// Waits until no deployment of the app runs.
+    pub async fn until_idle(&self, app: &AppName) {
+        self.core.until(|registry: &Registry| !registry.live.contains_key(app)).await;
+    }
+
+    /// Lines of all instances of the app (or of one process), merged; when following, instances that appear later are
+    /// followed too.
+    pub async fn logs(
+        &self,
+        app: &AppName,
+        process: Option<ProcessName>,
+        query: LogQuery,
+    ) -> Result<BoxStream<'static, (InstanceId, LogLine)>, OrchestratorError> {
+        self.core.clone().logs(app, process, query).await
+    }
+
+    /// Runs a one-off process of the active release with its configuration.
+    pub async fn run(
+        &self,
+        app: &AppName,
+        argv: Vec<String>,
+        output: &OutputSink,
+        cancel: &CancellationToken,
+    ) -> Result<Exit, OrchestratorError> {
+        self.core.run_one_off(app, argv, output, cancel).await
+    }
+
+    /// Runs a program inside a running instance; `None` is the first of `web`, or else of any process.
+    pub async fn exec(
+        &self,
+        app: &AppName,
+        instance: Option<InstanceId>,
+        argv: Vec<String>,
+        output: &OutputSink,
+        cancel: &CancellationToken,
+    ) -> Result<Exit, OrchestratorError> {
+        self.core.exec_in(app, instance, &argv, output, cancel).await
+    }
+
+    /// How instances of the app's `web` are checked, in words.
+    pub fn health_check(release: &Release) -> Option<String> {
+        serves_http(release).then(|| Check::of_web(release).describe())
+    }
+}
+
+impl AppStatus {
+    /// Whether exactly the wanted instances of the active release run, and those of `web` are healthy.
+    pub fn is_as_wanted(&self) -> bool {
+        let Some(release) = &self.release else { return self.instances.is_empty() };
+        self.wanted.iter().all(|(process, count)| {
+            let of = |id: &InstanceId| id.release == release.number && id.process == *process;
+            let running = self.instances.iter().filter(|instance| instance.is_running() && of(&instance.id)).count();
+            let ready = self.ready.iter().filter(|id| of(id)).count();
+            running == usize::from(*count) && (!process.is_web() || ready == running)
+        })
+    }
+}

@@ -1,0 +1,252 @@
+//! The reconcile loop: reads what is wanted and what is there, and acts on the difference. It takes no input; an engine's
+//! event, a finished deployment or `ps scale` merely wake it, and so does a timer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_engine::{Engine, Instance, InstanceSpec};
+use coracle_model::{AppName, EngineKind, InstanceId, Release, ReleaseNumber};
+use coracle_store::AppRecord;
+use futures::StreamExt;
+use futures::stream::SelectAll;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::core::{BackOff, Core};
+use crate::error::OrchestratorError;
+use crate::probe::{self, Check};
+use crate::rollout::wanted_instances;
+
+/// How often to look without being woken.
+const EVERY: Duration = Duration::from_secs(10);
+/// An instance that has run this long is forgiven its earlier ends.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+
+/// Runs until `stop` fires; what it started (probes, removals) ends with it, and the next start takes it up again.
+pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
+    let mut events: SelectAll<_> = core.engines.values().map(|engine| engine.runtime.events()).collect();
+    let mut tasks = JoinSet::new();
+    loop {
+        if let Err(error) = core.reconcile(&mut tasks).await {
+            tracing::warn!(%error, "reconciling failed; trying again");
+        }
+        while tasks.try_join_next().is_some() {}
+        let next = core.next_look();
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = core.wake.notified() => {}
+            Some(_) = events.next(), if !events.is_empty() => {}
+            () = tokio::time::sleep_until(next) => {}
+        }
+    }
+}
+
+impl Core {
+    fn next_look(&self) -> Instant {
+        let timer = Instant::now() + EVERY;
+        let now = Instant::now();
+        let soonest = self.registry().back_off.values().map(|back_off| back_off.not_before).filter(|at| *at > now).min();
+        soonest.map_or(timer, |at| at.min(timer))
+    }
+
+    /// One look at everything.
+    async fn reconcile(self: &Arc<Self>, tasks: &mut JoinSet<()>) -> Result<(), OrchestratorError> {
+        // Instances first, wishes second: an instance seen here that nobody wishes for afterwards is really not wanted.
+        let (instances, silent) = self.all_instances().await;
+        let records = self.store.apps().await?;
+        if self.forget_ended(&instances, &silent) {
+            self.publish().await.unwrap_or_else(|error| tracing::warn!(%error, "cannot publish"));
+        }
+        for record in &records {
+            if let Err(error) = self.heal(record, &instances, &silent, tasks).await {
+                tracing::warn!(app = %record.name, %error, "cannot heal");
+            }
+        }
+        self.remove_orphans(&instances, &records, tasks).await
+    }
+
+    /// Takes instances that run no more out of the ready ones; whether there were any.
+    fn forget_ended(&self, instances: &[(EngineKind, Instance)], silent: &[EngineKind]) -> bool {
+        let known: BTreeMap<&InstanceId, &Instance> = instances.iter().map(|(_, instance)| (&instance.id, instance)).collect();
+        if !silent.is_empty() {
+            // An engine that does not answer says nothing about its instances; they may well be serving.
+            return false;
+        }
+        let mut registry = self.registry();
+        let live = registry.live.clone();
+        // A rollout may have started its instances since the list was made.
+        let in_rollout = |id: &InstanceId| live.get(&id.app).is_some_and(|live| live.to == id.release);
+        let before = registry.ready.len();
+        registry.ready.retain(|id, address| in_rollout(id) || known.get(id).and_then(|i| i.address()) == Some(*address));
+        registry.ready.len() < before
+    }
+
+    /// Starts what is missing of the active release and stops what is too much.
+    async fn heal(
+        self: &Arc<Self>,
+        record: &AppRecord,
+        seen: &[(EngineKind, Instance)],
+        silent: &[EngineKind],
+        tasks: &mut JoinSet<()>,
+    ) -> Result<(), OrchestratorError> {
+        let lock = self.app_lock(&record.name);
+        let _not_while_switching = lock.lock().await;
+        let record = self.store.app(&record.name).await?;
+        let Some(number) = record.active else { return Ok(()) };
+        let release = self.store.release(&record.name, number).await?;
+        let engine = self.engine(release.artifact.engine)?;
+        if silent.contains(&engine.kind) {
+            return Ok(());
+        }
+        let suspended = match self.registry().live.get(&record.name) {
+            Some(live) if live.from == Some(number) => live.suspended.clone(),
+            _ => BTreeSet::new(),
+        };
+        let config = self.store.release_env(&record.name, number).await?;
+        let wanted = Self::wanted(&release, &record.scale);
+        let specs = wanted_instances(&release, &config, &wanted, |process| !suspended.contains(process));
+        let there: BTreeMap<&InstanceId, &Instance> =
+            seen.iter().map(|(_, i)| (&i.id, i)).filter(|(id, _)| id.app == record.name && id.release == number).collect();
+        for spec in &specs {
+            match there.get(&spec.id) {
+                Some(instance) if instance.is_running() => self.forgive(instance),
+                seen => self.start_again(engine, &release, spec, seen.is_some(), tasks).await?,
+            }
+            if there.get(&spec.id).is_some_and(|instance| instance.is_running()) {
+                self.ensure_ready(engine, &release, &spec.id, tasks);
+            }
+        }
+        let surplus: Vec<InstanceId> = there
+            .keys()
+            .filter(|id| !suspended.contains(&id.process) && wanted.contains_key(&id.process))
+            .filter(|id| id.index > wanted.get(&id.process).copied().unwrap_or(0))
+            .map(|id| (*id).clone())
+            .collect();
+        self.shrink(engine, &release, surplus, tasks);
+        Ok(())
+    }
+
+    fn forgive(&self, instance: &Instance) {
+        if let coracle_engine::InstanceState::Running { since, .. } = instance.state {
+            let age = jiff::Timestamp::now().duration_since(since);
+            if age > jiff::SignedDuration::try_from(FORGIVEN_AFTER).unwrap_or(jiff::SignedDuration::MAX) {
+                self.registry().back_off.remove(&instance.id);
+            }
+        }
+    }
+
+    /// Starts an instance that is not there or has ended, unless it is too early for that.
+    async fn start_again(
+        self: &Arc<Self>,
+        engine: &Engine,
+        release: &Release,
+        spec: &InstanceSpec,
+        has_ended: bool,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<(), OrchestratorError> {
+        let now = Instant::now();
+        let previous = self.registry().back_off.get(&spec.id).copied();
+        if previous.is_some_and(|back_off| back_off.not_before > now) {
+            return Ok(());
+        }
+        if let Some(instance) = engine.runtime.inspect(&spec.id).await?.filter(Instance::is_running) {
+            // It was started since the list was made.
+            self.ensure_ready(engine, release, &instance.id, tasks);
+            return Ok(());
+        }
+        let next = BackOff::next(previous, now);
+        self.registry().back_off.insert(spec.id.clone(), next);
+        let why = if has_ended { "has ended" } else { "is missing" };
+        tracing::info!(instance = %spec.id, attempt = next.failures, "{why}; starting it");
+        engine.runtime.start(spec).await?;
+        self.ensure_ready(engine, release, &spec.id, tasks);
+        Ok(())
+    }
+
+    /// Sees to it that a running instance of `web` is probed and, once healthy, gets requests.
+    fn ensure_ready(self: &Arc<Self>, engine: &Engine, release: &Release, id: &InstanceId, tasks: &mut JoinSet<()>) {
+        if !id.process.is_web() || self.registry().ready.contains_key(id) || !self.registry().probing.insert(id.clone()) {
+            return;
+        }
+        let (core, engine, id) = (self.clone(), engine.clone(), id.clone());
+        let (check, limit) = (Check::of_web(release), release.spec.deploy.timeout.duration());
+        tasks.spawn(async move {
+            let healthy = probe::until_healthy(&engine, &id, &check, limit).await;
+            core.registry().probing.remove(&id);
+            match healthy {
+                Ok(Some(address)) => {
+                    tracing::info!(instance = %id, "is healthy");
+                    core.change(|registry| registry.ready.insert(id, address));
+                    core.publish().await.unwrap_or_else(|error| tracing::warn!(%error, "cannot publish"));
+                }
+                Ok(None) => tracing::warn!(instance = %id, "has no address"),
+                Err(reason) => tracing::warn!(instance = %id, %reason, "is not healthy"),
+            }
+            core.wake.notify_one();
+        });
+    }
+
+    /// Takes instances out of the table, lets their requests run out, and stops them.
+    fn shrink(self: &Arc<Self>, engine: &Engine, release: &Release, surplus: Vec<InstanceId>, tasks: &mut JoinSet<()>) {
+        if surplus.is_empty() {
+            return;
+        }
+        self.change(|registry| surplus.iter().for_each(|id| drop(registry.ready.remove(id))));
+        let (core, engine, policy) = (self.clone(), engine.clone(), release.spec.deploy.clone());
+        tasks.spawn(async move {
+            core.publish().await.unwrap_or_else(|error| tracing::warn!(%error, "cannot publish"));
+            core.drain(&surplus, policy.drain.duration()).await;
+            if let Err(error) = core.stop_instances(&engine, &surplus, policy.grace.duration()).await {
+                tracing::warn!(%error, "cannot stop surplus instances; trying again");
+            }
+            core.wake.notify_one();
+        });
+    }
+
+    /// Removes instances of releases that are neither active nor being worked on.
+    async fn remove_orphans(
+        self: &Arc<Self>,
+        instances: &[(EngineKind, Instance)],
+        records: &[AppRecord],
+        tasks: &mut JoinSet<()>,
+    ) -> Result<(), OrchestratorError> {
+        let mut orphans: BTreeSet<(EngineKind, AppName, ReleaseNumber)> = BTreeSet::new();
+        let mut stray = Vec::new();
+        for (kind, instance) in instances {
+            let id = &instance.id;
+            let active = match records.iter().any(|record| record.name == id.app) {
+                true => self.store.app(&id.app).await.ok().and_then(|record| record.active),
+                false => None,
+            };
+            let registry = self.registry();
+            let live = registry.live.get(&id.app);
+            let in_use =
+                active == Some(id.release) || live.is_some_and(|live| live.to == id.release || live.from == Some(id.release));
+            if registry.one_offs.contains(id) {
+                continue;
+            }
+            let is_one_off = [crate::instances::ONE_OFF, crate::instances::RELEASE_COMMAND].contains(&id.process.as_str());
+            if !in_use {
+                orphans.insert((*kind, id.app.clone(), id.release));
+            } else if is_one_off && live.is_none() {
+                stray.push((*kind, id.clone()));
+            }
+        }
+        for (kind, id) in stray {
+            tracing::info!(instance = %id, "nobody waits for it; removing it");
+            self.stop_instances(self.engine(kind)?, &[id], Duration::from_secs(10)).await?;
+        }
+        for (kind, app, number) in orphans {
+            let (core, engine) = (self.clone(), self.engine(kind)?.clone());
+            tasks.spawn(async move {
+                tracing::info!(%app, release = %number, "is not active any more; removing its instances");
+                if let Err(error) = core.retire(&engine, &app, number).await {
+                    tracing::warn!(%app, release = %number, %error, "cannot remove; trying again");
+                }
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,116 @@
+//! What is kept and what goes: old releases, the instances of releases that are no longer active, and what they owned.
+
+use std::time::Duration;
+
+use coracle_engine::{Engine, EngineError, Instance};
+use coracle_model::{AppName, ArtifactId, InstanceId, Release, ReleaseNumber};
+use coracle_proxy_table::TargetId;
+use coracle_store::AppRecord;
+
+use crate::core::Core;
+use crate::error::OrchestratorError;
+use crate::table::target_id;
+
+/// Stopping is given this long where no release says anything.
+const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+/// Requests may take this long where no release says anything.
+const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
+
+impl Core {
+    /// Lets requests on these instances run out. They must no longer be in the table.
+    pub(crate) async fn drain(&self, instances: &[InstanceId], limit: Duration) {
+        let targets: Vec<TargetId> = instances.iter().filter(|id| id.process.is_web()).map(target_id).collect();
+        if targets.is_empty() {
+            return;
+        }
+        match self.traffic.drain(&targets, limit).await {
+            Ok(drained) if drained.cut_off > 0 => {
+                tracing::warn!(requests = drained.cut_off, "requests did not end within the drain time and were cut off");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "cannot drain"),
+        }
+    }
+
+    /// Stops and removes these instances, all at once.
+    pub(crate) async fn stop_instances(
+        &self,
+        engine: &Engine,
+        instances: &[InstanceId],
+        grace: Duration,
+    ) -> Result<(), EngineError> {
+        self.change(|registry| {
+            for id in instances {
+                registry.ready.remove(id);
+                registry.back_off.remove(id);
+            }
+        });
+        let stops = instances.iter().map(|id| engine.runtime.stop(id, grace));
+        futures::future::join_all(stops).await.into_iter().collect()
+    }
+
+    /// Drains, stops and removes everything that runs of a release which is not active, and what the release owned.
+    pub(crate) async fn retire(&self, engine: &Engine, app: &AppName, number: ReleaseNumber) -> Result<(), OrchestratorError> {
+        let key = (app.clone(), number);
+        if !self.change(|registry| registry.retiring.insert(key.clone())) {
+            return Ok(());
+        }
+        let result = self.retire_now(engine, app, number).await;
+        self.change(|registry| registry.retiring.remove(&key));
+        result
+    }
+
+    async fn retire_now(&self, engine: &Engine, app: &AppName, number: ReleaseNumber) -> Result<(), OrchestratorError> {
+        let policy = self.store.release(app, number).await.ok().map(|release| release.spec.deploy);
+        let drain = policy.as_ref().map_or(DEFAULT_DRAIN, |policy| policy.drain.duration());
+        let grace = policy.as_ref().map_or(DEFAULT_GRACE, |policy| policy.grace.duration());
+        let instances = instances_of(engine, app, number).await?;
+        self.drain(&instances, drain).await;
+        self.stop_instances(engine, &instances, grace).await?;
+        engine.runtime.remove_release(app, number).await?;
+        Ok(())
+    }
+
+    /// Removes releases beyond what is kept, and the artifacts that no kept release needs.
+    pub(crate) async fn prune(&self, record: &AppRecord) -> Result<(), OrchestratorError> {
+        let releases = self.store.releases(&record.name).await?;
+        let Some(active) = releases.iter().find(|release| Some(release.number) == record.active) else { return Ok(()) };
+        let previous = self.previous_release(record).await?;
+        let keep = active.spec.deploy.keep.max(1) as usize;
+        let surplus = releases.len().saturating_sub(keep);
+        let needed = |release: &Release| Some(release.number) == record.active || Some(release.number) == previous;
+        let gone: Vec<_> =
+            releases.iter().take(surplus).filter(|release| !needed(release)).map(|release| release.number).collect();
+        for number in &gone {
+            self.store.delete_release(&record.name, *number).await?;
+        }
+        let kept: Vec<&Release> = releases.iter().filter(|release| !gone.contains(&release.number)).collect();
+        self.prune_artifacts(&record.name, &kept).await;
+        Ok(())
+    }
+
+    /// Removes the app's artifacts that none of these releases needs. What cannot be removed now is removed after the next
+    /// deployment, so a failure is worth a line in the log only.
+    pub(crate) async fn prune_artifacts(&self, app: &AppName, kept: &[&Release]) {
+        for (kind, engine) in &self.engines {
+            let keep: Vec<ArtifactId> =
+                kept.iter().filter(|r| r.artifact.engine == *kind).map(|r| r.artifact.id.clone()).collect();
+            if let Err(error) = engine.builder.prune(app, &keep).await {
+                tracing::warn!(%app, engine = %kind, %error, "cannot prune artifacts");
+            }
+        }
+    }
+
+    /// The release that was active before the active one: where `rollback` leads to.
+    pub(crate) async fn previous_release(&self, record: &AppRecord) -> Result<Option<ReleaseNumber>, OrchestratorError> {
+        let Some(active) = record.active else { return Ok(None) };
+        let history = self.store.deployments(&record.name, u32::MAX).await?;
+        Ok(history.into_iter().find(|deployment| deployment.to == active).and_then(|deployment| deployment.from))
+    }
+}
+
+/// The instances of one release, by what the engine has.
+pub(crate) async fn instances_of(engine: &Engine, app: &AppName, number: ReleaseNumber) -> Result<Vec<InstanceId>, EngineError> {
+    let all: Vec<Instance> = engine.runtime.list().await?;
+    Ok(all.into_iter().map(|instance| instance.id).filter(|id| id.app == *app && id.release == number).collect())
+}

@@ -1,0 +1,242 @@
+//! One deployment, from the request to the record. [`Rollout::roll_out`] is the algorithm; what follows is its steps.
+
+mod steps;
+pub(crate) use steps::wanted_instances;
+mod undo;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use coracle_engine::{Engine, EngineError};
+use coracle_model::{AppName, Deployment, Outcome, Phase, Release, Strategy};
+use coracle_store::{ConfigChange, StoreError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::candidate::Candidate;
+use crate::core::{Core, Live};
+use crate::error::OrchestratorError;
+use crate::orchestrator::Deployed;
+use crate::progress::{Event, Progress};
+
+/// Why a rollout did not come to its end.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It was called off.
+    Cancelled,
+    /// Something about the release is wrong; the person who deploys it mends that.
+    Release { cause: String, evidence: Vec<String>, hint: String },
+    /// Coracle or what it stands on failed.
+    Platform(OrchestratorError),
+}
+
+impl<E: Into<OrchestratorError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        match error.into() {
+            OrchestratorError::Engine(EngineError::Cancelled) => Self::Cancelled,
+            OrchestratorError::Refused { message, hint } => Self::Release { cause: message, evidence: Vec::new(), hint },
+            other => Self::Platform(other),
+        }
+    }
+}
+
+impl Failure {
+    fn release(cause: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Release { cause: cause.into(), evidence: Vec::new(), hint: hint.into() }
+    }
+
+    fn outcome(&self, phase: Phase) -> Outcome {
+        match self {
+            Self::Cancelled => Outcome::Cancelled { phase },
+            Self::Release { cause, evidence, .. } => Outcome::Failed { phase, cause: cause.clone(), evidence: evidence.clone() },
+            Self::Platform(error) => Outcome::Failed { phase, cause: error.to_string(), evidence: Vec::new() },
+        }
+    }
+
+    fn into_error(self, phase: Phase) -> OrchestratorError {
+        match self {
+            Self::Cancelled => OrchestratorError::Cancelled(phase),
+            Self::Release { cause, evidence, hint } => OrchestratorError::Deployment { phase, cause, evidence, hint },
+            Self::Platform(error) => OrchestratorError::Deployment {
+                phase,
+                cause: error.to_string(),
+                evidence: Vec::new(),
+                hint: "see what is wrong with `coracle doctor`, then deploy again".to_owned(),
+            },
+        }
+    }
+}
+
+/// A deployment being worked on.
+pub(crate) struct Rollout<'a> {
+    core: &'a Core,
+    deployment: Deployment,
+    progress: &'a Progress,
+    cancel: &'a CancellationToken,
+    begun: Instant,
+    phase: Mutex<Phase>,
+    /// Whether the new release has been in the routing table.
+    exposed: AtomicBool,
+    /// What takes the configuration back to what it was, once it has been changed.
+    config_undo: Mutex<Vec<ConfigChange>>,
+}
+
+/// A candidate that may be built: everything checked that can be before anything runs.
+struct Draft {
+    engine: Engine,
+    candidate: Candidate,
+    /// The release that is active now.
+    old: Option<Release>,
+}
+
+/// A written release and everything about bringing it up.
+struct Candidacy {
+    engine: Engine,
+    release: Release,
+    strategy: Strategy,
+    old: Option<Release>,
+    /// What becomes of the app's configuration with the switch.
+    changes: Vec<ConfigChange>,
+}
+
+impl Core {
+    /// Makes a release of the candidate and the app's active one, or leaves everything as it was.
+    pub(crate) async fn deploy(
+        self: &Arc<Self>,
+        candidate: Candidate,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<Deployed, OrchestratorError> {
+        let app = candidate.app().clone();
+        let deployment = self.begin(&app, &candidate).await?;
+        let live = LiveGuard::new(self, &deployment);
+        progress.tell(Event::Began(deployment.clone()));
+        let rollout = Rollout {
+            core: self,
+            progress,
+            cancel,
+            begun: Instant::now(),
+            phase: Mutex::new(Phase::Validate),
+            exposed: AtomicBool::new(false),
+            config_undo: Mutex::default(),
+            deployment,
+        };
+        let result = rollout.roll_out(candidate).await;
+        let phase = rollout.phase();
+        let outcome = match &result {
+            Ok(_) => Outcome::Succeeded,
+            Err(failure) => {
+                rollout.undo().await;
+                failure.outcome(phase)
+            }
+        };
+        let id = rollout.deployment.id;
+        let recorded = self.store.finish_deployment(id, &outcome).await;
+        drop(live);
+        self.wake.notify_one();
+        progress.tell(Event::Ended(outcome));
+        recorded?;
+        let deployment = self.store.deployment(id).await?.unwrap_or(rollout.deployment);
+        match result {
+            Ok(release) => Ok(Deployed { deployment, release }),
+            Err(failure) => Err(failure.into_error(phase)),
+        }
+    }
+
+    /// Writes the deployment down. One that has not ended and that nobody works on (its task died) is settled first, so
+    /// that it does not lock the app until the next start.
+    async fn begin(&self, app: &AppName, candidate: &Candidate) -> Result<Deployment, OrchestratorError> {
+        self.store.ensure_app(app).await?;
+        match self.store.begin_deployment(app, candidate.kind()).await {
+            Err(StoreError::Busy(holder)) if !self.registry().live.contains_key(app) => {
+                self.settle(&holder).await?;
+                Ok(self.store.begin_deployment(app, candidate.kind()).await?)
+            }
+            other => Ok(other?),
+        }
+    }
+}
+
+/// Says, as long as it lives, that a rollout works on the app.
+struct LiveGuard<'a> {
+    core: &'a Core,
+    app: AppName,
+}
+
+impl<'a> LiveGuard<'a> {
+    fn new(core: &'a Core, deployment: &Deployment) -> Self {
+        let live = Live {
+            deployment: deployment.id,
+            to: deployment.to,
+            from: deployment.from,
+            suspended: Default::default(),
+            hold: false,
+        };
+        core.change(|registry| registry.live.insert(deployment.app.clone(), live));
+        Self { core, app: deployment.app.clone() }
+    }
+}
+
+impl Drop for LiveGuard<'_> {
+    fn drop(&mut self) {
+        self.core.change(|registry| registry.live.remove(&self.app));
+    }
+}
+
+impl Rollout<'_> {
+    /// The deployment as prose. Whatever fails before [`Rollout::switch`] is undone by the caller, and the old release has
+    /// not noticed; afterwards only the watch may fail, which takes the switch back first.
+    async fn roll_out(&self, candidate: Candidate) -> Result<Release, Failure> {
+        let draft = self.validate(candidate).await?;
+        let candidacy = self.build(draft).await?;
+        self.run_release_command(&candidacy).await?;
+        if candidacy.strategy == Strategy::Recreate {
+            self.hold_requests_and_stop_old(&candidacy).await?;
+        }
+        self.start_web(&candidacy).await?;
+        self.probe_web(&candidacy).await?;
+        self.take_over_background_processes(&candidacy).await?;
+        self.switch(&candidacy).await?;
+        self.watch(&candidacy).await?;
+        self.retire_old(&candidacy).await;
+        self.record(&candidacy).await;
+        Ok(candidacy.release)
+    }
+
+    /// Writes down that a phase begins, then tells it.
+    async fn enter(&self, phase: Phase) -> Result<(), Failure> {
+        if phase.can_cancel() && self.cancel.is_cancelled() {
+            return Err(Failure::Cancelled);
+        }
+        self.core.store.enter_phase(self.deployment.id, phase).await?;
+        self.entered(phase);
+        Ok(())
+    }
+
+    fn entered(&self, phase: Phase) {
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+        self.progress.tell(Event::Phase(phase));
+    }
+
+    fn phase(&self) -> Phase {
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, text: impl Into<String>) {
+        self.progress.tell(Event::Note(text.into()));
+    }
+
+    fn was_exposed(&self) -> bool {
+        self.exposed.load(Ordering::Relaxed)
+    }
+
+    /// Does the work unless it is called off first.
+    async fn unless_cancelled<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Failure::Cancelled),
+            result = work => result,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The way back: from any point before the switch, and from a switch that turned out badly.
+
+use coracle_model::{DeploymentKind, InstanceId, ProcessName};
+
+use super::{Candidacy, Failure, Rollout};
+use crate::core::Core;
+use crate::error::OrchestratorError;
+use crate::retention::instances_of;
+
+impl Rollout<'_> {
+    /// Takes the switch back: the old release is the active one again, first in the store, then in the proxy.
+    pub(super) async fn take_back(&self, candidacy: &Candidacy) -> Result<(), Failure> {
+        {
+            let lock = self.core.app_lock(&candidacy.release.app);
+            let _not_while_reconciling = lock.lock().await;
+            self.core.store.revert(self.deployment.id).await?;
+            let undo = std::mem::take(&mut *self.config_undo.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+            if !undo.is_empty() {
+                self.core.store.set_config(&candidacy.release.app, &undo).await?;
+            }
+        }
+        if let Err(error) = self.core.publish().await {
+            // The proxy is not there. Its supervisor publishes again when it is, and by then the store says the right thing.
+            tracing::warn!(%error, "the proxy could not be told that a switch was taken back");
+        }
+        Ok(())
+    }
+
+    /// Removes what this deployment made and lets the old release be whole again. Goes as far as it can: what is left
+    /// belongs to no release any more, and the reconcile loop removes it.
+    pub(super) async fn undo(&self) {
+        if let Err(error) = self.try_undo().await {
+            tracing::warn!(deployment = %self.deployment.id, %error, "undone only in part; the rest follows");
+        }
+        self.let_old_release_heal().await;
+    }
+
+    async fn try_undo(&self) -> Result<(), OrchestratorError> {
+        let drain = self.was_exposed();
+        self.core.discard_release(&self.deployment.app, self.deployment.to, drain).await?;
+        if self.deployment.kind == DeploymentKind::Deploy {
+            let releases = self.core.store.releases(&self.deployment.app).await?;
+            self.core.prune_artifacts(&self.deployment.app, &releases.iter().collect::<Vec<_>>()).await;
+        }
+        Ok(())
+    }
+
+    /// What the rollout had stopped of the old release is started again by the reconcile loop; requests that wait, wait
+    /// for that.
+    async fn let_old_release_heal(&self) {
+        let app = &self.deployment.app;
+        let (held, suspended) =
+            self.core.registry().live.get(app).map_or((false, false), |live| (live.hold, !live.suspended.is_empty()));
+        self.change_live(|live| live.suspended.clear());
+        self.core.wake.notify_one();
+        if held {
+            let Ok(Some(old)) = self.old_release().await else { return };
+            let of_old = |id: &InstanceId| id.app == *app && id.release == old.number && id.process == ProcessName::web();
+            let limit = old.spec.deploy.timeout.duration();
+            let ready = self.core.until(|registry| registry.ready.keys().any(of_old));
+            if tokio::time::timeout(limit, ready).await.is_err() {
+                tracing::error!(%app, "the old release did not become healthy again");
+            }
+            self.change_live(|live| live.hold = false);
+        }
+        if held || suspended || self.was_exposed() {
+            if let Err(error) = self.core.publish().await {
+                tracing::warn!(%error, "the proxy could not be told that a deployment was undone");
+            }
+        }
+    }
+
+    async fn old_release(&self) -> Result<Option<coracle_model::Release>, OrchestratorError> {
+        match self.deployment.from {
+            Some(number) => Ok(Some(self.core.store.release(&self.deployment.app, number).await?)),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Core {
+    /// Removes a release that never became active for good: its instances, what it owned, its record.
+    pub(crate) async fn discard_release(
+        &self,
+        app: &coracle_model::AppName,
+        number: coracle_model::ReleaseNumber,
+        drain: bool,
+    ) -> Result<(), OrchestratorError> {
+        for engine in self.engines.values() {
+            let instances = match instances_of(engine, app, number).await {
+                Ok(instances) => instances,
+                Err(error) => {
+                    tracing::warn!(engine = %engine.kind, %error, "cannot look for instances to remove");
+                    continue;
+                }
+            };
+            let policy = self.store.release(app, number).await.ok().map(|release| release.spec.deploy).unwrap_or_default();
+            if drain {
+                self.drain(&instances, policy.drain.duration()).await;
+            }
+            self.stop_instances(engine, &instances, policy.grace.duration()).await?;
+            engine.runtime.remove_release(app, number).await?;
+        }
+        self.store.delete_release(app, number).await?;
+        Ok(())
+    }
+}
