@@ -6,6 +6,20 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
+pub mod app;
+pub mod belongings;
 pub mod browser;
+pub mod deploying;
+pub mod engine;
+pub mod env;
 pub mod load;
+pub mod program;
+pub mod tree;
 pub mod websocket;
+
+pub use app::App;
+pub use deploying::{Deployed, Deploying};
+pub use env::{Env, Settings, eventually};
+pub use load::{Load, Report, RunningLoad};
+pub use program::Ran;
+pub use tree::Breakage;
