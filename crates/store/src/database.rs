@@ -209,3 +209,48 @@ fn new_owner() -> Result<String, StoreError> {
     fill_random(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use crate::{ConfigChange, Store, StoreError};
+
+    /// The page limit stands for the disk: SQLite answers both with SQLITE_FULL.
+    #[tokio::test]
+    async fn a_full_disk_is_named_and_changes_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).await.unwrap();
+        let app = "shop".parse().unwrap();
+        store.ensure_app(&app).await.unwrap();
+        let set = |value: &str| ConfigChange { name: "A".parse().unwrap(), value: Some(value.into()), secret: false };
+        store.set_config(&app, &[set("small")]).await.unwrap();
+        sqlx::raw_sql("PRAGMA max_page_count = 1").execute(&store.database().writer).await.unwrap();
+        let result = store.set_config(&app, &[set(&"large".repeat(100_000))]).await;
+        assert!(matches!(result, Err(StoreError::DiskFull { .. })), "{result:?}");
+        sqlx::raw_sql("PRAGMA max_page_count = 1000000").execute(&store.database().writer).await.unwrap();
+        assert_eq!(store.config(&app).await.unwrap()[0].value.expose(), "small");
+    }
+
+    #[tokio::test]
+    async fn the_connections_are_set_as_durability_and_memory_ask_for() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).await.unwrap();
+        let pragmas = [
+            ("PRAGMA journal_mode", "wal"),
+            ("PRAGMA synchronous", "2"),
+            ("PRAGMA foreign_keys", "1"),
+            ("PRAGMA cache_size", "-256"),
+            ("PRAGMA busy_timeout", "5000"),
+        ];
+        for (pragma, expected) in pragmas {
+            for pool in [&store.database().writer, &store.database().readers] {
+                use sqlx::Row as _;
+                let row = sqlx::raw_sql(pragma).fetch_one(pool).await.unwrap();
+                let found = row.try_get_unchecked::<String, _>(0).unwrap();
+                assert_eq!(found, expected, "{pragma}");
+            }
+        }
+        let refused = sqlx::raw_sql("DELETE FROM apps").execute(&store.database().readers).await;
+        assert!(refused.is_err(), "readers do not write");
+    }
+}

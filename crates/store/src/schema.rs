@@ -34,3 +34,37 @@ pub(crate) async fn migrate(connection: &mut SqliteConnection, steps: &'static [
 pub(crate) async fn version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("PRAGMA user_version").fetch_one(connection).await
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    async fn empty() -> SqliteConnection {
+        SqliteConnection::connect("sqlite::memory:").await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_older_schema_is_brought_up_to_date_with_what_is_new_alone() {
+        const OLD: &[&str] = &["CREATE TABLE one (a)"];
+        const NEW: &[&str] = &["CREATE TABLE one (a)", "ALTER TABLE one ADD COLUMN b; INSERT INTO one VALUES (1, 2)"];
+        let mut connection = empty().await;
+        migrate(&mut connection, OLD).await.unwrap();
+        for _ in 0..2 {
+            migrate(&mut connection, NEW).await.unwrap();
+            assert_eq!(version(&mut connection).await.unwrap(), 2);
+        }
+        let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM one WHERE b = 2").fetch_one(&mut connection).await.unwrap();
+        assert_eq!(rows, 1);
+    }
+
+    #[tokio::test]
+    async fn a_step_that_fails_leaves_the_schema_as_it_was() {
+        const BROKEN: &[&str] = &["CREATE TABLE one (a)", "CREATE TABLE two (a); CREATE TABLE nonsense"];
+        let mut connection = empty().await;
+        assert!(migrate(&mut connection, BROKEN).await.is_err());
+        assert_eq!(version(&mut connection).await.unwrap(), 0);
+        let tables: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sqlite_schema").fetch_one(&mut connection).await.unwrap();
+        assert_eq!(tables, 0);
+    }
+}

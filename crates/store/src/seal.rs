@@ -123,3 +123,47 @@ impl Seal {
 pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), StoreError> {
     getrandom::fill(bytes).map_err(|error| StoreError::Failed { action: "get random bytes", cause: error.to_string() })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn seal_with(byte: u8) -> Seal {
+        Seal::with_key(&[byte; KEY_LENGTH], Path::new("test.key"))
+    }
+
+    #[test]
+    fn a_value_opens_only_unchanged_with_its_key_and_for_its_record() {
+        let (shop, other, name) = ("shop".parse().unwrap(), "other".parse().unwrap(), "A".parse().unwrap());
+        let one = ReleaseNumber::new(1).unwrap();
+        let seal = seal_with(1);
+        let sealed = seal.seal(Record::Config(&shop, &name), b"value").unwrap();
+        assert_eq!(seal.open(Record::Config(&shop, &name), &sealed).unwrap().as_slice(), b"value");
+        for record in [Record::Check, Record::Config(&other, &name), Record::Release(&shop, one)] {
+            assert!(seal.open(record, &sealed).is_err());
+        }
+        assert!(seal_with(2).open(Record::Config(&shop, &name), &sealed).is_err());
+        for position in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[position] ^= 1;
+            assert!(seal.open(Record::Config(&shop, &name), &changed).is_err(), "byte {position}");
+            assert!(seal.open(Record::Config(&shop, &name), &sealed[..position]).is_err(), "cut at {position}");
+        }
+    }
+
+    #[test]
+    fn the_same_value_is_never_sealed_alike() {
+        let seal = seal_with(1);
+        assert_ne!(seal.seal(Record::Check, b"value").unwrap(), seal.seal(Record::Check, b"value").unwrap());
+    }
+
+    #[test]
+    fn errors_hold_no_value() {
+        let seal = seal_with(1);
+        let mut sealed = seal.seal(Record::Check, b"hunter2").unwrap();
+        sealed[30] ^= 1;
+        let error = seal.open(Record::Check, &sealed).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,10 @@
+//! The store as its users see it, over real files.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod concurrency;
+mod config;
+mod crash;
+mod deployments;
+mod harness;
+mod opening;
+mod releases;
