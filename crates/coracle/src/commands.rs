@@ -1,0 +1,113 @@
+//! One file per command.
+
+pub(crate) mod apps;
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod deploy;
+pub(crate) mod deployments;
+pub(crate) mod destroy;
+//TMP pub(crate) mod doctor;
+pub(crate) mod exec;
+pub(crate) mod init;
+pub(crate) mod logs;
+pub(crate) mod man;
+//TMP pub(crate) mod proxy;
+pub(crate) mod ps;
+pub(crate) mod reference;
+pub(crate) mod releases;
+pub(crate) mod restart;
+pub(crate) mod rollback;
+pub(crate) mod routes;
+pub(crate) mod run;
+pub(crate) mod secrets;
+//TMP pub(crate) mod server;
+pub(crate) mod status;
+pub(crate) mod version;
+
+use clap::Subcommand;
+
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// The exit code of a command that did not fail.
+pub(crate) type ExitCode = u8;
+
+/// Done, and nothing to add.
+pub(crate) const DONE: ExitCode = 0;
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Init(init::Arguments),
+    Deploy(deploy::Arguments),
+    Rollback(rollback::Arguments),
+    Releases(releases::Arguments),
+    Deployments(deployments::Arguments),
+    Status(status::Arguments),
+    Ps(ps::Arguments),
+    Logs(logs::Arguments),
+    Run(run::Arguments),
+    Exec(exec::Arguments),
+    Config(config::Arguments),
+    Secrets(secrets::Arguments),
+    Restart(restart::Arguments),
+    Routes(routes::Arguments),
+    Apps(apps::Arguments),
+    Destroy(destroy::Arguments),
+    //TMP Server(server::Arguments),
+    //TMP Proxy(proxy::Arguments),
+    //TMP Doctor(doctor::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
+    Version(version::Arguments),
+    #[command(hide = true)]
+    Reference(reference::Arguments),
+}
+
+/// How many threads a command is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// It mostly waits.
+    One,
+    /// It serves.
+    Workers(usize),
+}
+
+impl Command {
+    /// The runtime it wants: the two planes serve many at once, everything else waits for one answer.
+    pub(crate) fn threads(&self) -> Threads {
+        match self {
+            //TMP Self::Server(server) if server.serves() => Threads::Workers(2),
+            _ => Threads::One,
+        }
+    }
+
+    /// Does it.
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Init(arguments) => init::run(arguments, context),
+            Self::Deploy(arguments) => deploy::run(arguments, context).await,
+            Self::Rollback(arguments) => rollback::run(arguments, context).await,
+            Self::Releases(arguments) => releases::run(arguments, context).await,
+            Self::Deployments(arguments) => deployments::run(arguments, context).await,
+            Self::Status(arguments) => status::run(arguments, context).await,
+            Self::Ps(arguments) => ps::run(arguments, context).await,
+            Self::Logs(arguments) => logs::run(arguments, context).await,
+            Self::Run(arguments) => run::run(arguments, context).await,
+            Self::Exec(arguments) => exec::run(arguments, context).await,
+            Self::Config(arguments) => config::run(arguments, context).await,
+            Self::Secrets(arguments) => secrets::run(arguments, context).await,
+            Self::Restart(arguments) => restart::run(arguments, context).await,
+            Self::Routes(arguments) => routes::run(arguments, context).await,
+            Self::Apps(arguments) => apps::run(arguments, context).await,
+            Self::Destroy(arguments) => destroy::run(arguments, context).await,
+            //TMP Self::Server(arguments) => server::run(arguments, context).await,
+            //TMP Self::Proxy(arguments) => proxy::run(arguments, context).await,
+            //TMP Self::Doctor(arguments) => doctor::run(arguments, context).await,
+            Self::Completions(arguments) => completions::run(arguments, context),
+            Self::Man(arguments) => man::run(arguments, context),
+            Self::Version(arguments) => version::run(arguments, context),
+            Self::Reference(arguments) => reference::run(arguments, context),
+        }
+    }
+}

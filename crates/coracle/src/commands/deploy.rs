@@ -1,0 +1,95 @@
+//! `coracle deploy`: sends the tree and follows what becomes of it.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use coracle_api::{Client, DeployOptions};
+use coracle_model::AppName;
+
+use super::{DONE, ExitCode};
+use crate::context::{Context, MANIFEST, app_of, read_manifest};
+use crate::failure::Failure;
+use crate::follow::{self, Turn};
+use crate::git;
+use crate::packing::Packing;
+
+/// Deploy the app in this directory
+///
+/// Sends the directory (without what .coracleignore or .dockerignore names) to the server, which builds it, starts the new
+/// release beside the old one, proves it healthy, and moves the traffic. If anything fails before that, the old release
+/// goes on serving. Ctrl-C calls the deployment off.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  coracle deploy                     this directory
+  coracle deploy --plan              what would happen, and why
+  coracle deploy -e staging ./shop   another directory, with the manifest's [environments.staging]
+  coracle deploy --detach            do not wait for the end")]
+pub(crate) struct Arguments {
+    /// The directory of the app
+    #[arg(default_value = ".", hide_default_value = true)]
+    path: PathBuf,
+    /// Only say what would happen and why; change nothing
+    #[arg(long, conflicts_with_all = ["detach", "wait"])]
+    plan: bool,
+    #[command(flatten)]
+    turn: Turn,
+}
+
+/// Does it.
+pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, Failure> {
+    let root = arguments.path.as_path();
+    let app = checked(root, context)?;
+    let client = context.client()?;
+    let options = DeployOptions {
+        environment: context.global.environment.clone(),
+        commit: git::commit(root),
+        detach: arguments.turn.detach,
+        wait: arguments.turn.wait,
+    };
+    if arguments.plan {
+        return plan(context, &client, &app, &options, root).await;
+    }
+    let mut packing = Packing::begin(root)?;
+    let source = packing.source();
+    let deployed = follow::begin(context, &client, arguments.turn, client.deploy(&app, &options, source)).await;
+    // A tree that cannot be read is why the upload broke off, and the better thing to tell.
+    packing.end().await?;
+    deployed.map(|()| DONE)
+}
+
+/// Everything that can be known to be wrong before anything is sent.
+fn checked(root: &Path, context: &Context) -> Result<AppName, Failure> {
+    if !root.is_dir() {
+        return Err(Failure::usage(format!("{} is not a directory", root.display())).hint("coracle deploy [PATH]"));
+    }
+    let environment = context.global.environment.as_deref();
+    if let (Some(environment), None) = (environment, read_manifest(root)?) {
+        return Err(Failure::usage(format!("there is no {MANIFEST} in {} that could describe {environment:?}", root.display()))
+            .hint("write one with `coracle init`, or leave -e away"));
+    }
+    let of_tree = app_of(root, environment);
+    match &context.global.app {
+        // The manifest must be right even if it is not asked for the name.
+        Some(app) => read_manifest(root).map(|_| app.clone()),
+        None => of_tree,
+    }
+}
+
+async fn plan(
+    context: &Context,
+    client: &Client,
+    app: &AppName,
+    options: &DeployOptions,
+    root: &Path,
+) -> Result<ExitCode, Failure> {
+    let mut packing = Packing::begin(root)?;
+    let answer = client.plan(app, options, packing.source()).await;
+    packing.end().await?;
+    let plan = answer?;
+    context.output.document(&plan);
+    for step in &plan.steps {
+        context.output.line(crate::output::text::harmless(step));
+    }
+    context.output.remark("nothing was changed; do it: coracle deploy");
+    Ok(DONE)
+}

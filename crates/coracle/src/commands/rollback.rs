@@ -1,0 +1,31 @@
+//! `coracle rollback`: an earlier release again.
+
+use clap::Args;
+use coracle_model::ReleaseNumber;
+
+use super::{DONE, ExitCode};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::follow::{self, Turn};
+
+/// Go back to an earlier release
+///
+/// Takes up its image and its configuration as they were, without building anything. It is a new release, so it can be
+/// undone in turn.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  coracle rollback       to the release before the active one
+  coracle rollback v3    to the one that `coracle releases` shows as v3")]
+pub(crate) struct Arguments {
+    /// The release to go back to [default: the one before the active one]
+    release: Option<ReleaseNumber>,
+    #[command(flatten)]
+    turn: Turn,
+}
+
+/// Does it.
+pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, Failure> {
+    let (app, client) = (context.app()?, context.client()?);
+    let request = client.rollback(&app, arguments.release, arguments.turn.into());
+    follow::begin(context, &client, arguments.turn, request).await.map(|()| DONE)
+}

@@ -1,0 +1,94 @@
+//! What every command needs: what was typed globally, where it was typed, how to print, and whom to ask.
+
+use std::path::{Path, PathBuf};
+
+use coracle_api::Client;
+use coracle_model::{AppName, Manifest};
+
+use crate::address::{self, Surroundings};
+use crate::arguments::Global;
+use crate::failure::Failure;
+use crate::output::{Output, terminal};
+
+/// The name of the manifest.
+pub(crate) const MANIFEST: &str = "coracle.toml";
+
+/// The surroundings of a command.
+pub(crate) struct Context {
+    /// The global options.
+    pub(crate) global: Global,
+    /// Where to print.
+    pub(crate) output: Output,
+    /// The current directory.
+    pub(crate) directory: PathBuf,
+}
+
+impl Context {
+    /// The app that is meant: `-a`, else the one in the manifest here, else the directory's name.
+    pub(crate) fn app(&self) -> Result<AppName, Failure> {
+        match &self.global.app {
+            Some(app) => Ok(app.clone()),
+            None => app_of(&self.directory, self.global.environment.as_deref()),
+        }
+    }
+
+    /// A client of the server that is meant. Nothing is asked yet.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        address::client(self.global.server.as_deref(), &self.state(), &Surroundings::found())
+    }
+
+    /// Where the server of this machine keeps its state.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.global.state.clone().unwrap_or_else(|| Surroundings::found().default_state())
+    }
+
+    /// Asks before something is destroyed; `-y` answers. Where nobody can be asked, the answer is no.
+    pub(crate) fn confirm_by_typing(&self, word: &str, what: &str) -> Result<(), Failure> {
+        if self.global.yes {
+            return Ok(());
+        }
+        if !terminal::can_ask() {
+            return Err(Failure::usage(format!("{what} needs a confirmation, and nobody can be asked here")).hint("add -y"));
+        }
+        let answer = terminal::ask(&self.output, &format!("{what}. Type {word} to go on: "))?;
+        if answer.trim() == word { Ok(()) } else { Err(Failure::failed("not confirmed; nothing was changed")) }
+    }
+}
+
+/// The app of a tree: the one its manifest names, else the directory's name, if that is a valid one.
+pub(crate) fn app_of(root: &Path, environment: Option<&str>) -> Result<AppName, Failure> {
+    if let Some(manifest) = read_manifest(root)? {
+        let spec = manifest.resolve(directory_name(root), environment);
+        return spec.map(|spec| spec.app).map_err(|errors| manifest_failure(&root.join(MANIFEST), &errors));
+    }
+    directory_name(root).ok_or_else(|| {
+        Failure::usage(format!("which app? There is no {MANIFEST} here, and the directory's name is not a valid app name"))
+            .hint("name it with -a NAME, or write a manifest with `coracle init -a NAME`")
+    })
+}
+
+/// The name of a directory, if it can be an app's.
+pub(crate) fn directory_name(root: &Path) -> Option<AppName> {
+    let full = root.canonicalize().ok()?;
+    full.file_name()?.to_str()?.parse().ok()
+}
+
+/// The manifest of a tree; `None` if it has none.
+pub(crate) fn read_manifest(root: &Path) -> Result<Option<Manifest>, Failure> {
+    let path = root.join(MANIFEST);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Manifest::parse(&text).map(Some).map_err(|errors| manifest_failure(&path, &errors)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Err(Failure::usage(format!("{} is not UTF-8 text", path.display())))
+        }
+        Err(error) => Err(Failure::failed(format!("cannot read {}: {error}", path.display()))),
+    }
+}
+
+/// Mistakes in a manifest, with their lines.
+pub(crate) fn manifest_failure(path: &Path, errors: &coracle_model::manifest::ManifestErrors) -> Failure {
+    let count = errors.0.len();
+    let mistakes = if count == 1 { "a mistake".to_owned() } else { format!("{count} mistakes") };
+    Failure::usage(format!("{} has {mistakes}; nothing was done", path.display())).excerpt(errors.to_string())
+}
