@@ -193,7 +193,7 @@ impl Core {
         if surplus.is_empty() {
             return;
         }
-        self.change(|registry| surplus.iter().for_each(|id| drop(registry.ready.remove(id))));
+        self.change(|registry| registry.ready.retain(|id, _| !surplus.contains(id)));
         let (core, engine, policy) = (self.clone(), engine.clone(), release.spec.deploy.clone());
         tasks.spawn(async move {
             core.publish().await.unwrap_or_else(|error| tracing::warn!(%error, "cannot publish"));
