@@ -1,0 +1,7 @@
+//! The orchestrator over a real store and the fake engine, whose instances really listen.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod crash;
+mod properties;
+mod stories;
+mod world;
