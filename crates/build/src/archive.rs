@@ -1,14 +1,21 @@
-//! Source archives.
+//! Source archives: a tree packed by the client as a gzipped tar, and unpacked by the server, which trusts nothing in it.
 
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+mod pack;
+#[cfg(test)]
+mod tests;
+mod unpack;
 
-use crate::ignore::{DockerIgnore, IgnoreError};
+use std::path::PathBuf;
+
+pub use pack::{pack, source_ignore};
+pub use unpack::unpack;
+
+use crate::ignore::IgnoreError;
 
 /// What was packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PackFacts {
-    /// Entries.
+    /// Entries: files, folders and links.
     pub files: u64,
     /// Bytes of file content, before compression.
     pub bytes: u64,
@@ -19,9 +26,9 @@ pub struct PackFacts {
 pub struct UnpackLimits {
     /// Bytes of file content.
     pub bytes: u64,
-    /// Entries.
+    /// Files, folders (those that are only implied by a path too) and links.
     pub entries: u64,
-    /// Bytes in one path.
+    /// Bytes in one path or link target.
     pub path: usize,
 }
 
@@ -34,7 +41,7 @@ impl Default for UnpackLimits {
 /// What was unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UnpackFacts {
-    /// Entries.
+    /// Files, folders and links.
     pub entries: u64,
     /// Bytes of file content.
     pub bytes: u64,
@@ -57,7 +64,7 @@ pub enum UnpackError {
         /// The limit, in words: `100000 entries`.
         limit: String,
     },
-    /// The archive ends too early or is not a gzipped tar.
+    /// The archive ends too early, or is no gzipped tar.
     #[error("the archive is damaged: {0}")]
     Damaged(String),
     /// No space is left on the disk.
@@ -82,8 +89,8 @@ pub enum PackError {
     /// The ignore file is wrong.
     #[error(transparent)]
     Ignore(#[from] IgnoreError),
-    /// Something could not be read, or the writer gave up.
-    #[error("{}: {source}", path.display())]
+    /// Something could not be read or cannot be sent, or the writer gave up.
+    #[error("{} cannot be packed: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -92,18 +99,28 @@ pub enum PackError {
     },
 }
 
-/// The rules for what `coracle deploy` leaves behind: those of `.coracleignore`, else of `.dockerignore`, else built-in ones
-/// (`.git`, `node_modules`, `.venv` …).
-pub fn source_ignore(_root: &Path) -> Result<DockerIgnore, IgnoreError> {
-    unimplemented!()
-}
-
-/// Packs the tree as a gzipped tar.
-pub fn pack<W: Write>(_root: &Path, _ignore: &DockerIgnore, _writer: W) -> Result<PackFacts, PackError> {
-    unimplemented!()
-}
-
-/// Unpacks an archive from a stranger into the empty directory `into`. Blocking.
-pub fn unpack<R: Read>(_reader: R, _into: &Path, _limits: UnpackLimits) -> Result<UnpackFacts, UnpackError> {
-    unimplemented!()
+/// Whether a symlink's target stays below the root, wherever other links lead.
+///
+/// `..` may stand at its beginning only. The link itself lies in a real folder, so going up from there is what it seems to be;
+/// and going down into another link leads to a place that was checked by the same rule. A `..` behind a name could climb
+/// out of where such a link leads.
+fn check_link_target(link: &str, target: &str) -> Result<(), &'static str> {
+    if target.is_empty() || target.contains('\0') {
+        return Err("it links to nothing");
+    }
+    if target.starts_with('/') {
+        return Err("it links to an absolute path; leave it out with .coracleignore");
+    }
+    let mut left = link.split('/').count() - 1;
+    let mut below = false;
+    for piece in target.split('/') {
+        match piece {
+            "" | "." => {}
+            ".." if below => return Err("its target goes up again after going down"),
+            ".." if left == 0 => return Err("it links to a place outside of the tree; leave it out with .coracleignore"),
+            ".." => left -= 1,
+            _ => below = true,
+        }
+    }
+    Ok(())
 }

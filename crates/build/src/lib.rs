@@ -10,6 +10,7 @@ pub mod dockerfile;
 pub mod ignore;
 pub mod procfile;
 pub mod static_site;
+mod tree;
 
 pub use archive::{PackError, PackFacts, UnpackError, UnpackFacts, UnpackLimits, pack, source_ignore, unpack};
 pub use context::tar_context;

@@ -1,4 +1,5 @@
-//! Procfiles.
+//! Procfiles: one process a line, `name: command`. Blank lines and lines that begin with `#` say nothing; anything else is
+//! an error, since a half-merged Procfile must not deploy half an app.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use coracle_model::{CommandLine, ProcessName};
 pub struct Procfile {
     /// Every process but `release`.
     pub processes: BTreeMap<ProcessName, CommandLine>,
-    /// The `release:` line.
+    /// The `release:` line: a command that runs once before a release starts.
     pub release: Option<CommandLine>,
 }
 
@@ -25,7 +26,69 @@ pub struct ProcfileError {
 
 impl Procfile {
     /// Reads a Procfile.
-    pub fn parse(_text: &str) -> Result<Self, ProcfileError> {
-        unimplemented!()
+    pub fn parse(text: &str) -> Result<Self, ProcfileError> {
+        let mut procfile = Self::default();
+        for (n, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+            let line = line.trim();
+            if !line.is_empty() && !line.starts_with('#') {
+                procfile.add(line).map_err(|message| ProcfileError { line: n + 1, message })?;
+            }
+        }
+        Ok(procfile)
+    }
+
+    fn add(&mut self, line: &str) -> Result<(), String> {
+        let shown: String = line.chars().take(80).collect();
+        let (name, command) = line.split_once(':').ok_or_else(|| format!("{shown:?} is not of the form `name: command`"))?;
+        let name: ProcessName = name.trim_end().parse().map_err(|error: coracle_model::NameError| error.to_string())?;
+        let command: CommandLine = command.parse().map_err(|error| format!("{name}: {error}"))?;
+        let taken = if name.as_str() == "release" {
+            self.release.replace(command).is_some()
+        } else {
+            self.processes.insert(name.clone(), command).is_some()
+        };
+        if taken { Err(format!("{name} is defined twice")) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn comments_blank_lines_and_windows_line_ends_are_no_processes() {
+        let text = "\u{feff}# the app\r\n\r\nweb: gunicorn app:app # in front\r\n  worker :  python -u worker.py\r\nrelease: ./migrate\r\n";
+        let procfile = Procfile::parse(text).unwrap();
+        let lines: Vec<_> = procfile.processes.iter().map(|(name, command)| format!("{name}={command}")).collect();
+        assert_eq!(lines, ["web=gunicorn app:app", "worker=python -u worker.py"]);
+        assert_eq!(procfile.release.unwrap().to_string(), "./migrate");
+        assert_eq!(Procfile::parse("").unwrap(), Procfile::default());
+    }
+
+    #[test]
+    fn wrong_lines_are_named_by_their_number() {
+        for (text, expected) in [
+            ("web: a\n<<<<<<< HEAD\nworker: b", "Procfile:2: \"<<<<<<< HEAD\" is not of the form `name: command`"),
+            ("web: a\n\nweb: b", "Procfile:3: web is defined twice"),
+            ("release: a\nrelease: b", "Procfile:2: release is defined twice"),
+            ("web:", "Procfile:1: web: the command names no program"),
+            ("web: 'a", "Procfile:1: web: the ' at character 2 has no end"),
+        ] {
+            assert_eq!(Procfile::parse(text).unwrap_err().to_string(), expected, "{text}");
+        }
+        for text in ["Web: a", "../x: a", "web: a && b", ": a", "a b: c"] {
+            assert!(Procfile::parse(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(text in "(.{0,20}\n?){0,5}") {
+            drop(Procfile::parse(&text));
+        }
     }
 }

@@ -26,12 +26,11 @@ pub(super) fn read(text: &str) -> Result<CommandLine, CommandError> {
     let mut exec = false;
     while reader.skip_to_word()? {
         let started = reader.at;
-        if line.words.is_empty() && !exec {
-            if let Some(name) = reader.assignment_name() {
-                let (value, _) = reader.word(Place::Assignment)?;
-                line.assignments.push((name, value));
-                continue;
-            }
+        let name = if line.words.is_empty() && !exec { reader.assignment_name() } else { None };
+        if let Some(name) = name {
+            let (value, _) = reader.word(Place::Assignment)?;
+            line.assignments.push((name, value));
+            continue;
         }
         let (word, plain) = reader.word(Place::Word)?;
         match (&plain, line.words.is_empty()) {
