@@ -110,8 +110,10 @@ kinds! {
     MethodNotAllowed = "method-not-allowed", 405, "This cannot be done with it";
     /// The request took too long to arrive.
     TimedOut = "timed-out", 408, "It took too long";
-    /// Another deployment of the app is running, or the state does not allow it.
+    /// Another deployment of the app is running.
     Busy = "busy", 409, "Another deployment is running";
+    /// What the thing is in the middle of does not allow it: calling off a deployment that is past its switch.
+    Conflict = "conflict", 409, "It is too late, or too early, for this";
     /// The body is larger than allowed.
     TooLarge = "too-large", 413, "Too much was sent";
     /// The request is well-formed but cannot be carried out: the manifest, the tree, a name.

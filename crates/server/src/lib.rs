@@ -1,1 +1,29 @@
+//! The control plane, wired together: state, engines, the proxy, the orchestrator and the HTTP API.
 //!
+//! Takes no decision about deployments (that is the orchestrator's) and moves no request (that is the proxy's): when this
+//! process is stopped, killed or replaced, every app goes on and is reached as before.
+
+pub mod api;
+mod connections;
+mod context;
+mod deployments;
+mod doctor;
+mod engines;
+mod intake;
+mod journal;
+mod problems;
+mod proxy_process;
+mod published;
+mod server;
+mod state_dir;
+mod token;
+pub mod unit;
+mod wire;
+
+pub use api::openapi_json;
+pub use doctor::examine_machine;
+pub use engines::EngineChoice;
+pub use intake::IntakeLimits;
+pub use proxy_process::{ProxyOptions, stop_everything};
+pub use server::{Parts, Server, ServerOptions, StartError};
+pub use state_dir::StateDirError;

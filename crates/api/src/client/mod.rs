@@ -139,7 +139,7 @@ impl Client {
         self.stream(Request::new(Method::GET, format!("{PREFIX}/deployments/{}/events", id.0))).await
     }
 
-    /// Calls a deployment off; refused (busy) from the switch on. Returns at once: its end is told in its events.
+    /// Calls a deployment off; refused ([conflict](crate::ProblemKind::Conflict)) from the switch on. Returns at once: its end is told in its events.
     pub async fn cancel(&self, id: DeploymentId) -> Result<Deployment, ClientError> {
         let request = Request::new(Method::POST, format!("{PREFIX}/deployments/{}/cancel", id.0));
         self.endpoint.call(request, UNARY_DEADLINE).await?.json().await

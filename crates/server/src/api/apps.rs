@@ -1,0 +1,114 @@
+//! Apps: what runs, and how much of it.
+
+use std::collections::BTreeMap;
+
+use axum::Json as Answered;
+use axum::extract::State;
+use coracle_api::{self as api, AppState, Problem, ReleaseList, ScaleRequest};
+use coracle_engine::Instance;
+use coracle_model::{AppName, Release};
+use coracle_store::AppRecord;
+use http::StatusCode;
+
+use super::extract::{App, Json};
+use super::{Answer, Shared};
+use crate::wire;
+
+/// All apps, by name.
+#[utoipa::path(get, path = "/apps", tag = "apps", responses(
+    (status = 200, body = api::AppList),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn list(State(context): State<Shared>) -> Answer<Answered<api::AppList>> {
+    let mut instances: BTreeMap<AppName, Vec<Instance>> = BTreeMap::new();
+    for engine in &context.engines {
+        match engine.runtime.list().await {
+            Ok(all) => all.into_iter().for_each(|it| instances.entry(it.id.app.clone()).or_default().push(it)),
+            // The other engines' apps are still worth showing.
+            Err(error) => tracing::warn!(engine = %engine.kind, %error, "cannot list instances"),
+        }
+    }
+    let mut apps = Vec::new();
+    for record in context.store.apps().await? {
+        let release = match record.active {
+            Some(number) => Some(context.store.release(&record.name, number).await?),
+            None => None,
+        };
+        let own = instances.remove(&record.name).unwrap_or_default();
+        apps.push(summary(record, release.as_ref(), &own));
+    }
+    Ok(Answered(api::AppList { apps }))
+}
+
+fn summary(record: AppRecord, release: Option<&Release>, instances: &[Instance]) -> api::AppSummary {
+    let (mut wanted, mut running) = (0, 0);
+    for (name, process) in release.map(Release::processes).unwrap_or_default() {
+        let want = u32::from(record.scale.get(&name).copied().unwrap_or(process.replicas));
+        let of_it = |it: &&Instance| it.is_running() && Some(it.id.release) == record.active && it.id.process == name;
+        wanted += want;
+        running += u32::try_from(instances.iter().filter(of_it).count()).unwrap_or(u32::MAX).min(want);
+    }
+    api::AppSummary {
+        name: record.name,
+        state: AppState::of(record.active, wanted, running),
+        release: record.active,
+        engine: release.map(|release| release.artifact.engine),
+        hosts: wire::hosts(release),
+        wanted,
+        running,
+        created_at: record.created_at,
+    }
+}
+
+/// One app in full.
+#[utoipa::path(get, path = "/apps/{app}", tag = "apps", params(("app" = String, Path)), responses(
+    (status = 200, body = api::AppStatus),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn show(State(context): State<Shared>, App(app): App) -> Answer<Answered<api::AppStatus>> {
+    let status = context.orchestrator.status(&app).await?;
+    Ok(Answered(wire::app_status(status, &context.http)))
+}
+
+/// Stops and forgets an app: instances, volumes, artifacts, releases, configuration.
+#[utoipa::path(delete, path = "/apps/{app}", tag = "apps", params(("app" = String, Path)), responses(
+    (status = 204, description = "It is gone"),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn destroy(State(context): State<Shared>, App(app): App) -> Answer<StatusCode> {
+    let turn = context.deployments.try_turn(&app)?;
+    let orchestrator = context.orchestrator.clone();
+    // Half an app helps nobody: it goes on even if whoever asked for it goes away.
+    let destroying = context.tasks.spawn(async move {
+        let done = orchestrator.destroy(&app).await;
+        drop(turn);
+        done
+    });
+    destroying.await??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The releases of an app that are kept, oldest first.
+#[utoipa::path(get, path = "/apps/{app}/releases", tag = "apps", params(("app" = String, Path)), responses(
+    (status = 200, body = ReleaseList),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn releases(State(context): State<Shared>, App(app): App) -> Answer<Answered<ReleaseList>> {
+    let active = context.store.app(&app).await?.active;
+    let releases = context.store.releases(&app).await?;
+    Ok(Answered(ReleaseList { releases: releases.into_iter().map(|release| api::Release::new(release, active)).collect() }))
+}
+
+/// Changes how many instances should run, and answers when they do.
+#[utoipa::path(put, path = "/apps/{app}/scale", tag = "apps", params(("app" = String, Path)), request_body = ScaleRequest, responses(
+    (status = 200, body = api::AppStatus),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn scale(
+    State(context): State<Shared>,
+    App(app): App,
+    Json(request): Json<ScaleRequest>,
+) -> Answer<Answered<api::AppStatus>> {
+    let status = context.orchestrator.scale(&app, request.processes.into_iter().collect()).await?;
+    Ok(Answered(wire::app_status(status, &context.http)))
+}

@@ -1,0 +1,68 @@
+//! Configuration: values go in; those of secrets do not come out.
+
+use axum::Json as Answered;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use coracle_api::{ChangeOptions, ConfigList, ConfigPatch, DeploymentEvent, Problem, ProblemKind};
+use coracle_model::{AppName, Secret};
+use coracle_store::ConfigChange;
+
+use super::deployments::told;
+use super::extract::{App, Json, Options};
+use super::{Answer, ApiError, Shared};
+use crate::deployments::Work;
+use crate::wire;
+
+/// The configuration of an app, by name; secrets without their values.
+#[utoipa::path(get, path = "/apps/{app}/config", tag = "configuration", params(("app" = String, Path)), responses(
+    (status = 200, body = ConfigList),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn list(State(context): State<Shared>, App(app): App) -> Answer<Answered<ConfigList>> {
+    Ok(Answered(current(&context, &app).await?))
+}
+
+async fn current(context: &Shared, app: &AppName) -> Answer<ConfigList> {
+    context.store.app(app).await?;
+    let entries = context.store.config(app).await?;
+    Ok(ConfigList { entries: entries.into_iter().map(wire::config_entry).collect() })
+}
+
+/// Changes configuration. If the app has an active release, a release with the new configuration is deployed.
+#[utoipa::path(patch, path = "/apps/{app}/config", tag = "configuration", params(("app" = String, Path), ChangeOptions),
+    request_body = ConfigPatch, responses(
+    (status = 200, description = "JSON: it is stored, and nothing is deployed. Events: a release with it is being deployed", content(
+        (ConfigList = "application/json"),
+        (DeploymentEvent = "text/event-stream"),
+    )),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn change(
+    State(context): State<Shared>,
+    App(app): App,
+    Options(options): Options<ChangeOptions>,
+    Json(patch): Json<ConfigPatch>,
+) -> Answer<Response> {
+    if patch.changes.is_empty() {
+        let problem = Problem::new(ProblemKind::BadRequest, "no change is named");
+        return Err(problem.hint("`coracle config set NAME=value`").into());
+    }
+    let changes: Vec<ConfigChange> = patch.changes.into_iter().map(checked).collect::<Result<_, ApiError>>()?;
+    if patch.no_deploy {
+        context.orchestrator.keep_config(&app, &changes).await?;
+        return Ok(Answered(current(&context, &app).await?).into_response());
+    }
+    let journal = context.deployments.begin(app.clone(), Work::Config(changes), options);
+    match told(&journal, options.detach).await? {
+        Some(response) => Ok(response),
+        None => Ok(Answered(current(&context, &app).await?).into_response()),
+    }
+}
+
+fn checked(change: coracle_api::ConfigChange) -> Answer<ConfigChange> {
+    // Neither the kernel's environment nor Docker's can hold one.
+    if change.value.as_ref().is_some_and(|value| value.contains('\0')) {
+        return Err(Problem::new(ProblemKind::BadRequest, format!("the value of {} contains a NUL byte", change.name)).into());
+    }
+    Ok(ConfigChange { name: change.name, value: change.value.map(Secret::new), secret: change.secret })
+}

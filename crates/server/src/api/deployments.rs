@@ -1,0 +1,222 @@
+//! Deployments: begun, followed, called off.
+
+use std::sync::Arc;
+
+use axum::Json as Answered;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use coracle_api::{
+    ChangeOptions, DeployOptions, Deployment, DeploymentEvent, DeploymentList, DeploymentPlan, Outcome, Problem, ProblemKind,
+    RollbackRequest,
+};
+use coracle_model::{AppName, DeploymentId};
+use coracle_orchestrator::DeployRequest;
+use tokio_util::sync::CancellationToken;
+
+use super::answer;
+use super::extract::{App, Id, Json, Options};
+use super::{Answer, Shared};
+use crate::deployments::Work;
+use crate::intake::{self, Tree};
+use crate::journal::{Journal, Opening};
+
+/// How many deployments a list shows.
+const LISTED: u32 = 50;
+
+/// The longest name of a commit: SHA-256 in hexadecimal digits.
+const LONGEST_COMMIT: usize = 64;
+
+/// Deploys a source tree: a gzip-compressed tar archive with the manifest at its root. Unless `detach` is set, closing the
+/// connection calls the deployment off (until the switch).
+#[utoipa::path(post, path = "/apps/{app}/deployments", tag = "deployments", params(("app" = String, Path), DeployOptions),
+    request_body(content = String, content_type = "application/gzip"), responses(
+    (status = 200, body = DeploymentEvent, content_type = "text/event-stream"),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn deploy(
+    State(context): State<Shared>,
+    App(app): App,
+    Options(options): Options<DeployOptions>,
+    body: Request,
+) -> Answer<Response> {
+    if !options.wait {
+        // Told before a large tree has been sent for nothing; decided again when it is the deployment's turn.
+        drop(context.deployments.try_turn(&app)?);
+    }
+    let change = options.change();
+    let (request, tree) = take_in(&context, &app, options, body).await?;
+    let journal = context.deployments.begin(app, Work::Deploy { request: Box::new(request), tree }, change);
+    opened(&journal, change.detach).await
+}
+
+/// What a deployment of this source tree would do, without doing it.
+#[utoipa::path(post, path = "/apps/{app}/deployments/plan", tag = "deployments", params(("app" = String, Path), DeployOptions),
+    request_body(content = String, content_type = "application/gzip"), responses(
+    (status = 200, body = DeploymentPlan),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn plan(
+    State(context): State<Shared>,
+    App(app): App,
+    Options(options): Options<DeployOptions>,
+    body: Request,
+) -> Answer<Answered<DeploymentPlan>> {
+    let (request, tree) = take_in(&context, &app, options, body).await?;
+    let steps = context.orchestrator.plan(&request).await;
+    tree.remove().await;
+    Ok(Answered(DeploymentPlan { steps: steps? }))
+}
+
+async fn take_in(
+    context: &Shared,
+    app: &AppName,
+    options: DeployOptions,
+    request: Request,
+) -> Answer<(DeployRequest, Tree)> {
+    let commit = options.commit.map(checked_commit).transpose()?;
+    let (head, body) = request.into_parts();
+    let tree = intake::receive(&context.incoming, &head.headers, body, context.intake).await?;
+    match intake::spec(&tree, app, options.environment, context.intake).await {
+        Ok(spec) => Ok((DeployRequest { spec, source: tree.path().to_owned(), commit }, tree)),
+        Err(problem) => {
+            tree.remove().await;
+            Err(problem.into())
+        }
+    }
+}
+
+fn checked_commit(commit: String) -> Result<String, Problem> {
+    let plain = (1..=LONGEST_COMMIT).contains(&commit.len()) && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    plain.then_some(commit).ok_or_else(|| Problem::new(ProblemKind::BadRequest, "a commit is named by up to 64 hexadecimal digits"))
+}
+
+/// The latest deployments of an app, newest first.
+#[utoipa::path(get, path = "/apps/{app}/deployments", tag = "deployments", params(("app" = String, Path)), responses(
+    (status = 200, body = DeploymentList),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn list(State(context): State<Shared>, App(app): App) -> Answer<Answered<DeploymentList>> {
+    context.store.app(&app).await?;
+    let deployments = context.store.deployments(&app, LISTED).await?;
+    Ok(Answered(DeploymentList { deployments: deployments.into_iter().map(Deployment::from).collect() }))
+}
+
+/// One deployment.
+#[utoipa::path(get, path = "/deployments/{id}", tag = "deployments", params(("id" = String, Path, example = "d12")), responses(
+    (status = 200, body = Deployment),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn show(State(context): State<Shared>, Id(id): Id) -> Answer<Answered<Deployment>> {
+    Ok(Answered(recorded(&context, id).await?))
+}
+
+async fn recorded(context: &Shared, id: DeploymentId) -> Answer<Deployment> {
+    let missing = || Problem::new(ProblemKind::NotFound, format!("there is no deployment {id}"));
+    Ok(context.store.deployment(id).await?.ok_or_else(missing)?.into())
+}
+
+/// The events of a deployment from its start, and on until its end. Closing the connection calls nothing off.
+#[utoipa::path(get, path = "/deployments/{id}/events", tag = "deployments", params(("id" = String, Path, example = "d12")), responses(
+    (status = 200, body = DeploymentEvent, content_type = "text/event-stream"),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn events(State(context): State<Shared>, Id(id): Id) -> Answer<Response> {
+    if let Some(reader) = context.deployments.reader(id) {
+        return Ok(answer::events(reader, None));
+    }
+    // It is too long ago: what the record says is what is left of it.
+    let deployment = recorded(&context, id).await?;
+    let journal = Arc::new(Journal::new(deployment.app.clone(), CancellationToken::new()));
+    let outcome = deployment.outcome.clone();
+    journal.tell(DeploymentEvent::Began { deployment });
+    let problem = outcome.as_ref().and_then(problem_of);
+    if let Some(outcome) = outcome {
+        journal.set_outcome(outcome);
+    }
+    journal.end(problem);
+    Ok(answer::events(journal.reader(), None))
+}
+
+/// What there is to say about a recorded outcome that is no success.
+fn problem_of(outcome: &Outcome) -> Option<Problem> {
+    match outcome {
+        Outcome::Succeeded => None,
+        Outcome::Failed { phase, cause, evidence } => {
+            Some(Problem::new(ProblemKind::DeploymentFailed, format!("{phase} failed: {cause}")).evidence(evidence.clone()))
+        }
+        Outcome::Cancelled { phase } => Some(Problem::new(ProblemKind::Cancelled, format!("called off during {phase}"))),
+        Outcome::Interrupted { phase, completed } => {
+            let end = if *completed { "the new release is active" } else { "the old release serves" };
+            Some(Problem::new(ProblemKind::Other, format!("the server was stopped during {phase}; {end}")))
+        }
+    }
+}
+
+/// Calls a deployment off. Refused from the switch on.
+#[utoipa::path(post, path = "/deployments/{id}/cancel", tag = "deployments", params(("id" = String, Path, example = "d12")), responses(
+    (status = 202, body = Deployment, description = "It is being called off; its events tell the end"),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn cancel(
+    State(context): State<Shared>,
+    Id(id): Id,
+) -> Answer<(http::StatusCode, Answered<Deployment>)> {
+    let conflict = |detail| Problem::new(ProblemKind::Conflict, detail);
+    let running = context.deployments.journal(id).filter(|journal| !journal.has_ended());
+    let Some((journal, deployment)) = running.and_then(|journal| journal.deployment().map(|it| (journal, it))) else {
+        let deployment = recorded(&context, id).await?;
+        return Err(conflict(format!("deployment {id} of {} has ended", deployment.app)).into());
+    };
+    if !deployment.phase.can_cancel() {
+        let detail = format!("deployment {id} is past its switch (it is in {}) and runs to its end", deployment.phase);
+        return Err(conflict(detail).hint(format!("go back with `coracle rollback -a {}`", deployment.app)).into());
+    }
+    journal.cancel.cancel();
+    Ok((http::StatusCode::ACCEPTED, Answered(deployment)))
+}
+
+/// Takes up an earlier release again: same artifact, same configuration, no rebuild.
+#[utoipa::path(post, path = "/apps/{app}/rollback", tag = "deployments", params(("app" = String, Path), ChangeOptions),
+    request_body = RollbackRequest, responses(
+    (status = 200, body = DeploymentEvent, content_type = "text/event-stream"),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn rollback(
+    State(context): State<Shared>,
+    App(app): App,
+    Options(options): Options<ChangeOptions>,
+    Json(request): Json<RollbackRequest>,
+) -> Answer<Response> {
+    let journal = context.deployments.begin(app, Work::Rollback(request.to), options);
+    opened(&journal, options.detach).await
+}
+
+/// Replaces all instances by fresh ones, without losing a request.
+#[utoipa::path(post, path = "/apps/{app}/restart", tag = "deployments", params(("app" = String, Path), ChangeOptions), responses(
+    (status = 200, body = DeploymentEvent, content_type = "text/event-stream"),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn restart(
+    State(context): State<Shared>,
+    App(app): App,
+    Options(options): Options<ChangeOptions>,
+) -> Answer<Response> {
+    let journal = context.deployments.begin(app, Work::Restart, options);
+    opened(&journal, options.detach).await
+}
+
+async fn opened(journal: &Arc<Journal>, detach: bool) -> Answer<Response> {
+    let nothing = || Problem::new(ProblemKind::Internal, "the deployment ended without a word");
+    Ok(told(journal, detach).await?.ok_or_else(nothing)?)
+}
+
+/// The events of a deployment that has just been asked for; or why it was refused; `None` if there was nothing to deploy.
+/// Whoever asked for it and goes away calls it off, from the first moment on, unless it is detached.
+pub(super) async fn told(journal: &Arc<Journal>, detach: bool) -> Answer<Option<Response>> {
+    let gone = (!detach).then(|| journal.cancel.clone().drop_guard());
+    match journal.opening().await {
+        Opening::Told => Ok(Some(answer::events(journal.reader(), gone))),
+        Opening::Refused(problem) => Err(problem.into()),
+        Opening::Nothing => Ok(None),
+    }
+}

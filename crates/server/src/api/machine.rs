@@ -1,0 +1,46 @@
+//! The server and the machine it is on.
+
+use axum::Json as Answered;
+use axum::extract::State;
+use coracle_api::{Doctor, Problem, RouteList, Version};
+
+use super::{Answer, Shared};
+use crate::{doctor as examination, wire};
+
+/// Who answers.
+#[utoipa::path(get, path = "/version", tag = "machine", responses(
+    (status = 200, body = Version),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn version(State(context): State<Shared>) -> Answered<Version> {
+    let proxy = match &context.proxy {
+        Some(proxy) => proxy.version().await,
+        None => None,
+    };
+    Answered(Version {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        api: coracle_api::PREFIX.trim_start_matches('/').to_owned(),
+        proxy,
+        engines: context.engines.iter().map(|engine| engine.kind).collect(),
+        default_engine: context.default_engine,
+        http: context.http.iter().map(ToString::to_string).collect(),
+    })
+}
+
+/// What works on this machine, and why not.
+#[utoipa::path(get, path = "/doctor", tag = "machine", responses(
+    (status = 200, body = Doctor),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn doctor(State(context): State<Shared>) -> Answer<Answered<Doctor>> {
+    Ok(Answered(examination::examine(&context).await))
+}
+
+/// The routes that the proxy was told, and who answers for them.
+#[utoipa::path(get, path = "/routes", tag = "machine", responses(
+    (status = 200, body = RouteList),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn routes(State(context): State<Shared>) -> Answered<RouteList> {
+    Answered(wire::routes(&context.published.table()))
+}

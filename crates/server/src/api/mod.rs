@@ -1,0 +1,102 @@
+//! The HTTP API: routes, their handlers, and the document that describes them.
+//!
+//! Handlers parse, call the orchestrator or the store, and put the answer into the words of the wire; they decide nothing.
+
+mod answer;
+mod apps;
+mod config;
+mod deployments;
+mod extract;
+mod machine;
+mod output;
+
+use std::sync::Arc;
+
+use axum::Router;
+use coracle_api::{PREFIX, Problem, ProblemKind};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(crate) use answer::ApiError;
+
+use crate::context::Context;
+
+/// What handlers are given.
+type Shared = Arc<Context>;
+
+/// What handlers answer.
+type Answer<T> = Result<T, ApiError>;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Coracle",
+        description = "The control plane of one server: apps, deployments, releases, configuration, logs. Errors are problem \
+                       details (RFC 9457). Times are RFC 3339 in UTC; quantities name their unit.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+    ),
+    tags(
+        (name = "apps", description = "What runs here"),
+        (name = "deployments", description = "Making a release the active one"),
+        (name = "configuration", description = "Environment variables and secrets"),
+        (name = "output", description = "Logs, one-off processes"),
+        (name = "machine", description = "The server and the machine it is on")
+    )
+)]
+struct Description;
+
+fn described() -> OpenApiRouter<Shared> {
+    let paths = OpenApiRouter::new()
+        .routes(routes!(machine::version))
+        .routes(routes!(machine::doctor))
+        .routes(routes!(machine::routes))
+        .routes(routes!(apps::list))
+        .routes(routes!(apps::show, apps::destroy))
+        .routes(routes!(apps::releases))
+        .routes(routes!(apps::scale))
+        .routes(routes!(deployments::list, deployments::deploy))
+        .routes(routes!(deployments::plan))
+        .routes(routes!(deployments::show))
+        .routes(routes!(deployments::events))
+        .routes(routes!(deployments::cancel))
+        .routes(routes!(deployments::rollback))
+        .routes(routes!(deployments::restart))
+        .routes(routes!(config::list, config::change))
+        .routes(routes!(output::logs))
+        .routes(routes!(output::run))
+        .routes(routes!(output::exec));
+    OpenApiRouter::with_openapi(Description::openapi()).nest(PREFIX, paths)
+}
+
+/// The OpenAPI document, as it is committed in `docs/openapi.json`.
+pub fn openapi_json() -> String {
+    let mut text = described().into_openapi().to_pretty_json().unwrap_or_else(|_| unreachable!("the document is plain data"));
+    text.push('\n');
+    text
+}
+
+/// Everything under [`PREFIX`].
+pub(crate) fn router(context: Shared) -> Router {
+    let (router, _) = described().split_for_parts();
+    router
+        .route(&format!("{PREFIX}/openapi.json"), axum::routing::get(openapi))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(context)
+}
+
+/// Written anew for each of its rare readers, rather than kept in memory for all the others.
+async fn openapi() -> impl axum::response::IntoResponse {
+    ([(http::header::CONTENT_TYPE, "application/json")], openapi_json())
+}
+
+async fn no_such_path(uri: http::Uri) -> ApiError {
+    let path: String = uri.path().chars().take(200).collect();
+    ApiError(Problem::new(ProblemKind::NotFound, format!("there is nothing at {path}")).hint(format!("GET {PREFIX}/openapi.json tells what there is")))
+}
+
+async fn no_such_method(method: http::Method, uri: http::Uri) -> ApiError {
+    let path: String = uri.path().chars().take(200).collect();
+    ApiError(Problem::new(ProblemKind::MethodNotAllowed, format!("{path} does not take {method}")).hint(format!("GET {PREFIX}/openapi.json tells what it takes")))
+}

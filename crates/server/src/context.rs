@@ -1,0 +1,44 @@
+//! What every handler of the API works with.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use coracle_engine::Engine;
+use coracle_engine_docker::DockerEngine;
+use coracle_model::EngineKind;
+use coracle_orchestrator::HostOrchestrator;
+use coracle_store::Store;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::deployments::Deployments;
+use crate::intake::IntakeLimits;
+use crate::proxy_process::ProxyProcess;
+use crate::published::Published;
+
+/// Shared by all handlers; never changed after the start.
+pub(crate) struct Context {
+    pub orchestrator: HostOrchestrator,
+    pub store: Store,
+    pub engines: Vec<Engine>,
+    pub default_engine: EngineKind,
+    pub deployments: Deployments,
+    pub published: Arc<Published>,
+    /// The proxy, if this server looks after one.
+    pub proxy: Option<Arc<ProxyProcess>>,
+    /// Where the proxy takes requests.
+    pub http: Vec<SocketAddr>,
+    pub state_dir: PathBuf,
+    /// Where source trees are unpacked.
+    pub incoming: PathBuf,
+    pub intake: IntakeLimits,
+    /// The connection behind the docker engine.
+    pub docker: Option<DockerEngine>,
+    /// Where Docker was to be looked for, if that was told.
+    pub docker_socket: Option<String>,
+    /// Work begun by a request that must not end with it.
+    pub tasks: TaskTracker,
+    /// Fires when the server stops; streams end then.
+    pub stop: CancellationToken,
+}

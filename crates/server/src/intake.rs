@@ -1,0 +1,313 @@
+//! Taking a source tree from a stranger: streamed to disk as it comes, bounded in every direction, removed afterwards.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Buf, Bytes};
+use coracle_api::{Problem, ProblemKind, SOURCE_MEDIA_TYPE};
+use coracle_build::archive::{self, UnpackError, UnpackFacts, UnpackLimits};
+use coracle_model::{AppName, AppSpec, Manifest};
+use futures::StreamExt;
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use crate::problems;
+
+/// What a source tree may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct IntakeLimits {
+    /// Bytes of the archive as it is sent.
+    pub archive_bytes: u64,
+    /// What it may hold.
+    pub unpacked: UnpackLimits,
+    /// Bytes of the manifest.
+    pub manifest_bytes: u64,
+    /// How long the sender may be silent.
+    pub silence: Duration,
+    /// How much of a refused archive is still read, so that its sender gets to see why it was refused.
+    pub refused_bytes: u64,
+}
+
+impl Default for IntakeLimits {
+    fn default() -> Self {
+        Self {
+            archive_bytes: 512 << 20,
+            unpacked: UnpackLimits::default(),
+            manifest_bytes: 256 << 10,
+            silence: Duration::from_secs(60),
+            refused_bytes: 64 << 20,
+        }
+    }
+}
+
+/// How long the rest of a refused archive is read at most.
+const REFUSED_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Pieces of the body between the network and the disk.
+const PIECES_AHEAD: usize = 8;
+
+/// An unpacked source tree. Dropping it removes it.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    dir: TempDir,
+}
+
+impl Tree {
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Removes it without holding up other tasks: a tree may have many files.
+    pub(crate) async fn remove(self) {
+        let path = self.dir.path().to_owned();
+        match tokio::task::spawn_blocking(move || self.dir.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(path = %path.display(), %error, "a source tree is left behind until the next start"),
+            Err(error) => tracing::warn!(path = %path.display(), %error, "removing a source tree broke off"),
+        }
+    }
+}
+
+/// Receives and unpacks the body of a request into a new directory in `incoming`.
+pub(crate) async fn receive(incoming: &Path, headers: &HeaderMap, body: Body, limits: IntakeLimits) -> Result<Tree, Problem> {
+    check_head(headers, limits)?;
+    let (pieces, reader) = mpsc::channel(PIECES_AHEAD);
+    let incoming = incoming.to_owned();
+    let unpacking = tokio::task::spawn_blocking(move || unpack(&incoming, PieceReader::new(reader), limits.unpacked));
+    let mut body = Incoming { stream: body.into_data_stream(), received: 0, limits };
+    let sent = body.pass_on(pieces).await;
+    let unpacked = unpacking.await.map_err(|error| Problem::new(ProblemKind::Internal, format!("unpacking broke off: {error}")))?;
+    match (sent, unpacked) {
+        // What is wrong with the sending explains why the unpacking ended early, not the other way round.
+        (Err(problem), _) => {
+            body.discard().await;
+            Err(problem)
+        }
+        (Ok(()), Ok((tree, facts))) => {
+            tracing::debug!(entries = facts.entries, bytes = facts.bytes, "a source tree has come in");
+            Ok(tree)
+        }
+        (Ok(()), Err(problem)) => {
+            body.discard().await;
+            Err(problem)
+        }
+    }
+}
+
+fn check_head(headers: &HeaderMap, limits: IntakeLimits) -> Result<(), Problem> {
+    let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    let media_type = text(CONTENT_TYPE).map(|value| value.split(';').next().unwrap_or(value).trim());
+    if !media_type.is_some_and(|it| it.eq_ignore_ascii_case(SOURCE_MEDIA_TYPE) || it.eq_ignore_ascii_case("application/x-gzip")) {
+        let problem = Problem::new(ProblemKind::BadRequest, "the body must be a source tree as a gzip-compressed tar archive");
+        return Err(problem.hint(format!("send it with `Content-Type: {SOURCE_MEDIA_TYPE}`, or use `coracle deploy`")));
+    }
+    match text(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok()) {
+        Some(length) if length > limits.archive_bytes => Err(too_large(limits)),
+        _ => Ok(()),
+    }
+}
+
+fn too_large(limits: IntakeLimits) -> Problem {
+    let limit = coracle_model::ByteSize::bytes(limits.archive_bytes);
+    Problem::new(ProblemKind::TooLarge, format!("the archive is larger than {limit}"))
+        .hint("name what the app does not need in .coracleignore (build results, data, dependencies)")
+}
+
+/// The body of the request.
+struct Incoming {
+    stream: axum::body::BodyDataStream,
+    received: u64,
+    limits: IntakeLimits,
+}
+
+impl Incoming {
+    /// The next piece; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        let late = |_| {
+            let seconds = self.limits.silence.as_secs();
+            Problem::new(ProblemKind::TimedOut, format!("nothing of the source tree has come for {seconds} s"))
+        };
+        let piece = tokio::time::timeout(self.limits.silence, self.stream.next()).await.map_err(late)?;
+        let Some(piece) = piece else { return Ok(None) };
+        let piece = piece.map_err(|error| Problem::new(ProblemKind::BadRequest, format!("the body broke off: {error}")))?;
+        self.received += piece.len() as u64;
+        Ok(Some(piece))
+    }
+
+    /// Hands every piece to the unpacker, until the end or until it wants no more.
+    async fn pass_on(&mut self, pieces: mpsc::Sender<Piece>) -> Result<(), Problem> {
+        while let Some(piece) = self.next().await? {
+            if self.received > self.limits.archive_bytes {
+                return Err(too_large(self.limits));
+            }
+            if pieces.send(Piece::Data(piece)).await.is_err() {
+                return Ok(());
+            }
+        }
+        // If this cannot be delivered, the unpacker has already seen enough, or will say what was wrong.
+        let _delivered: Result<(), _> = pieces.send(Piece::End).await;
+        Ok(())
+    }
+
+    /// Reads on for a while, so that the sender comes to read the answer instead of a broken pipe.
+    async fn discard(&mut self) {
+        let until = self.received.saturating_add(self.limits.refused_bytes);
+        let reading = async { while self.received < until && matches!(self.next().await, Ok(Some(_))) {} };
+        if tokio::time::timeout(REFUSED_DEADLINE, reading).await.is_err() {
+            tracing::debug!("the sender of a refused source tree goes on and on");
+        }
+    }
+}
+
+/// A piece on its way to the unpacker.
+enum Piece {
+    Data(Bytes),
+    End,
+}
+
+/// The blocking end of the body. If the sender vanishes, that is an error and not an end.
+struct PieceReader {
+    pieces: mpsc::Receiver<Piece>,
+    current: Bytes,
+    ended: bool,
+}
+
+impl PieceReader {
+    fn new(pieces: mpsc::Receiver<Piece>) -> Self {
+        Self { pieces, current: Bytes::new(), ended: false }
+    }
+}
+
+impl Read for PieceReader {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        while self.current.is_empty() && !self.ended {
+            match self.pieces.blocking_recv() {
+                Some(Piece::Data(piece)) => self.current = piece,
+                Some(Piece::End) => self.ended = true,
+                None => return Err(std::io::Error::new(std::io::ErrorKind::ConnectionAborted, "the sender went away")),
+            }
+        }
+        let length = self.current.len().min(into.len());
+        self.current.copy_to_slice(&mut into[..length]);
+        Ok(length)
+    }
+}
+
+fn unpack(incoming: &Path, mut reader: PieceReader, limits: UnpackLimits) -> Result<(Tree, UnpackFacts), Problem> {
+    let dir = tempfile::Builder::new().prefix("tree-").tempdir_in(incoming).map_err(|error| unusable(incoming, &error))?;
+    let facts = archive::unpack(&mut reader, dir.path(), limits).map_err(|error| refused(&error))?;
+    Ok((Tree { dir }, facts))
+}
+
+fn unusable(path: &Path, error: &std::io::Error) -> Problem {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => disk_full(path),
+        _ => Problem::new(ProblemKind::Internal, format!("{}: {error}", path.display())).hint("the server's log has the details"),
+    }
+}
+
+fn disk_full(path: &Path) -> Problem {
+    Problem::new(ProblemKind::DiskFull, format!("no space is left on the disk that holds {}", path.display()))
+        .hint("free some space on the server; `coracle doctor` shows how much there is")
+}
+
+fn refused(error: &UnpackError) -> Problem {
+    match error {
+        UnpackError::Refused { .. } => Problem::new(ProblemKind::Invalid, error.to_string())
+            .hint("archives may hold directories, regular files and symbolic links that stay inside; `coracle deploy` makes such"),
+        UnpackError::TooLarge { .. } => Problem::new(ProblemKind::TooLarge, error.to_string())
+            .hint("name what the app does not need in .coracleignore (build results, data, dependencies)"),
+        UnpackError::Damaged(_) => Problem::new(ProblemKind::Invalid, error.to_string())
+            .hint("send a gzip-compressed tar archive; `coracle deploy` makes one"),
+        UnpackError::DiskFull { path } => disk_full(path),
+        UnpackError::Io { path, source } => unusable(path, source),
+    }
+}
+
+/// Reads the manifest of a tree and resolves it; the name it ends up with must be that of the app in the path.
+pub(crate) async fn spec(tree: &Tree, app: &AppName, environment: Option<String>, limits: IntakeLimits) -> Result<AppSpec, Problem> {
+    let path = tree.path().join("coracle.toml");
+    let reading = tokio::task::spawn_blocking(move || read_manifest(path, limits.manifest_bytes));
+    let text = reading.await.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))??;
+    let manifest = Manifest::parse(&text).map_err(|errors| problems::manifest(&errors))?;
+    let spec = manifest.resolve(Some(app.clone()), environment.as_deref()).map_err(|errors| problems::manifest(&errors))?;
+    if spec.app == *app {
+        return Ok(spec);
+    }
+    let detail = format!("coracle.toml names the app {}, but it was sent to {app}", spec.app);
+    Err(Problem::new(ProblemKind::Invalid, detail).hint(format!("deploy it with `-a {}`, or change `app` in coracle.toml", spec.app)))
+}
+
+/// The text of the manifest; without a manifest, that of one that says nothing.
+fn read_manifest(path: PathBuf, limit: u64) -> Result<String, Problem> {
+    // Symbolic links in the tree stay inside the tree (the unpacker has seen to that), so following one is harmless.
+    let file = match std::fs::File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(Problem::new(ProblemKind::Invalid, format!("coracle.toml cannot be read: {error}"))),
+    };
+    let mut bytes = Vec::new();
+    let reading = file.take(limit + 1).read_to_end(&mut bytes);
+    reading.map_err(|error| Problem::new(ProblemKind::Invalid, format!("coracle.toml cannot be read: {error}")))?;
+    if bytes.len() as u64 > limit {
+        let limit = coracle_model::ByteSize::bytes(limit);
+        return Err(Problem::new(ProblemKind::Invalid, format!("coracle.toml is larger than {limit}"))
+            .hint("a manifest is a short text; put data into files of the tree"));
+    }
+    String::from_utf8(bytes).map_err(|_| Problem::new(ProblemKind::Invalid, "coracle.toml is not UTF-8 text"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_507_and_a_hostile_entry_422() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        assert_eq!(unusable(Path::new("/x"), &full).status, 507);
+        assert_eq!(refused(&UnpackError::DiskFull { path: "/x".into() }).status, 507);
+        assert_eq!(refused(&UnpackError::Io { path: "/x".into(), source: full }).status, 507);
+        assert_eq!(refused(&UnpackError::Refused { entry: "../x".into(), cause: "it climbs out" }).status, 422);
+        assert_eq!(refused(&UnpackError::TooLarge { limit: "1 entry".into() }).status, 413);
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_vanishes_is_not_an_end() {
+        let (sender, pieces) = mpsc::channel(2);
+        sender.send(Piece::Data(Bytes::from_static(b"abc"))).await.unwrap();
+        drop(sender);
+        let read = tokio::task::spawn_blocking(move || {
+            let mut text = String::new();
+            PieceReader::new(pieces).read_to_string(&mut text).map(|_| text)
+        });
+        assert_eq!(read.await.unwrap().unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
+    }
+
+    #[tokio::test]
+    async fn what_is_announced_as_too_large_is_not_even_read() {
+        let incoming = tempfile::tempdir().unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, SOURCE_MEDIA_TYPE.parse().unwrap());
+        headers.insert(CONTENT_LENGTH, (1_u64 << 40).into());
+        let answer = receive(incoming.path(), &headers, Body::empty(), IntakeLimits::default()).await;
+        assert_eq!(answer.unwrap_err().status, 413);
+    }
+
+    #[tokio::test]
+    async fn what_becomes_too_large_is_refused_and_leaves_nothing() {
+        let incoming = tempfile::tempdir().unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, SOURCE_MEDIA_TYPE.parse().unwrap());
+        let limits = IntakeLimits { archive_bytes: 1000, ..IntakeLimits::default() };
+        let endless = futures::stream::repeat(Ok::<_, std::io::Error>(Bytes::from_static(&[0x1f; 100]))).take(10_000);
+        let answer = receive(incoming.path(), &headers, Body::from_stream(endless), limits).await;
+        let status = answer.unwrap_err().status;
+        assert!(status == 413 || status == 422, "{status}");
+        assert_eq!(std::fs::read_dir(incoming.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,107 @@
+//! From errors of the inside to problems on the wire: which status, which words, which next step.
+
+use coracle_api::{Problem, ProblemKind};
+use coracle_engine::EngineError;
+use coracle_model::NameError;
+use coracle_model::manifest::ManifestErrors;
+use coracle_orchestrator::OrchestratorError;
+use coracle_store::StoreError;
+
+/// What every name that breaks its rule is answered with.
+pub(crate) fn name(error: &NameError) -> Problem {
+    Problem::new(ProblemKind::BadRequest, error.to_string())
+}
+
+pub(crate) fn manifest(errors: &ManifestErrors) -> Problem {
+    let count = errors.0.len();
+    let detail = match errors.0.as_slice() {
+        [only] => format!("coracle.toml, line {}: {}", only.line, only.message),
+        _ => format!("coracle.toml has {count} mistakes"),
+    };
+    let hint = errors.0.iter().find_map(|error| error.hint.clone()).unwrap_or_else(|| "correct coracle.toml".to_owned());
+    let evidence = errors.to_string().lines().map(str::to_owned).collect();
+    Problem::new(ProblemKind::Invalid, detail).hint(hint).evidence(evidence)
+}
+
+pub(crate) fn store(error: &StoreError) -> Problem {
+    let kind = match error {
+        StoreError::NoSuchApp(_) | StoreError::NoSuchRelease(..) => ProblemKind::NotFound,
+        StoreError::Busy(_) => ProblemKind::Busy,
+        StoreError::DiskFull { .. } => ProblemKind::DiskFull,
+        StoreError::Newer { .. } | StoreError::Corrupt { .. } | StoreError::Key { .. } | StoreError::Failed { .. } => {
+            ProblemKind::Internal
+        }
+    };
+    let hint = match error {
+        StoreError::NoSuchApp(_) => "`coracle apps` lists the apps; `coracle deploy` makes a new one".to_owned(),
+        StoreError::NoSuchRelease(app, _) => format!("`coracle releases -a {app}` lists the releases that are kept"),
+        StoreError::Busy(deployment) => busy_hint(&deployment.app),
+        StoreError::DiskFull { .. } => "free some space on the server; `coracle doctor` shows how much there is".to_owned(),
+        StoreError::Newer { .. } | StoreError::Corrupt { .. } | StoreError::Key { .. } | StoreError::Failed { .. } => {
+            "the server's log has the details; `coracle doctor` checks the machine".to_owned()
+        }
+    };
+    Problem::new(kind, error.to_string()).hint(hint)
+}
+
+/// What to do about another deployment that is running.
+pub(crate) fn busy_hint(app: &coracle_model::AppName) -> String {
+    format!("wait for it with `--wait`, or look at it with `coracle status -a {app}`")
+}
+
+pub(crate) fn engine(error: &EngineError) -> Problem {
+    let (kind, hint) = match error {
+        EngineError::Unavailable { .. } => (ProblemKind::Unavailable, "`coracle doctor` tells what is missing"),
+        EngineError::NoSuchInstance(_) => (ProblemKind::NotFound, "`coracle ps` lists the instances"),
+        EngineError::DiskFull { .. } => {
+            (ProblemKind::DiskFull, "free some space on the server; `coracle doctor` shows how much there is")
+        }
+        EngineError::CannotStart { .. } => (ProblemKind::Invalid, "check the command and what it needs"),
+        EngineError::NoSuchArtifact(_) => (ProblemKind::Conflict, "deploy again: what this release was built from is gone"),
+        EngineError::TimedOut { .. } => (ProblemKind::Unavailable, "try again; `coracle doctor` tells what is slow or missing"),
+        EngineError::Cancelled => (ProblemKind::Cancelled, ""),
+        EngineError::Failed { .. } => (ProblemKind::Internal, "the server's log has the details"),
+    };
+    Problem::new(kind, error.to_string()).hint(hint)
+}
+
+pub(crate) fn orchestrator(error: OrchestratorError) -> Problem {
+    match error {
+        OrchestratorError::Store(error) => store(&error),
+        OrchestratorError::Engine(error) => engine(&error),
+        OrchestratorError::Traffic(error) => Problem::new(ProblemKind::Unavailable, error.to_string())
+            .hint("the server starts the proxy again by itself; its log is proxy.log in the state directory"),
+        OrchestratorError::Refused { message, hint } => Problem::new(ProblemKind::Invalid, message).hint(hint),
+        OrchestratorError::Deployment { phase, cause, evidence, hint } => {
+            Problem::new(ProblemKind::DeploymentFailed, format!("{phase} failed: {cause}")).hint(hint).evidence(evidence)
+        }
+        OrchestratorError::Cancelled(phase) => {
+            Problem::new(ProblemKind::Cancelled, format!("called off during {phase}; nothing changed for the app"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_as_such_wherever_it_is_met() {
+        let store = StoreError::DiskFull { path: "/x".into() };
+        let engine = EngineError::DiskFull { place: "/y".into() };
+        for error in [OrchestratorError::from(store), OrchestratorError::from(engine)] {
+            let problem = orchestrator(error);
+            assert_eq!((problem.status, problem.kind), (507, ProblemKind::DiskFull));
+            assert!(problem.hint.unwrap().contains("free some space"));
+        }
+    }
+
+    #[test]
+    fn what_does_not_exist_is_404_and_what_is_unavailable_503() {
+        let missing = orchestrator(StoreError::NoSuchApp("shop".parse().unwrap()).into());
+        assert_eq!(missing.status, 404);
+        let gone = EngineError::Unavailable { engine: coracle_model::EngineKind::Docker, cause: "stopped".into() };
+        assert_eq!(orchestrator(gone.into()).status, 503);
+    }
+}

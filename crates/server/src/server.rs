@@ -1,0 +1,376 @@
+//! The server from its start to its end.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_engine::Engine;
+use coracle_engine_docker::DockerEngine;
+use coracle_model::{ByteSize, Cpus, EngineKind};
+use coracle_orchestrator::{HostOrchestrator, OrchestratorError, Settings, Traffic};
+use coracle_store::{Store, StoreError};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use crate::context::Context;
+use crate::deployments::Deployments;
+use crate::engines::{EngineChoice, Search, SearchError};
+use crate::intake::IntakeLimits;
+use crate::proxy_process::{ProxyError, ProxyOptions, ProxyProcess};
+use crate::published::Published;
+use crate::state_dir::{self, StateDirError};
+use crate::token::{self, TokenGuard};
+use crate::{api, connections};
+
+/// How long a start waits for a predecessor that still has the state.
+const STATE_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long deployments and requests may take to end once the server is asked to stop.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long what is left may take to end when it has been cut off.
+const CUT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a server is started with.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// Where everything is kept; made if it is not there.
+    pub state_dir: PathBuf,
+    /// Where the proxy takes requests.
+    pub http: Vec<SocketAddr>,
+    /// The API's Unix socket; being able to open it is the permission to use it.
+    pub api_socket: PathBuf,
+    /// Where the API listens beside it, for those who know the token in `state_dir/token`.
+    pub api_tcp: Option<SocketAddr>,
+    /// The `coracle` binary, to start the proxy and the process engine's shims with.
+    pub program: PathBuf,
+    /// Which engine runs apps that name none.
+    pub engine: EngineChoice,
+    /// Where Docker listens; `None`: `DOCKER_HOST`, or the usual places.
+    pub docker_socket: Option<String>,
+    /// What source trees may cost.
+    pub intake: IntakeLimits,
+}
+
+impl ServerOptions {
+    /// Usual values for everything else: requests on port 8080, no API over TCP.
+    pub fn new(state_dir: PathBuf, program: PathBuf) -> Self {
+        Self {
+            api_socket: state_dir.join("coracle.sock"),
+            http: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
+            api_tcp: None,
+            program,
+            engine: EngineChoice::Auto,
+            docker_socket: None,
+            intake: IntakeLimits::default(),
+            state_dir,
+        }
+    }
+
+    /// How its proxy is started and reached.
+    pub fn proxy(&self) -> ProxyOptions {
+        ProxyOptions::new(self.program.clone(), self.http.clone(), &self.state_dir)
+    }
+}
+
+/// What a server is made of, for those who bring their own engines or their own proxy.
+pub struct Parts {
+    /// The engines; those whose manifest names none get `default_engine`.
+    pub engines: Vec<Engine>,
+    /// The engine of apps that name none.
+    pub default_engine: EngineKind,
+    /// Who moves requests.
+    pub traffic: Arc<dyn Traffic>,
+    /// Where requests are taken, to tell people.
+    pub http: Vec<SocketAddr>,
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A directory cannot be used.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    /// The state cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No engine can be had.
+    #[error(transparent)]
+    Engine(#[from] coracle_engine::EngineError),
+    /// The proxy cannot be started or adopted.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// What an earlier server left half-done cannot be settled.
+    #[error("what was interrupted cannot be settled: {0}")]
+    Recover(#[source] OrchestratorError),
+    /// The API cannot listen there.
+    #[error("the API cannot listen on {place}: {source}")]
+    Listen {
+        /// The address or the path.
+        place: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The token cannot be read or made.
+    #[error("the token in {} cannot be used: {source}", path.display())]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl StartError {
+    /// What to do about it.
+    pub fn hint(&self) -> &str {
+        match self {
+            Self::StateDir(_) => "choose a directory that this user may write to with `--state`",
+            Self::Store(StoreError::Locked { .. }) => "stop the other server first: `coracle server stop`",
+            Self::Store(_) => "nothing was changed; `--state` chooses another directory",
+            Self::Engine(_) => "`coracle doctor` tells what is missing; `--engine process` needs nothing installed",
+            Self::Proxy(error) => error.hint(),
+            Self::Recover(_) => "make what it needs available again (`coracle doctor`) and start once more; apps go on meanwhile",
+            Self::Listen { .. } => "choose another address with `--api-tcp`, or another `--state` directory",
+            Self::Token { .. } => "remove the file to have a new token made",
+        }
+    }
+}
+
+impl From<SearchError> for StartError {
+    fn from(error: SearchError) -> Self {
+        match error {
+            SearchError::Engine(error) => Self::Engine(error),
+            SearchError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+/// A running server. Dropping it without [`Server::run_until`] cuts everything off, as a crash would; apps and proxy go on.
+pub struct Server {
+    context: Arc<Context>,
+    api_socket: PathBuf,
+    api_tcp: Option<SocketAddr>,
+    connections: TaskTracker,
+    /// Cuts off what has not ended in time.
+    cut: CancellationToken,
+    /// Ends the tasks below, after deployments have ended.
+    halt: CancellationToken,
+    accepting: Vec<AbortOnDropHandle<()>>,
+    background: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.context.stop.cancel();
+        self.halt.cancel();
+        self.cut.cancel();
+    }
+}
+
+impl Server {
+    /// Starts a server on this machine: state, engines, proxy, what was interrupted, then the API.
+    pub async fn start(options: ServerOptions) -> Result<Self, StartError> {
+        let store = open_store(&options.state_dir).await?;
+        let search = Search {
+            choice: options.engine,
+            owner: store.owner().clone(),
+            state_dir: &options.state_dir,
+            program: &options.program,
+            docker_socket: options.docker_socket.clone(),
+        };
+        let engines = search.run(&store).await?;
+        let proxy = ProxyProcess::start(options.proxy()).await?;
+        let parts = Parts {
+            engines: engines.all,
+            default_engine: engines.default,
+            traffic: proxy.clone(),
+            http: proxy.http(),
+        };
+        Self::assemble(options, store, parts, engines.docker, Some(proxy)).await
+    }
+
+    /// Starts a server with these engines and this proxy instead of the machine's own.
+    pub async fn with_parts(options: ServerOptions, parts: Parts) -> Result<Self, StartError> {
+        let store = open_store(&options.state_dir).await?;
+        Self::assemble(options, store, parts, None, None).await
+    }
+
+    async fn assemble(
+        options: ServerOptions,
+        store: Store,
+        parts: Parts,
+        docker: Option<DockerEngine>,
+        proxy: Option<Arc<ProxyProcess>>,
+    ) -> Result<Self, StartError> {
+        let incoming = options.state_dir.join("incoming");
+        state_dir::create_emptied(&incoming)?;
+        let published = Arc::new(Published::over(parts.traffic));
+        let settings = settings(parts.default_engine);
+        let orchestrator = HostOrchestrator::new(store.clone(), parts.engines.clone(), published.clone(), settings);
+        orchestrator.recover().await.map_err(StartError::Recover)?;
+
+        let (stop, halt, cut) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let deployments = Deployments::new(orchestrator.clone(), parts.http.clone(), stop.clone(), cut.clone());
+        let context = Arc::new(Context {
+            orchestrator: orchestrator.clone(),
+            store,
+            engines: parts.engines,
+            default_engine: parts.default_engine,
+            docker,
+            docker_socket: options.docker_socket,
+            deployments,
+            published,
+            proxy: proxy.clone(),
+            http: parts.http,
+            state_dir: options.state_dir.clone(),
+            incoming,
+            intake: options.intake,
+            tasks: TaskTracker::new(),
+            stop,
+        });
+        let mut server = Self {
+            context,
+            api_socket: options.api_socket,
+            api_tcp: None,
+            connections: TaskTracker::new(),
+            cut,
+            halt: halt.clone(),
+            accepting: Vec::new(),
+            background: Vec::new(),
+        };
+        server.background.push(owned({
+            let (orchestrator, halt) = (orchestrator.clone(), halt.clone());
+            async move { orchestrator.reconcile_forever(halt).await }
+        }));
+        if let Some(proxy) = proxy {
+            server.background.push(owned(proxy.watch(orchestrator, halt)));
+        }
+        server.listen(options.api_tcp, &options.state_dir.join("token")).await?;
+        Ok(server)
+    }
+
+    async fn listen(&mut self, api_tcp: Option<SocketAddr>, token_file: &Path) -> Result<(), StartError> {
+        let router = api::router(self.context.clone());
+        let (tasks, stop, cut) = (self.connections.clone(), self.context.stop.clone(), self.cut.clone());
+        if let Some(address) = api_tcp {
+            let failed = |source| StartError::Listen { place: address.to_string(), source };
+            let token = token::read_or_create(token_file)
+                .map_err(|source| StartError::Token { path: token_file.to_owned(), source })?;
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            self.api_tcp = Some(listener.local_addr().map_err(failed)?);
+            let guarded = router.clone().layer(axum::middleware::from_fn_with_state(TokenGuard::new(&token), token::require));
+            let owner = connections::Owner { tasks: tasks.clone(), stop: stop.clone(), cut: cut.clone() };
+            self.accepting.push(owned(connections::serve_tcp(listener, guarded, owner)));
+        }
+        let listener: UnixListener = connections::bind_private(&self.api_socket)
+            .map_err(|source| StartError::Listen { place: self.api_socket.display().to_string(), source })?;
+        self.accepting.push(owned(connections::serve_unix(listener, router, connections::Owner { tasks, stop, cut })));
+        Ok(())
+    }
+
+    /// The API's Unix socket.
+    pub fn api_socket(&self) -> &Path {
+        &self.api_socket
+    }
+
+    /// Where the API listens over TCP.
+    pub fn api_tcp(&self) -> Option<SocketAddr> {
+        self.api_tcp
+    }
+
+    /// Where requests to apps are taken.
+    pub fn http(&self) -> &[SocketAddr] {
+        &self.context.http
+    }
+
+    /// The engine of apps that name none.
+    pub fn default_engine(&self) -> EngineKind {
+        self.context.default_engine
+    }
+
+    /// Serves until `signal` comes, then stops: no new requests, deployments called off as far as they still can be, open
+    /// requests answered, all within a deadline. Instances and proxy go on.
+    pub async fn run_until(mut self, signal: impl Future<Output = ()>) {
+        signal.await;
+        tracing::info!("stopping; apps and proxy go on");
+        self.context.stop.cancel();
+        for task in self.accepting.drain(..) {
+            finished(task).await;
+        }
+        // Removed before anything else may take its place: the lock on the state is still ours.
+        if let Err(error) = std::fs::remove_file(&self.api_socket) {
+            tracing::debug!(%error, "the API's socket is gone already");
+        }
+        let ending = async {
+            self.context.deployments.ended().await;
+            self.context.tasks.close();
+            self.context.tasks.wait().await;
+            self.connections.close();
+            self.connections.wait().await;
+        };
+        if tokio::time::timeout(DRAIN_DEADLINE, ending).await.is_err() {
+            tracing::warn!("some requests or deployments did not end in time and are cut off; the next start settles them");
+        }
+        self.halt.cancel();
+        self.cut.cancel();
+        for task in self.background.drain(..) {
+            finished(task).await;
+        }
+    }
+}
+
+async fn finished(task: AbortOnDropHandle<()>) {
+    match tokio::time::timeout(CUT_DEADLINE, task).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "a task of the server broke off"),
+        Err(_) => tracing::warn!("a task of the server did not end in time"),
+    }
+}
+
+fn owned(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(task))
+}
+
+/// Opens the state; a predecessor that is just ending is waited for.
+async fn open_store(dir: &Path) -> Result<Store, StartError> {
+    state_dir::create(dir)?;
+    let give_up = tokio::time::Instant::now() + STATE_DEADLINE;
+    loop {
+        // The store itself waits a moment before it says that it is locked.
+        match Store::open(dir).await {
+            Err(StoreError::Locked { .. }) if tokio::time::Instant::now() < give_up => {}
+            decided => return Ok(decided?),
+        }
+    }
+}
+
+/// Builds leave the running apps at least half of the machine.
+fn settings(default_engine: EngineKind) -> Settings {
+    let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text)).unwrap_or(2 << 30);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Settings {
+        default_engine,
+        build_memory: ByteSize::bytes(memory / 2),
+        build_cpus: Cpus::milli(u32::try_from(cores).unwrap_or(1).saturating_mul(500).max(500)),
+    }
+}
+
+/// The bytes of memory that `/proc/meminfo` tells.
+fn total_memory(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_the_machine_is_read() {
+        assert_eq!(total_memory("MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16 << 20));
+        assert_eq!(total_memory("MemFree: 1 kB\n"), None);
+    }
+}

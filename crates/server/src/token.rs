@@ -1,0 +1,107 @@
+//! Who may use the API over TCP: whoever knows the token. (Over the Unix socket: whoever can open it.)
+
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use coracle_api::{Problem, ProblemKind};
+use coracle_model::Secret;
+use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use subtle::ConstantTimeEq;
+
+use crate::api::ApiError;
+
+/// Digest of the token: what a request shows is hashed and compared in constant time, so neither the time it takes nor
+/// its length tells anything.
+#[derive(Clone)]
+pub(crate) struct TokenGuard {
+    digest: [u8; 32],
+}
+
+impl TokenGuard {
+    pub(crate) fn new(token: &Secret) -> Self {
+        Self { digest: blake3::hash(token.expose().as_bytes()).into() }
+    }
+
+    fn admits(&self, shown: &[u8]) -> bool {
+        let shown: [u8; 32] = blake3::hash(shown).into();
+        self.digest.ct_eq(&shown).into()
+    }
+}
+
+/// Reads the token from `path`, or makes one (256 bits, 0600).
+pub(crate) fn read_or_create(path: &Path) -> std::io::Result<Secret> {
+    match std::fs::File::open(path) {
+        Ok(file) => {
+            let mut text = String::new();
+            file.take(4096).read_to_string(&mut text)?;
+            let token = text.trim();
+            if token.len() < 32 {
+                let why = "it is shorter than 32 characters; remove the file to have a new one made";
+                return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, why));
+            }
+            Ok(Secret::new(token))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(path),
+        Err(error) => Err(error),
+    }
+}
+
+fn create(path: &Path) -> std::io::Result<Secret> {
+    let mut random = [0_u8; 32];
+    getrandom::fill(&mut random).map_err(|error| std::io::Error::other(error.to_string()))?;
+    let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let dir = path.parent().ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidInput))?;
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    writeln!(file, "{token}")?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(Secret::new(token))
+}
+
+/// Lets a request through if it shows the token (RFC 6750 section 2.1).
+pub(crate) async fn require(State(guard): State<TokenGuard>, request: Request, next: Next) -> Response {
+    let shown = request.headers().get(AUTHORIZATION).and_then(|value| {
+        let (scheme, token) = value.as_bytes().split_at_checked("Bearer ".len())?;
+        scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
+    });
+    if shown.is_some_and(|token| guard.admits(token)) {
+        return next.run(request).await;
+    }
+    let problem = Problem::new(ProblemKind::Unauthorized, "over TCP, the API wants the server's token")
+        .hint("the token is in the file `token` of the server's state directory; set CORACLE_TOKEN to it");
+    let mut response = ApiError(problem).into_response();
+    response.headers_mut().insert(WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_token_is_made_once_and_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        let token = read_or_create(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(read_or_create(&path).unwrap(), token);
+        let guard = TokenGuard::new(&token);
+        assert!(guard.admits(token.expose().as_bytes()));
+        assert!(!guard.admits(b""));
+        assert!(!guard.admits(&token.expose().as_bytes()[..63]));
+    }
+
+    #[test]
+    fn an_empty_token_file_opens_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        std::fs::write(&path, "\n").unwrap();
+        assert!(read_or_create(&path).is_err());
+    }
+}

@@ -1,0 +1,107 @@
+//! The systemd unit that `coracle server unit` prints.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// What the unit is for.
+#[derive(Debug, Clone)]
+pub struct UnitOptions<'a> {
+    /// The `coracle` binary, by its absolute path.
+    pub program: &'a Path,
+    /// Where the server keeps its state.
+    pub state_dir: &'a Path,
+    /// Where the proxy takes requests.
+    pub http: &'a [SocketAddr],
+    /// Where the API listens beside its Unix socket.
+    pub api_tcp: Option<SocketAddr>,
+    /// The user to run as; `None` is root.
+    pub user: Option<&'a str>,
+}
+
+/// The text of the unit.
+pub fn render(options: &UnitOptions<'_>) -> String {
+    let mut command =
+        vec![path_text(options.program), "server".into(), "run".into(), "--state".into(), path_text(options.state_dir)];
+    for address in options.http {
+        command.extend(["--http".to_owned(), address.to_string()]);
+    }
+    if let Some(address) = options.api_tcp {
+        command.extend(["--api-tcp".to_owned(), address.to_string()]);
+    }
+    let command: Vec<String> = command.iter().map(|argument| quoted(argument)).collect();
+    let user = options.user.map(|user| format!("User={}\n", user.replace('%', "%%"))).unwrap_or_default();
+    // Ports below 1024 are root's alone, unless this is given.
+    let low_port = options.http.iter().any(|address| (1..1024).contains(&address.port()));
+    let capability = if options.user.is_some() && low_port { "AmbientCapabilities=CAP_NET_BIND_SERVICE\n" } else { "" };
+    format!(
+        "\
+[Unit]
+Description=Coracle: the control plane
+Documentation=man:coracle(1)
+After=network-online.target docker.service
+Wants=network-online.target
+
+[Service]
+Type=exec
+ExecStart={command}
+{user}{capability}Restart=always
+RestartSec=1
+TimeoutStopSec=45
+# The proxy and the process engine's instances live in this unit's cgroup and must outlive the server: stopping the unit
+# ends the server alone. (`coracle server stop --all` ends the proxy too.)
+KillMode=process
+# The process engine limits instances by cgroups of its own below this unit's.
+Delegate=yes
+TasksMax=infinity
+LimitNOFILE=1048576
+# Inherited by everything the server starts, so only what no app can need: no further hardening here; instances are
+# confined one by one.
+NoNewPrivileges=yes
+LockPersonality=yes
+# Where a running server writes nothing.
+ProtectKernelModules=yes
+
+[Install]
+WantedBy=multi-user.target
+",
+        command = command.join(" "),
+    )
+}
+
+fn path_text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// An argument as systemd reads it back (systemd.service(5), "Command lines"; systemd.unit(5), "Specifiers").
+fn quoted(argument: &str) -> String {
+    let escaped = argument.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:[],=+@".contains(&byte);
+    if !argument.is_empty() && argument.bytes().all(plain) { argument.to_owned() } else { format!("\"{escaped}\"") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(http: &[SocketAddr], user: Option<&str>) -> String {
+        let (program, state_dir) = (Path::new("/opt/my apps/coracle"), Path::new("/var/lib/100%$x"));
+        render(&UnitOptions { program, state_dir, http, api_tcp: None, user })
+    }
+
+    #[test]
+    fn the_server_is_restarted_and_what_it_started_is_left_alone() {
+        let text = unit(&[SocketAddr::from(([0, 0, 0, 0], 80))], None);
+        for line in ["KillMode=process", "Restart=always", "Delegate=yes", "Type=exec"] {
+            assert!(text.lines().any(|it| it == line), "{line} is missing in {text}");
+        }
+        assert!(!text.contains("User="));
+    }
+
+    #[test]
+    fn arguments_survive_systemds_reading() {
+        let text = unit(&[SocketAddr::from(([0, 0, 0, 0], 80))], Some("me"));
+        let command = r#"ExecStart="/opt/my apps/coracle" server run --state "/var/lib/100%%$$x" --http 0.0.0.0:80"#;
+        assert!(text.lines().any(|line| line == command), "{text}");
+        assert!(text.contains("User=me\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n"));
+    }
+}

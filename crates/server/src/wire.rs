@@ -1,0 +1,153 @@
+//! From the words of the inside to those of the wire.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use coracle_api::{self as api, AppState, InstanceState, InstanceStatus, ProcessStatus};
+use coracle_engine as engine;
+use coracle_model::{HostPattern, Release};
+use coracle_orchestrator as orchestrator;
+use coracle_proxy_table::{Admission, Table};
+use coracle_store::ConfigEntry;
+
+pub(crate) fn stream(stream: engine::Stream) -> api::Stream {
+    match stream {
+        engine::Stream::Stdout => api::Stream::Stdout,
+        engine::Stream::Stderr => api::Stream::Stderr,
+    }
+}
+
+pub(crate) fn output_line(line: engine::OutputLine) -> api::OutputLine {
+    api::OutputLine { stream: stream(line.stream), text: line.text }
+}
+
+pub(crate) fn exit(exit: engine::Exit) -> api::Exit {
+    api::Exit { code: exit.code, signal: exit.signal, out_of_memory: exit.out_of_memory }
+}
+
+pub(crate) fn instance(it: engine::Instance) -> InstanceStatus {
+    let state = match it.state {
+        engine::InstanceState::Running { health, since, .. } => InstanceState::Running { health: self::health(health), since },
+        engine::InstanceState::Exited(exit) => InstanceState::Exited { exit: self::exit(exit) },
+    };
+    InstanceStatus { process: it.id.process.clone(), release: it.id.release, id: it.id, state }
+}
+
+fn health(health: engine::Health) -> api::Health {
+    match health {
+        engine::Health::Unchecked => api::Health::Unchecked,
+        engine::Health::Starting => api::Health::Starting,
+        engine::Health::Healthy => api::Health::Healthy,
+        engine::Health::Unhealthy => api::Health::Unhealthy,
+    }
+}
+
+/// A configuration entry; what was set as a secret loses its value here, and this is the only way to the wire.
+pub(crate) fn config_entry(entry: ConfigEntry) -> api::ConfigEntry {
+    let value = (!entry.secret).then(|| entry.value.expose().to_owned());
+    api::ConfigEntry { name: entry.name, value, secret: entry.secret, updated_at: entry.updated_at }
+}
+
+/// Addresses that a browser can open, for the hosts that are no patterns.
+pub(crate) fn urls<'a>(hosts: impl IntoIterator<Item = &'a str>, path_prefix: &str, http: &[SocketAddr]) -> Vec<String> {
+    let Some(port) = http.first().map(SocketAddr::port) else { return Vec::new() };
+    let port = if port == 80 { String::new() } else { format!(":{port}") };
+    let path = if path_prefix == "/" { "" } else { path_prefix };
+    hosts.into_iter().filter(|host| !host.contains('*')).map(|host| format!("http://{host}{port}{path}")).collect()
+}
+
+pub(crate) fn hosts(release: Option<&Release>) -> Vec<String> {
+    let Some(release) = release else { return Vec::new() };
+    if !release.processes().keys().any(coracle_model::ProcessName::is_web) {
+        return Vec::new();
+    }
+    release.spec.http.hosts.iter().map(HostPattern::to_string).collect()
+}
+
+pub(crate) fn app_status(status: orchestrator::AppStatus, http: &[SocketAddr]) -> api::AppStatus {
+    let active = status.release.as_ref().map(|release| release.number);
+    let mut running: BTreeMap<_, u32> = BTreeMap::new();
+    for instance in status.instances.iter().filter(|it| it.is_running() && Some(it.id.release) == active) {
+        *running.entry(instance.id.process.clone()).or_default() += 1;
+    }
+    let processes: Vec<ProcessStatus> = status
+        .wanted
+        .iter()
+        .map(|(name, wanted)| ProcessStatus {
+            name: name.clone(),
+            wanted: u32::from(*wanted),
+            running: running.get(name).copied().unwrap_or(0),
+        })
+        .collect();
+    let wanted = processes.iter().map(|process| process.wanted).sum();
+    // A process that runs more than it should (it is being scaled down) does not make up for one that runs less.
+    let running = processes.iter().map(|process| process.running.min(process.wanted)).sum();
+    let hosts = hosts(status.release.as_ref());
+    let prefix = status.release.as_ref().map_or("/", |release| release.spec.http.path_prefix.as_str());
+    api::AppStatus {
+        name: status.record.name,
+        state: AppState::of(active, wanted, running),
+        urls: urls(hosts.iter().map(String::as_str), prefix, http),
+        hosts,
+        release: status.release.map(|release| api::Release::new(release, active)),
+        processes,
+        instances: status.instances.into_iter().map(instance).collect(),
+        deployment: status.deployment.map(api::Deployment::from),
+        created_at: status.record.created_at,
+    }
+}
+
+pub(crate) fn routes(table: &Table) -> api::RouteList {
+    let mut routes: Vec<api::Route> = table
+        .routes
+        .iter()
+        .map(|route| {
+            let service = table.services.get(&route.service);
+            let admission = match service.map(|service| &service.admission) {
+                Some(Admission::Open) => "open",
+                Some(Admission::Hold { .. }) => "hold",
+                Some(Admission::Closed { .. }) | None => "closed",
+            };
+            let targets = service.map(|service| service.targets.as_slice()).unwrap_or_default();
+            api::Route {
+                host: route.host.clone(),
+                path_prefix: route.path_prefix.clone(),
+                strip_prefix: route.strip_prefix,
+                service: route.service.0.clone(),
+                admission: admission.to_owned(),
+                targets: targets
+                    .iter()
+                    .map(|target| api::RouteTarget { id: target.id.0.clone(), address: target.address.to_string() })
+                    .collect(),
+            }
+        })
+        .collect();
+    routes.sort_by(|a, b| (&a.host, &a.path_prefix).cmp(&(&b.host, &b.path_prefix)));
+    api::RouteList { generation: table.generation, routes }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_value_of_a_secret_does_not_reach_the_wire() {
+        let entry = |secret| ConfigEntry {
+            name: "KEY".parse().unwrap(),
+            value: "hunter2".into(),
+            secret,
+            updated_at: jiff::Timestamp::UNIX_EPOCH,
+        };
+        assert!(!serde_json::to_string(&config_entry(entry(true))).unwrap().contains("hunter2"));
+        assert!(serde_json::to_string(&config_entry(entry(false))).unwrap().contains("hunter2"));
+    }
+
+    #[test]
+    fn addresses_leave_the_usual_port_and_patterns_out() {
+        let http = |port| [SocketAddr::from(([0, 0, 0, 0], port))];
+        assert_eq!(urls(["a.localhost", "*.b", "*"], "/", &http(8080)), ["http://a.localhost:8080"]);
+        assert_eq!(urls(["a.example"], "/api", &http(80)), ["http://a.example/api"]);
+        assert!(urls(["a"], "/", &[]).is_empty());
+    }
+}
