@@ -80,8 +80,12 @@ impl Belongings {
 
     /// The proxy's process.
     pub fn proxy(&self) -> Option<Pid> {
-        let proxy = self.processes.iter().find(|process| process.is_proxy())?;
-        Pid::from_raw(proxy.pid)
+        self.proxies().first().copied()
+    }
+
+    /// The proxy's processes: more than one while one takes over from another.
+    pub fn proxies(&self) -> Vec<Pid> {
+        self.processes.iter().filter(|process| process.is_proxy()).filter_map(|process| Pid::from_raw(process.pid)).collect()
     }
 
     /// Ends and removes all of it.
@@ -118,6 +122,23 @@ impl Process {
     fn is_proxy(&self) -> bool {
         self.command.split(' ').nth(1).is_some_and(|word| word == "proxy") || self.command.contains(" proxy run")
     }
+}
+
+/// Files below a directory whose content has this text in it.
+pub fn files_with(directory: &Path, text: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
+        if kind.is_dir() {
+            found.extend(files_with(&path, text));
+        } else if kind.is_file() {
+            let content = std::fs::read(&path).unwrap_or_default();
+            if content.windows(text.len()).any(|window| window == text.as_bytes()) {
+                found.push(path);
+            }
+        }
+    }
+    found
 }
 
 /// Sends a signal to a process that may have ended by itself.
