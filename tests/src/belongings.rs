@@ -119,6 +119,11 @@ impl Belongings {
 }
 
 impl Process {
+    /// Whether it is one of Coracle's own programs that watches over a single instance.
+    pub fn is_supervisor(&self) -> bool {
+        self.command.split(' ').next().is_some_and(|program| program.ends_with("coracle")) && !self.is_proxy()
+    }
+
     fn is_proxy(&self) -> bool {
         self.command.split(' ').nth(1).is_some_and(|word| word == "proxy") || self.command.contains(" proxy run")
     }

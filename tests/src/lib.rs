@@ -13,6 +13,7 @@ pub mod deploying;
 pub mod engine;
 pub mod env;
 pub mod load;
+pub mod memory;
 pub mod program;
 pub mod tree;
 pub mod websocket;

@@ -94,6 +94,11 @@ impl RunningLoad {
         self.shared.report().clone()
     }
 
+    /// How long it has lasted.
+    pub fn elapsed(&self) -> Duration {
+        self.shared.began.elapsed()
+    }
+
     /// Sends nothing more, waits for the answers that are still due, and reports.
     pub async fn stop(mut self) -> Report {
         self.stop.cancel();
@@ -292,7 +297,7 @@ mod tests {
     async fn a_server_error_is_counted_and_kept() {
         let report = fifty(backend(Some("HTTP/1.1 503 Gone\r\ncontent-length: 4\r\n\r\nbusy")).await).await;
         assert!(report.failures[&FailureKind::Status(503)] >= 5, "{report}");
-        assert!(report.first[0].details.contains("busy"), "{report}");
+        assert!(report.examples[0].details.contains("busy"), "{report}");
         assert!(report.latency(0.5) <= report.latency(0.99) && report.latency(1.0) > Duration::ZERO);
     }
 

@@ -53,11 +53,11 @@ pub struct Report {
     /// Failures, counted by kind.
     pub failures: BTreeMap<FailureKind, usize>,
     /// The first failures.
-    pub first: Vec<Failure>,
+    pub examples: Vec<Failure>,
     /// How often each answer came; only the first few different ones are told apart.
     pub answers: BTreeMap<String, usize>,
-    /// When each of these answers first came, as moments when the request was due.
-    pub first_seen: BTreeMap<String, Duration>,
+    /// When the first and the last request was due that was answered so.
+    pub seen: BTreeMap<String, (Duration, Duration)>,
     latencies: Vec<Duration>,
 }
 
@@ -68,16 +68,16 @@ impl Report {
     pub(super) fn answered(&mut self, text: String, due: Duration, latency: Duration) {
         self.latencies.push(latency);
         if self.answers.len() < Self::DIFFERENT || self.answers.contains_key(&text) {
-            let seen = self.first_seen.entry(text.clone()).or_insert(due);
-            *seen = due.min(*seen);
+            let (first, last) = self.seen.entry(text.clone()).or_insert((due, due));
+            (*first, *last) = (due.min(*first), due.max(*last));
             *self.answers.entry(text).or_default() += 1;
         }
     }
 
     pub(super) fn failed(&mut self, failure: Failure) {
         *self.failures.entry(failure.kind).or_default() += 1;
-        if self.first.len() < Self::FIRST {
-            self.first.push(failure);
+        if self.examples.len() < Self::FIRST {
+            self.examples.push(failure);
         }
     }
 
@@ -105,6 +105,16 @@ impl Report {
         self.answers.iter().filter(|(answer, _)| answer.contains(text)).map(|(_, count)| count).sum()
     }
 
+    /// When the first request was due that was answered with `text` in it.
+    pub fn first(&self, text: &str) -> Option<Duration> {
+        self.seen.iter().filter(|(answer, _)| answer.contains(text)).map(|(_, (first, _))| *first).min()
+    }
+
+    /// When the last request was due that was answered with `text` in it.
+    pub fn last(&self, text: &str) -> Option<Duration> {
+        self.seen.iter().filter(|(answer, _)| answer.contains(text)).map(|(_, (_, last))| *last).max()
+    }
+
     /// Panics with the first failures unless every request succeeded and there were any.
     #[track_caller]
     pub fn lost_nothing(&self) {
@@ -129,7 +139,7 @@ impl fmt::Display for Report {
         for (kind, count) in &self.failures {
             write!(f, "\n  {count} × {kind}")?;
         }
-        for failure in &self.first {
+        for failure in &self.examples {
             write!(f, "\n  at {:.3} s: {}: {}", failure.at.as_secs_f64(), failure.kind, failure.details)?;
         }
         Ok(())

@@ -72,7 +72,11 @@ pub const CRATES: &[Rule] = &[
         may_use: &["coracle-model", "coracle-api"],
         because: "stories stand where a user stands: outside",
     },
-    Rule { name: "coracle-benches", may_use: &["coracle-tests"], because: "measurements use the stories' harness" },
+    Rule {
+        name: "coracle-benches",
+        may_use: &["coracle-model", "coracle-tests"],
+        because: "measurements use the stories' harness",
+    },
 ];
 
 /// A dependency of others that only some of our crates may have.

@@ -1,0 +1,67 @@
+//! Rounds of ours and the peer's, and what they amount to.
+
+use std::fmt;
+
+/// What was measured, round by round: ours and the peer's, in the same unit.
+#[derive(Debug, Clone, Default)]
+pub struct Rounds(Vec<(f64, f64)>);
+
+impl Rounds {
+    /// Adds a round.
+    pub fn add(&mut self, ours: f64, peer: f64) {
+        self.0.push((ours, peer));
+    }
+
+    /// Ours, at the median.
+    pub fn ours(&self) -> f64 {
+        median(self.0.iter().map(|(ours, _)| *ours))
+    }
+
+    /// The peer's, at the median.
+    pub fn peer(&self) -> f64 {
+        median(self.0.iter().map(|(_, peer)| *peer))
+    }
+
+    /// How many times the peer's ours is, at the median of the rounds.
+    pub fn ratio(&self) -> f64 {
+        median(self.0.iter().map(|(ours, peer)| ours / peer))
+    }
+
+    /// As a member of the result.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({ "ours": rounded(self.ours()), "peer": rounded(self.peer()), "ratio": rounded(self.ratio()) })
+    }
+}
+
+impl fmt::Display for Rounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (ours, peer, ratio) = (self.ours(), self.peer(), self.ratio());
+        write!(f, "{ours:.2} s, its floor {peer:.2} s: {ratio:.2} times ({} rounds)", self.0.len())
+    }
+}
+
+/// The value in the middle; nothing of nothing.
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<_> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => sorted[count / 2],
+        count => f64::midpoint(sorted[count / 2 - 1], sorted[count / 2]),
+    }
+}
+
+/// To the thousandth.
+pub fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+#[test]
+fn ratios_are_taken_round_by_round() {
+    let mut rounds = Rounds::default();
+    for (ours, peer) in [(2.0, 1.0), (3.0, 3.0), (40.0, 10.0)] {
+        rounds.add(ours, peer);
+    }
+    assert_eq!((rounds.ours(), rounds.peer(), rounds.ratio()), (3.0, 3.0, 2.0));
+    assert_eq!(median([1.0, 2.0].into_iter()), 1.5);
+}
