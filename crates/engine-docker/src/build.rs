@@ -1,0 +1,326 @@
+//! Builds images: from a Dockerfile of the tree, from one made for the tree, or by fetching a ready image.
+
+mod buildkit;
+mod cage;
+mod classic;
+mod context;
+mod dockerfile;
+mod journal;
+mod message;
+mod prune;
+mod pull;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use coracle_engine::{BuildError, BuildRequest, Builder, EngineError, OutputSink, Stream};
+use coracle_model::plan::Recipe;
+use coracle_model::{AppName, Artifact, ArtifactId};
+use http::Request;
+use http_body_util::BodyExt;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::build::cage::Cage;
+use crate::build::dockerfile::Dockerfile;
+use crate::build::journal::Journal;
+use crate::build::message::{Failure, Message, Messages};
+use crate::client::{Client, is_disk_full, timely, unavailable};
+use crate::labels;
+use crate::wire;
+
+/// How long a cancelled build may take to be gone.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// The exit code of a program that was killed.
+const KILLED: i64 = 137;
+
+/// Builds images.
+pub(crate) struct ImageBuilder {
+    client: Arc<Client>,
+}
+
+/// What reads the progress of a build.
+enum Reader {
+    Classic(classic::Reader),
+    BuildKit(buildkit::Reader),
+}
+
+/// A build on its way: what is known of it outlives its request, so that it can be cleaned up after.
+struct Attempt<'a> {
+    request: &'a BuildRequest,
+    output: &'a OutputSink,
+    began: Timestamp,
+    reader: Reader,
+    journal: Option<Journal>,
+    cage: Option<Cage>,
+}
+
+impl ImageBuilder {
+    pub(crate) fn new(client: Arc<Client>) -> Self {
+        Self { client }
+    }
+
+    /// The tag of what this request builds.
+    fn tag(&self, request: &BuildRequest) -> String {
+        format!("{}:{}", labels::repository(&self.client.owner, &request.app), request.release)
+    }
+
+    async fn build_dockerfile(
+        &self,
+        request: &BuildRequest,
+        output: &OutputSink,
+        cancel: &CancellationToken,
+    ) -> Result<Artifact, BuildError> {
+        let dockerfile = Dockerfile::of(request).await?;
+        let mut attempt = self.prepare(request, &dockerfile, output).await?;
+        let limit = request.limits.deadline;
+        let result = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(BuildError::Cancelled),
+            () = tokio::time::sleep(limit.duration()) => Err(BuildError::TimedOut { limit }),
+            image = self.attempt(&mut attempt, &dockerfile) => image,
+        };
+        // By now the request is dropped, so the engine has been told to stop.
+        if matches!(result, Err(BuildError::Cancelled | BuildError::TimedOut { .. })) {
+            self.settle(&attempt.reader).await;
+        }
+        if let Some(cage) = attempt.cage.take() {
+            cage.remove().await;
+        }
+        self.artifact(request, ArtifactId::new(result?)).await
+    }
+
+    /// Chooses the builder: BuildKit where it is offered and can be held to the limits, or where the Dockerfile needs it.
+    async fn prepare<'a>(
+        &self,
+        request: &'a BuildRequest,
+        dockerfile: &Dockerfile,
+        output: &'a OutputSink,
+    ) -> Result<Attempt<'a>, BuildError> {
+        let facts = &self.client.facts;
+        let needed = dockerfile.needs_buildkit() && facts.has_buildkit();
+        let cage = match facts.buildkit || needed {
+            true => Cage::new(&self.client, request),
+            false => Err(String::new()),
+        };
+        let (reader, journal, cage) = match cage {
+            Ok(cage) => (Reader::BuildKit(buildkit::Reader::default()), None, Some(cage)),
+            Err(reason) if needed => {
+                output.line(Stream::Stderr, format!("This build's memory and processors are not limited: {reason}"));
+                (Reader::BuildKit(buildkit::Reader::default()), None, None)
+            }
+            Err(_) => {
+                let journal = Journal::open(&self.client.state_dir, &request.app, request.release);
+                let journal = journal.map_err(|error| EngineError::io("note what the build makes", &error))?;
+                (Reader::Classic(classic::Reader::default()), Some(journal), None)
+            }
+        };
+        if matches!(reader, Reader::BuildKit(_)) {
+            // Without a session of ours BuildKit fetches images as nobody; so what it will need is fetched beforehand.
+            for base in dockerfile.bases() {
+                pull::unless_present(&self.client, &base, output).await?;
+            }
+        }
+        Ok(Attempt { request, output, began: Timestamp::now(), reader, journal, cage })
+    }
+
+    /// Sends the tree and reads the progress to the end. Answers the image's id.
+    async fn attempt(&self, attempt: &mut Attempt<'_>, dockerfile: &Dockerfile) -> Result<String, BuildError> {
+        let (body, sending) = context::stream(&attempt.request.source, dockerfile)?;
+        let uri = format!("/v{}/build{}", self.client.facts.api_version, wire::query(&self.parameters(attempt, dockerfile)));
+        let request = Request::post(uri).header("Host", "docker").header("Content-Type", "application/x-tar");
+        let request = request.body(body).map_err(|error| BuildError::CannotBuild(error.to_string()))?;
+        let answer = match wire::send(&self.client.socket, request).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                // If packing failed, that is the cause, and the engine merely saw a request break off.
+                sending.finish().await?;
+                return Err(unavailable(error.to_string()).into());
+            }
+        };
+        if !answer.status.is_success() {
+            let status = answer.status;
+            let text = answer.text().await.unwrap_or_default();
+            return Err(self.refusal(status, message::refusal(&text)));
+        }
+        self.follow(attempt, answer, sending).await
+    }
+
+    async fn follow(
+        &self,
+        attempt: &mut Attempt<'_>,
+        mut answer: wire::Answer,
+        sending: context::Sending,
+    ) -> Result<String, BuildError> {
+        let mut messages = Messages::default();
+        while let Some(frame) = answer.body.frame().await {
+            let Ok(data) = frame.map_err(|error| unavailable(error.to_string()))?.into_data() else { continue };
+            for message in messages.push(&data)? {
+                attempt.take(&message);
+                if let Some(failure) = message.failure() {
+                    return Err(self.failed(attempt, failure).await);
+                }
+            }
+        }
+        sending.finish().await?;
+        match attempt.image() {
+            Some(image) => Ok(image.to_owned()),
+            None => Err(unavailable("the engine ended the build without an image").into()),
+        }
+    }
+
+    fn parameters(&self, attempt: &Attempt<'_>, dockerfile: &Dockerfile) -> Vec<(&'static str, String)> {
+        let request = attempt.request;
+        let mut parameters = vec![("t", self.tag(request)), ("dockerfile", dockerfile.path.clone())];
+        if let Recipe::Dockerfile { target, args, .. } = &request.plan.recipe {
+            parameters.extend(target.clone().map(|target| ("target", target)));
+            if !args.is_empty() {
+                parameters.push(("buildargs", serde_json::json!(args).to_string()));
+            }
+        }
+        match attempt.reader {
+            Reader::BuildKit(_) => {
+                let labels = labels::of_image(&self.client.owner, &request.app, request.release);
+                parameters.push(("version", "2".to_owned()));
+                parameters.push(("labels", serde_json::json!(labels).to_string()));
+                parameters.extend(attempt.cage.as_ref().map(|cage| ("cgroupparent", cage.parent())));
+            }
+            // No labels here: each would be a step of its own, run anew for every release.
+            Reader::Classic(_) => parameters.extend(classic::parameters(&self.client.facts, &request.limits)),
+        }
+        parameters
+    }
+
+    /// The engine would not begin.
+    fn refusal(&self, status: http::StatusCode, text: String) -> BuildError {
+        if is_disk_full(&text) {
+            self.client.disk_full().into()
+        } else if status.is_client_error() {
+            BuildError::CannotBuild(text)
+        } else {
+            EngineError::Failed { action: "build".to_owned(), cause: text }.into()
+        }
+    }
+
+    /// What a failure means, with the evidence there is.
+    async fn failed(&self, attempt: &Attempt<'_>, failure: Failure) -> BuildError {
+        attempt.output.line(Stream::Stderr, failure.text.clone());
+        if is_disk_full(&failure.text) || attempt.saw_full_disk() {
+            return self.client.disk_full().into();
+        }
+        let out_of_memory = match &attempt.reader {
+            Reader::BuildKit(_) => {
+                let killed = failure.code() == Some(KILLED);
+                attempt.cage.as_ref().is_some_and(|cage| cage.ran_out_of_memory(killed))
+            }
+            Reader::Classic(reader) => classic::ran_out_of_memory(&self.client, reader, attempt.began).await,
+        };
+        if out_of_memory {
+            return BuildError::OutOfMemory { limit: attempt.request.limits.memory };
+        }
+        match attempt.failed_step() {
+            Some(step) => BuildError::StepFailed { step, code: failure.code() },
+            None => BuildError::CannotBuild(failure.text),
+        }
+    }
+
+    /// Waits until the engine has stopped what a dropped request was doing.
+    async fn settle(&self, reader: &Reader) {
+        let Reader::Classic(reader) = reader else { return };
+        let Some(container) = reader.container() else { return };
+        let gone = async {
+            while timely(self.client.docker.inspect_container(container, None)).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if tokio::time::timeout(SETTLE, gone).await.is_err() {
+            tracing::warn!(container, "the engine has not removed the container of a build that was stopped");
+        }
+    }
+
+    async fn artifact(&self, request: &BuildRequest, id: ArtifactId) -> Result<Artifact, BuildError> {
+        let image = self.client.image(&id).await?;
+        Ok(image.artifact(id, &request.plan.processes))
+    }
+
+    async fn fetch(&self, request: &BuildRequest, reference: &str, output: &OutputSink) -> Result<Artifact, BuildError> {
+        let repository = labels::repository(&self.client.owner, &request.app);
+        let id = pull::fetch(&self.client, reference, &repository, &request.release.to_string(), output).await?;
+        self.artifact(request, id).await
+    }
+}
+
+impl Attempt<'_> {
+    fn take(&mut self, message: &Message) {
+        match &mut self.reader {
+            Reader::Classic(reader) => {
+                let made = reader.take(message, self.output);
+                if let (Some(made), Some(journal)) = (made, &mut self.journal) {
+                    journal.note(&made);
+                }
+            }
+            Reader::BuildKit(reader) => reader.take(message, self.output),
+        }
+    }
+
+    fn image(&self) -> Option<&str> {
+        match &self.reader {
+            Reader::Classic(reader) => reader.image(),
+            Reader::BuildKit(reader) => reader.image(),
+        }
+    }
+
+    fn failed_step(&self) -> Option<String> {
+        match &self.reader {
+            Reader::Classic(reader) => reader.step(),
+            Reader::BuildKit(reader) => reader.failed_step(),
+        }
+    }
+
+    fn saw_full_disk(&self) -> bool {
+        match &self.reader {
+            Reader::Classic(reader) => reader.saw_full_disk(),
+            Reader::BuildKit(reader) => reader.saw_full_disk(),
+        }
+    }
+}
+
+#[async_trait]
+impl Builder for ImageBuilder {
+    async fn build(
+        &self,
+        request: &BuildRequest,
+        output: &OutputSink,
+        cancel: &CancellationToken,
+    ) -> Result<Artifact, BuildError> {
+        let Recipe::Image { reference } = &request.plan.recipe else {
+            return self.build_dockerfile(request, output, cancel).await;
+        };
+        let limit = request.limits.deadline;
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(BuildError::Cancelled),
+            () = tokio::time::sleep(limit.duration()) => Err(BuildError::TimedOut { limit }),
+            artifact = self.fetch(request, reference, output) => artifact,
+        }
+    }
+
+    async fn has(&self, artifact: &ArtifactId) -> Result<bool, EngineError> {
+        let found = self.client.find_image(artifact).await?.is_some();
+        if !found {
+            self.client.forget_image(artifact);
+        }
+        Ok(found)
+    }
+
+    async fn prune(&self, app: &AppName, keep: &[ArtifactId]) -> Result<(), EngineError> {
+        prune::images(&self.client, app, keep).await?;
+        prune::layers(&self.client, app).await
+    }
+}
+
+/// A piece of a request's body.
+type Piece = std::io::Result<Bytes>;

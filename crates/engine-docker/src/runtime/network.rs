@@ -1,0 +1,178 @@
+//! One network per release, in which its instances reach each other by the names of their processes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkDisconnectRequest};
+use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptionsBuilder};
+use coracle_engine::EngineError;
+use coracle_model::{AppName, InstanceId};
+
+use super::turns::Turns;
+use crate::client::{Client, message, status, timely};
+use crate::labels;
+
+/// How many networks of our own choice are tried when the engine has run out of its own.
+const OWN_SUBNETS: u32 = 64;
+
+/// The networks of an owner's releases.
+pub(super) struct Networks {
+    client: Arc<Client>,
+    /// Those known to be there.
+    known: Mutex<HashSet<String>>,
+    /// Engines before 25 allow several networks of one name, so one of ours at a time looks and makes.
+    turns: Turns<String>,
+}
+
+impl Networks {
+    pub(super) fn new(client: Arc<Client>) -> Self {
+        Self { client, known: Mutex::default(), turns: Turns::default() }
+    }
+
+    /// Sees to it that the release's network is there, and answers its name.
+    pub(super) async fn ensure(&self, id: &InstanceId) -> Result<String, EngineError> {
+        let name = labels::network_name(&self.client.owner, &id.app, id.release);
+        if self.is_known(&name) {
+            return Ok(name);
+        }
+        let _turn = self.turns.take(&name).await;
+        if self.is_known(&name) {
+            return Ok(name);
+        }
+        match timely(self.client.docker.inspect_network(&name, None::<InspectNetworkOptions>)).await {
+            Ok(found) if found.labels.as_ref().and_then(|l| l.get(labels::OWNER)).map(String::as_str)
+                == Some(self.client.owner.as_str()) => {}
+            Ok(_) => return Err(self.failed(&name, "a network of this name exists and is not ours")),
+            Err(error) if status(&error) == Some(404) => self.create(&name, id).await?,
+            Err(error) => return Err(self.client.error(format!("inspect network {name}"), &error)),
+        }
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+        Ok(name)
+    }
+
+    /// The engine says that this network is not there.
+    pub(super) fn forget(&self, name: &str) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// Removes a network of ours; those of our containers that are still in it are taken out first.
+    pub(super) async fn remove(&self, name: &str) -> Result<(), EngineError> {
+        let _turn = self.turns.take(&name.to_owned()).await;
+        self.forget(name);
+        match timely(self.client.docker.remove_network(name)).await {
+            Ok(()) => return Ok(()),
+            Err(error) if status(&error) == Some(404) => return Ok(()),
+            Err(error) if message(&error).contains("active endpoints") || status(&error) == Some(409) => {}
+            Err(error) => return Err(self.client.error(format!("remove network {name}"), &error)),
+        }
+        self.take_ours_out(name).await?;
+        match timely(self.client.docker.remove_network(name)).await {
+            Err(error) if status(&error) != Some(404) => Err(self.client.error(format!("remove network {name}"), &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes all networks of an app.
+    pub(super) async fn remove_all_of(&self, app: &AppName) -> Result<(), EngineError> {
+        let filter = labels::filter(&[(labels::OWNER, self.client.owner.as_str()), (labels::APP, app.as_str())]);
+        let options = ListNetworksOptionsBuilder::default().filters(&filter).build();
+        let listed = timely(self.client.docker.list_networks(Some(options))).await;
+        let listed = listed.map_err(|error| self.client.error("list networks", &error))?;
+        for name in listed.into_iter().filter_map(|network| network.name) {
+            self.remove(&name).await?;
+        }
+        Ok(())
+    }
+
+    fn is_known(&self, name: &str) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    fn failed(&self, name: &str, cause: &str) -> EngineError {
+        EngineError::Failed { action: format!("create network {name}"), cause: cause.to_owned() }
+    }
+
+    async fn create(&self, name: &str, id: &InstanceId) -> Result<(), EngineError> {
+        let request = NetworkCreateRequest {
+            name: name.to_owned(),
+            driver: Some("bridge".to_owned()),
+            labels: Some(labels::of_release(&self.client.owner, &id.app, id.release)),
+            ..Default::default()
+        };
+        match timely(self.client.docker.create_network(request.clone())).await {
+            Ok(_) => Ok(()),
+            Err(error) if status(&error) == Some(409) => Ok(()),
+            Err(error) if is_out_of_subnets(&message(&error)) => self.create_in_own_subnet(request).await,
+            Err(error) => Err(self.client.error(format!("create network {name}"), &error)),
+        }
+    }
+
+    /// Docker's default pools hold about thirty networks for the whole machine; beyond, we choose subnets ourselves, small
+    /// ones, from a corner of 10.0.0.0/8 that others seldom use.
+    async fn create_in_own_subnet(&self, mut request: NetworkCreateRequest) -> Result<(), EngineError> {
+        let mut last = String::new();
+        for attempt in 0..OWN_SUBNETS {
+            let subnet = own_subnet(&request.name, attempt);
+            let config = IpamConfig { subnet: Some(subnet), ..Default::default() };
+            request.ipam = Some(Ipam { config: Some(vec![config]), ..Default::default() });
+            match timely(self.client.docker.create_network(request.clone())).await {
+                Ok(_) => return Ok(()),
+                Err(error) if status(&error) == Some(409) => return Ok(()),
+                Err(error) => last = message(&error),
+            }
+            if !last.contains("overlap") {
+                break;
+            }
+        }
+        Err(self.failed(&request.name, &last))
+    }
+
+    async fn take_ours_out(&self, name: &str) -> Result<(), EngineError> {
+        let inspected = timely(self.client.docker.inspect_network(name, None::<InspectNetworkOptions>)).await;
+        let containers: HashMap<_, _> = match inspected {
+            Ok(network) => network.containers.unwrap_or_default(),
+            Err(error) if status(&error) == Some(404) => return Ok(()),
+            Err(error) => return Err(self.client.error(format!("inspect network {name}"), &error)),
+        };
+        for container in containers.into_keys() {
+            let Ok(inspected) = timely(self.client.docker.inspect_container(&container, None)).await else { continue };
+            let labels = inspected.config.and_then(|config| config.labels).unwrap_or_default();
+            if labels::instance_of(&self.client.owner, &labels).is_none() {
+                continue;
+            }
+            let request = NetworkDisconnectRequest { container, force: Some(true) };
+            if let Err(error) = timely(self.client.docker.disconnect_network(name, request)).await {
+                tracing::debug!(network = name, error = message(&error), "an endpoint was gone already");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_out_of_subnets(text: &str) -> bool {
+    text.contains("address pool") || text.contains("predefined address pools") || text.contains("address space")
+}
+
+/// A subnet of 64 addresses in 10.208.0.0/12, spread by the network's name.
+fn own_subnet(name: &str, attempt: u32) -> String {
+    // FNV-1a: stable, and good enough to spread.
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let slot = hash.wrapping_add(attempt.wrapping_mul(0x9e37_79b1)) % (1 << 14);
+    let address = (10_u32 << 24) | (208 << 16) | (slot << 6);
+    format!("{}/26", std::net::Ipv4Addr::from(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_subnets_stay_in_their_corner_and_differ() {
+        let subnets: HashSet<String> = (0..OWN_SUBNETS).map(|attempt| own_subnet("coracle-x-shop-v1", attempt)).collect();
+        assert_eq!(subnets.len(), OWN_SUBNETS as usize);
+        for subnet in subnets {
+            let second: u8 = subnet.split('.').nth(1).and_then(|octet| octet.parse().ok()).unwrap_or(0);
+            assert!(subnet.starts_with("10.") && (208..224).contains(&second), "{subnet}");
+        }
+    }
+}

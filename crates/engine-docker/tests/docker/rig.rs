@@ -1,0 +1,164 @@
+//! An engine with an owner of its own, so that tests do not see each other, and a look from outside.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bollard::Docker;
+use coracle_engine::{BuildError, BuildLimits, BuildRequest, Engine, InstanceSpec, OutputLine, OutputSink, PortRequest};
+use coracle_engine_docker::{DockerEngine, DockerOptions};
+use coracle_model::plan::Recipe;
+use coracle_model::{AppName, Artifact, ArtifactId, BuildPlan, ByteSize, CommandLine, Cpus, InstanceId, Limits, OwnerId, Span};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+pub const DEBIAN: &str = "debian:bookworm-slim";
+
+pub struct Rig {
+    pub docker: Docker,
+    pub handle: DockerEngine,
+    pub engine: Engine,
+    pub owner: OwnerId,
+    pub app: AppName,
+    pub dir: TempDir,
+}
+
+/// The lines a build or a program wrote.
+#[derive(Clone, Default)]
+pub struct Told(Arc<Mutex<Vec<OutputLine>>>);
+
+impl Told {
+    pub fn sink(&self) -> OutputSink {
+        let lines = self.0.clone();
+        OutputSink::new(move |line| lines.lock().unwrap().push(line))
+    }
+
+    pub fn lines(&self) -> Vec<OutputLine> {
+        self.0.lock().unwrap().clone()
+    }
+
+    pub fn text(&self) -> String {
+        self.lines().iter().map(|line| format!("{}\n", line.text)).collect()
+    }
+}
+
+impl Rig {
+    /// `None` where there is no engine and that may be.
+    pub async fn new() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let owner: OwnerId = unique_owner();
+        let options = DockerOptions { owner: owner.clone(), socket: None, state_dir: dir.path().join("state") };
+        let handle = match DockerEngine::connect(options).await {
+            Ok(handle) => handle,
+            Err(error) if std::env::var_os("CI").is_some_and(|ci| ci == "true") => panic!("no container engine: {error}"),
+            Err(error) => {
+                eprintln!("SKIPPED, NOT TESTED: no container engine: {error}");
+                return None;
+            }
+        };
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/base-images");
+        assert!(Command::new(script).arg(DEBIAN).status().unwrap().success(), "no base image");
+        let docker = Docker::connect_with_defaults().unwrap();
+        Some(Self { docker, engine: handle.engine(), handle, owner, app: "shop".parse().unwrap(), dir })
+    }
+
+    /// Writes a file of the source tree.
+    pub fn file(&self, path: &str, text: &str) -> &Self {
+        let path = self.dir.path().join("source").join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+        self
+    }
+
+    pub fn request(&self, recipe: Recipe, release: u32) -> BuildRequest {
+        BuildRequest {
+            app: self.app.clone(),
+            release: release.to_string().parse().unwrap(),
+            source: self.dir.path().join("source"),
+            plan: BuildPlan { recipe, processes: Default::default(), release_command: None, reason: "test".into() },
+            limits: BuildLimits { memory: ByteSize::mib(512), cpus: Cpus::milli(1000), deadline: Span::seconds(120) },
+        }
+    }
+
+    /// Builds the Dockerfile as the given release.
+    pub async fn try_build(&self, release: u32, told: &Told) -> Result<Artifact, BuildError> {
+        let request = self.request(dockerfile(), release);
+        self.engine.builder.build(&request, &told.sink(), &CancellationToken::new()).await
+    }
+
+    pub async fn build(&self, release: u32) -> Artifact {
+        let told = Told::default();
+        self.try_build(release, &told).await.unwrap_or_else(|error| panic!("{error}\n{}", told.text()))
+    }
+
+    /// Debian as an artifact, without a build.
+    pub async fn debian(&self) -> ArtifactId {
+        let request = self.request(Recipe::Image { reference: DEBIAN.into() }, 1);
+        let built = self.engine.builder.build(&request, &OutputSink::discard(), &CancellationToken::new()).await;
+        built.unwrap().id
+    }
+
+    pub fn spec(&self, id: &str, artifact: &ArtifactId, argv: &[&str]) -> InstanceSpec {
+        let argv = argv.iter().map(|word| (*word).to_owned()).collect();
+        InstanceSpec {
+            id: id.parse().unwrap(),
+            artifact: artifact.clone(),
+            command: Some(CommandLine::literal(argv).unwrap()),
+            env: Vec::new(),
+            port: PortRequest::None,
+            limits: Limits::default(),
+            volumes: Vec::new(),
+        }
+    }
+
+    /// The name of the container of an instance.
+    pub fn container(&self, id: &InstanceId) -> String {
+        format!("coracle-{}-{}-{}-{}-{}", self.owner, id.app, id.release, id.process, id.index)
+    }
+
+    /// Runs the `docker` program and answers what it printed, line by line.
+    pub fn seen_by_docker(&self, arguments: &[&str]) -> Vec<String> {
+        let output = Command::new("docker").args(arguments).output().unwrap();
+        assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// Everything of this owner that the machine still has.
+    pub fn left(&self) -> Vec<String> {
+        let label = format!("label=dev.coracle.owner={}", self.owner);
+        let mut left = self.seen_by_docker(&["ps", "-aq", "--filter", &label]);
+        left.extend(self.seen_by_docker(&["network", "ls", "-q", "--filter", &label]));
+        left.extend(self.seen_by_docker(&["volume", "ls", "-q", "--filter", &label]));
+        let images = self.seen_by_docker(&["images", "-a", "--format", "{{.Repository}}:{{.Tag}}"]);
+        left.extend(images.into_iter().filter(|image| image.contains(self.owner.as_str())));
+        left
+    }
+
+    /// Removes everything, and checks that it is gone.
+    pub async fn clean(self) {
+        self.engine.runtime.remove_app(&self.app).await.unwrap();
+        // The layers of the latest builds are cache; two builds of nothing make them stale.
+        self.engine.builder.prune(&self.app, &[]).await.unwrap();
+        assert_eq!(self.left(), Vec::<String>::new());
+    }
+}
+
+pub fn dockerfile() -> Recipe {
+    Recipe::Dockerfile { path: "Dockerfile".into(), target: None, args: Default::default() }
+}
+
+/// Waits for something to become true.
+pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !check().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+fn unique_owner() -> OwnerId {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    format!("{:012x}", (nanos ^ (u64::from(std::process::id()) << 32)) & 0xffff_ffff_ffff).parse().unwrap()
+}
