@@ -3,7 +3,8 @@
 import os
 import sqlite3
 
-PATH = os.environ.get("DATABASE", "/data/kitchen.db")
+# Without root the process engine cannot show a volume at a path of its own, and tells where it is instead.
+PATH = os.path.join(os.environ.get("CORACLE_VOLUME_DATA", "/data"), "kitchen.db")
 
 
 def connect():

@@ -27,7 +27,7 @@ pub struct Belongings {
     pub cgroups: BTreeSet<PathBuf>,
     /// Mount points inside the state directory.
     pub mounts: BTreeSet<PathBuf>,
-    /// What the process engine keeps of apps: slugs, instances, volumes.
+    /// What the process engine keeps of apps: slugs, dependencies, instances, volumes.
     pub directories: BTreeSet<PathBuf>,
 }
 
@@ -221,11 +221,13 @@ fn cgroups(owner: &str) -> BTreeSet<PathBuf> {
 
 /// What the process engine keeps of apps.
 fn directories(state: &Path) -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
-    for kind in ["slugs", "instances", "volumes"] {
-        for place in [state.join(kind), state.join("process").join(kind)] {
-            found.extend(std::fs::read_dir(place).into_iter().flatten().flatten().map(|entry| entry.path()));
-        }
+    fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
+        std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
+    }
+    let process = state.join("process");
+    let mut found: BTreeSet<_> = entries(&process.join("instances")).collect();
+    for kind in ["slugs", "deps", "volumes"] {
+        found.extend(entries(&process.join(kind)).flat_map(|app| entries(&app).collect::<Vec<_>>()));
     }
     found
 }

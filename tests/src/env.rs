@@ -54,6 +54,7 @@ struct Inner {
     settings: Settings,
     directory: TempDir,
     state: PathBuf,
+    program: Mutex<PathBuf>,
     server: Mutex<Option<Child>>,
     address: Mutex<Option<SocketAddr>>,
 }
@@ -73,8 +74,8 @@ impl Env {
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
         std::fs::create_dir(directory.path().join("home")).unwrap();
         let state = settings.state.clone().unwrap_or_else(|| directory.path().join("state"));
-        let (server, address) = (Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { settings, directory, state, server, address }) }
+        let (server, address, program) = (Mutex::default(), Mutex::default(), Mutex::new(program::path()));
+        Self { inner: Arc::new(Inner { settings, directory, state, program, server, address }) }
     }
 
     /// The engine its apps run on.
@@ -110,7 +111,8 @@ impl Env {
 
     /// The program with the options that lead to this server, and these words.
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = program::command(&self.path("home"));
+        let program = self.inner.program.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut command = program::command(&program, &self.path("home"));
         command.arg("--state").arg(self.state()).args(words);
         for (name, value) in &self.inner.settings.env {
             command.env(name, value);
@@ -156,6 +158,13 @@ impl Env {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// From here on another build is used: the same program in another file, which is what an upgrade looks like.
+    pub fn install_another_build(&self) {
+        let other = self.path("coracle-of-tomorrow");
+        std::fs::copy(program::path(), &other).unwrap();
+        *self.inner.program.lock().unwrap_or_else(PoisonError::into_inner) = other;
     }
 
     /// SIGKILL, in the middle of whatever it does.

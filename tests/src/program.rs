@@ -27,8 +27,8 @@ pub fn path() -> PathBuf {
 }
 
 /// The program, about to be run in surroundings that hold nothing of the developer's own configuration.
-pub fn command(home: &Path) -> Command {
-    let mut command = Command::new(path());
+pub fn command(program: &Path, home: &Path) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CORACLE_") || name.to_string_lossy().starts_with("XDG_") {
             command.env_remove(name);

@@ -90,7 +90,11 @@ const KEPT: &[Kept] = &[
     Kept { dependency: "bollard", by: &["coracle-engine-docker"], because: "Docker's types stay in engine-docker alone" },
     Kept { dependency: "sqlx", by: &["coracle-store"], because: "SQL stays in store alone" },
     Kept { dependency: "chacha20poly1305", by: &["coracle-store"], because: "secrets are sealed and opened in store alone" },
-    Kept { dependency: "axum", by: &["coracle-server"], because: "handlers live in server; the proxy is hyper alone" },
+    Kept {
+        dependency: "axum",
+        by: &["coracle-server", "coracle-engine-process"],
+        because: "the API's handlers live in server, the server of static sites in engine-process; the proxy is hyper alone",
+    },
     Kept { dependency: "clap", by: &["coracle"], because: "arguments are resolved in the binary" },
 ];
 

@@ -2,16 +2,12 @@
 
 use std::time::Duration;
 
-use coracle_model::EngineKind;
 use coracle_tests::websocket::{Message, WebSocket};
 use coracle_tests::{Env, eventually};
 
 on_both_engines! {
     async fn the_kitchen_cooks_through_a_migration_and_loses_no_order(env: Env) {
         let kitchen = env.app("worker");
-        if env.engine() == EngineKind::Process && !coracle_tests::engine::can_tell_as_root("the kitchen on processes") {
-            return;
-        }
         let deployed = kitchen.deploy("v1").await;
         assert!(deployed.lines.iter().any(|line| line.contains("applied 0002_open_orders.sql")), "{deployed}");
         for dish in ["soup", "pie"] {

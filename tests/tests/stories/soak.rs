@@ -58,8 +58,10 @@ async fn bounded(env: &Env, shop: &coracle_tests::App) {
         EngineKind::Process => {
             // A supervisor, gunicorn and its worker.
             assert!(there.processes.len() <= 4, "{there:#?}");
-            let slugs = there.directories.iter().filter(|path| path.parent().is_some_and(|parent| parent.ends_with("slugs")));
-            assert!(slugs.count() <= 3, "{there:#?}");
+            let slugs = there.directories.iter().filter(|path| path.parent().is_some_and(|app| app.ends_with("slugs/shop")));
+            assert_eq!(slugs.count(), 3, "{there:#?}");
+            let instances = there.directories.iter().filter(|path| path.parent().is_some_and(|kind| kind.ends_with("instances")));
+            assert_eq!(instances.count(), 1, "{there:#?}");
         }
     }
     assert!(there.volumes.is_empty(), "{there:#?}");

@@ -8,7 +8,7 @@ use coracle_tests::{Env, eventually};
 use rustix::process::Signal;
 
 on_both_engines! {
-    async fn an_upgrade_of_the_server_loses_no_request_and_no_websocket(env: Env) {
+    async fn a_restart_of_the_server_loses_no_request_and_no_websocket(env: Env) {
         let (shop, parrot) = (env.app("flask"), env.app("websocket"));
         shop.deploy("v1").await;
         parrot.deploy("v1").await;
@@ -33,7 +33,7 @@ on_both_engines! {
         env.leaves_nothing().await;
     }
 
-    async fn an_upgrade_of_the_proxy_loses_no_request_and_lets_websockets_end(env: Env) {
+    async fn an_upgrade_of_server_and_proxy_loses_no_request_and_lets_websockets_end(env: Env) {
         let (shop, parrot) = (env.app("flask"), env.app("websocket"));
         shop.deploy("v1").await;
         parrot.deploy("v1").await;
@@ -42,7 +42,8 @@ on_both_engines! {
         assert_eq!(socket.next().await.unwrap(), Message::Text("parrot v1".into()));
         let before = env.belongings().proxy().expect("the proxy runs");
 
-        env.coracle(&["proxy", "upgrade"]).await.succeeds();
+        env.install_another_build();
+        env.restart_server().await;
         let after = eventually("there is another proxy", Duration::from_secs(20), async || {
             let others: Vec<_> = env.belongings().proxies().into_iter().filter(|pid| *pid != before).collect();
             others.first().copied().ok_or_else(|| "only the old one".to_owned())
