@@ -1,0 +1,126 @@
+//! The control plane's side.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_proxy_table::{Table, TargetId};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::{ControlError, DrainRequest, Drained, Problem, Status};
+
+/// For everything but drains, which take as long as they are told to.
+const CALL: Duration = Duration::from_secs(10);
+/// Between two tries while one proxy takes over from another.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// Calls a proxy by its control socket. Cheap; opens a connection per call, so it survives the proxy's replacement.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// Connects when first called.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into() }
+    }
+
+    /// The control socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Replaces the whole table. When it returns, every request that arrives from now on is answered by this table.
+    pub async fn publish(&self, table: &Table) -> Result<(), ControlError> {
+        self.call::<_, serde_json::Value>(Method::PUT, "/v1/table", Some(table), CALL).await.map(drop)
+    }
+
+    /// The table that is served by.
+    pub async fn table(&self) -> Result<Table, ControlError> {
+        self.call(Method::GET, "/v1/table", None::<&()>, CALL).await
+    }
+
+    /// How the proxy stands.
+    pub async fn status(&self) -> Result<Status, ControlError> {
+        self.call(Method::GET, "/v1/status", None::<&()>, CALL).await
+    }
+
+    /// Waits until the targets have no request in flight, at most for `deadline`; then whatever is left on them is ended.
+    pub async fn drain(&self, targets: &[TargetId], deadline: Duration) -> Result<Drained, ControlError> {
+        let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        let request = DrainRequest { targets: targets.to_vec(), deadline_ms };
+        self.call(Method::POST, "/v1/drain", Some(&request), deadline.saturating_add(CALL)).await
+    }
+
+    /// Tells the proxy to stop accepting, to drain and to exit; returns at once.
+    pub async fn stop(&self) -> Result<(), ControlError> {
+        self.call::<(), serde_json::Value>(Method::POST, "/v1/stop", None, CALL).await.map(drop)
+    }
+
+    /// Tells a predecessor the table by which the requests on its last connections go.
+    pub(crate) async fn follow(&self, table: &Table) -> Result<(), ControlError> {
+        self.call::<_, serde_json::Value>(Method::PUT, "/v1/follow", Some(table), CALL).await.map(drop)
+    }
+
+    async fn call<B: Serialize, A: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+        deadline: Duration,
+    ) -> Result<A, ControlError> {
+        let body = match body {
+            Some(body) => serde_json::to_vec(body).map_err(|error| ControlError::Protocol(error.to_string()))?,
+            None => Vec::new(),
+        };
+        let body = Bytes::from(body);
+        let until_taken = async {
+            loop {
+                let (status, answer) = self.exchange(method.clone(), path, body.clone()).await?;
+                // The one that was asked has just been replaced; its successor has the socket by now.
+                if status == StatusCode::MISDIRECTED_REQUEST {
+                    tokio::time::sleep(AGAIN).await;
+                    continue;
+                }
+                return understand(status, &answer);
+            }
+        };
+        tokio::time::timeout(deadline, until_taken).await.unwrap_or(Err(ControlError::Timeout(deadline)))
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), ControlError> {
+        let stream = UnixStream::connect(&self.socket).await;
+        let stream = stream.map_err(|source| ControlError::Unreachable { socket: self.socket.clone(), source })?;
+        let broken = |error: hyper::Error| ControlError::Protocol(error.to_string());
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let request = Request::builder().method(method).uri(path).header(http::header::HOST, "proxy").body(Full::new(body));
+        let request = request.map_err(|error| ControlError::Protocol(error.to_string()))?;
+        let talk = async {
+            let response = sender.send_request(request).await.map_err(broken)?;
+            let status = response.status();
+            Ok((status, response.into_body().collect().await.map_err(broken)?.to_bytes()))
+        };
+        // The connection is driven here and ends with this call, however it ends.
+        let (mut talk, mut connection) = (std::pin::pin!(talk), std::pin::pin!(connection));
+        tokio::select! {
+            biased;
+            answer = &mut talk => answer,
+            _ended = &mut connection => talk.await,
+        }
+    }
+}
+
+fn understand<A: DeserializeOwned>(status: StatusCode, answer: &[u8]) -> Result<A, ControlError> {
+    if status.is_success() {
+        return serde_json::from_slice(answer).map_err(|error| ControlError::Protocol(error.to_string()));
+    }
+    let message = serde_json::from_slice(answer)
+        .map_or_else(|_not_ours| String::from_utf8_lossy(answer).into_owned(), |problem: Problem| problem.error);
+    Err(ControlError::Refused { status: status.as_u16(), message })
+}

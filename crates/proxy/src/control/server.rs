@@ -1,0 +1,306 @@
+//! The proxy's side of the control socket.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_proxy_table::{Table, TargetId};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rustix::fs::Mode;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::{Client, ControlError, DrainRequest, Drained, PROTOCOL, Problem, Status, TargetStatus, Waiting};
+use crate::listener::Accepting;
+use crate::plane::Plane;
+use crate::table_file::TableFile;
+use crate::{drain, handover};
+
+/// More is refused.
+const LARGEST_BODY: usize = 64 * 1024 * 1024;
+/// How long a predecessor may take to follow.
+const PREDECESSOR: Duration = Duration::from_secs(5);
+
+/// What the control socket acts on.
+pub(crate) struct Core {
+    pub(crate) plane: Arc<Plane>,
+    pub(crate) http: Vec<SocketAddr>,
+    pub(crate) socket: PathBuf,
+    pub(crate) accepting: watch::Sender<Accepting>,
+    /// Held while the table changes, and during a hand-over, in which it must not.
+    pub(crate) tables: Arc<tokio::sync::Mutex<Tables>>,
+    /// What a successor gets.
+    pub(crate) estate: Mutex<Option<Estate>>,
+    /// Where control connections come in; a hand-over adds one.
+    pub(crate) doors: mpsc::UnboundedSender<UnixListener>,
+    /// Those before this one that still serve their last connections.
+    pub(crate) predecessors: Mutex<Vec<Client>>,
+    /// The socket by which a successor reaches this one, once there is a successor.
+    pub(crate) side_door: Mutex<Option<PathBuf>>,
+}
+
+/// Where the table is kept.
+pub(crate) struct Tables {
+    pub(crate) file: TableFile,
+    /// Not after a hand-over: then the file is the successor's.
+    pub(crate) keeps: bool,
+}
+
+/// The listening sockets, in the order of their addresses, and the lock that makes this proxy the only one.
+pub(crate) struct Estate {
+    pub(crate) sockets: Vec<OwnedFd>,
+    pub(crate) lock: OwnedFd,
+}
+
+/// Opens a Unix socket that only the owner can open, in place of whatever was at `path`.
+pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => (),
+    }
+    let socket = UnixSocket::new_stream()?;
+    // Before it has a name: Linux gives the file this mode.
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    socket.bind(&beside)?;
+    let listener = socket.listen(64)?;
+    std::fs::rename(&beside, path)?;
+    Ok(listener)
+}
+
+/// Answers on every socket that comes through `doors`, until it is dropped.
+pub(crate) async fn serve(core: Arc<Core>, mut doors: mpsc::UnboundedReceiver<UnixListener>) {
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            door = doors.recv() => match door {
+                Some(door) => drop(tasks.spawn(serve_door(Arc::clone(&core), door))),
+                None => return,
+            },
+            Some(_ended) = tasks.join_next(), if !tasks.is_empty() => (),
+        }
+    }
+}
+
+async fn serve_door(core: Arc<Core>, door: UnixListener) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = door.accept() => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(serve_connection(Arc::clone(&core), stream))),
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            },
+            Some(_ended) = connections.join_next(), if !connections.is_empty() => (),
+        }
+    }
+}
+
+async fn serve_connection(core: Arc<Core>, stream: UnixStream) {
+    let service = service_fn(move |request| {
+        let core = Arc::clone(&core);
+        async move { Ok::<_, Infallible>(answer(&core, request).await.unwrap_or_else(Refused::into_response)) }
+    });
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.header_read_timeout(None).half_close(true);
+    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).with_upgrades().await {
+        tracing::debug!(%error, "a control connection broke");
+    }
+}
+
+type Answer = Response<Full<Bytes>>;
+
+/// What was asked for is not done.
+pub(crate) struct Refused(pub(crate) StatusCode, pub(crate) String);
+
+impl Refused {
+    fn into_response(self) -> Answer {
+        let mut response = json(&Problem { error: self.1 });
+        *response.status_mut() = self.0;
+        response
+    }
+}
+
+fn json(value: &impl Serialize) -> Answer {
+    let mut response = Response::new(Full::from(serde_json::to_vec(value).unwrap_or_default()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+async fn answer(core: &Arc<Core>, request: Request<Incoming>) -> Result<Answer, Refused> {
+    match (request.method(), request.uri().path()) {
+        (&Method::PUT, "/v1/table") => core.replace_table(read(request).await?).await,
+        (&Method::PUT, "/v1/follow") => core.follow(read(request).await?).await,
+        (&Method::GET, "/v1/table") => Ok(json(&core.plane.snapshot().table)),
+        (&Method::GET, "/v1/status") => Ok(json(&core.status())),
+        (&Method::POST, "/v1/drain") => core.drain(read(request).await?).await,
+        (&Method::POST, "/v1/stop") => {
+            core.accepting.send_if_modified(|accepting| {
+                std::mem::replace(accepting, Accepting::Stopped) != Accepting::Stopped
+            });
+            Ok(json(&serde_json::json!({})))
+        }
+        (&Method::POST, "/v1/handover") => hand_over(core, request).await,
+        (_, path @ ("/v1/table" | "/v1/status" | "/v1/drain" | "/v1/stop" | "/v1/follow" | "/v1/handover")) => {
+            Err(Refused(StatusCode::METHOD_NOT_ALLOWED, format!("{path} does not know this method")))
+        }
+        (_, path) => Err(Refused(StatusCode::NOT_FOUND, format!("there is no {path}"))),
+    }
+}
+
+async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refused> {
+    let body = Limited::new(request.into_body(), LARGEST_BODY).collect().await;
+    let body = body.map_err(|error| Refused(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()))?.to_bytes();
+    serde_json::from_slice(&body).map_err(|error| Refused(StatusCode::BAD_REQUEST, error.to_string()))
+}
+
+impl Core {
+    async fn replace_table(&self, table: Table) -> Result<Answer, Refused> {
+        table.check().map_err(|error| Refused(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+        let tables = self.tables.lock().await;
+        if !tables.keeps {
+            return Err(Refused(StatusCode::MISDIRECTED_REQUEST, "a successor has taken over".to_owned()));
+        }
+        let (file, kept) = (tables.file.clone(), table.clone());
+        let stored = tokio::task::spawn_blocking(move || file.store(&kept)).await.map_err(io::Error::other).flatten();
+        stored.map_err(|error| Refused(StatusCode::INTERNAL_SERVER_ERROR, format!("keeping the table on disk: {error}")))?;
+        self.install(table).await
+    }
+
+    /// Takes the table of the successor, who keeps it.
+    async fn follow(&self, table: Table) -> Result<Answer, Refused> {
+        let tables = self.tables.lock().await;
+        if tables.keeps {
+            return Err(Refused(StatusCode::CONFLICT, "this proxy has no successor".to_owned()));
+        }
+        self.install(table).await
+    }
+
+    async fn install(&self, table: Table) -> Result<Answer, Refused> {
+        self.plane.install(table.clone());
+        self.ask_predecessors(Favour::Follow(&table)).await;
+        Ok(json(&serde_json::json!({ "generation": table.generation })))
+    }
+
+    async fn drain(&self, request: DrainRequest) -> Result<Answer, Refused> {
+        let deadline = Duration::from_millis(request.deadline_ms);
+        let (here, before) = tokio::join!(
+            drain::drain(&self.plane, &request.targets, deadline),
+            self.ask_predecessors(Favour::Drain(&request.targets, deadline)),
+        );
+        // A drained target that the table still has, because its service is held, begins anew.
+        let _tables = self.tables.lock().await;
+        let table = &self.plane.snapshot().table;
+        if table.services.values().flat_map(|service| &service.targets).any(|target| request.targets.contains(&target.id)) {
+            self.plane.install(table.clone());
+        }
+        Ok(json(&Drained { cut_off: here + before }))
+    }
+
+    /// Asks each predecessor and adds up what they answer; forgets those that are gone.
+    async fn ask_predecessors(&self, favour: Favour<'_>) -> usize {
+        let predecessors = self.predecessors.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut sum = 0;
+        for predecessor in predecessors {
+            match favour.ask(&predecessor).await {
+                Ok(count) => sum += count,
+                Err(error) => {
+                    let gone = matches!(error, ControlError::Unreachable { .. } | ControlError::Protocol(_));
+                    tracing::debug!(%error, gone, "a predecessor does not follow");
+                    if gone {
+                        self.forget_predecessor(&predecessor);
+                    }
+                }
+            }
+        }
+        sum
+    }
+
+    fn forget_predecessor(&self, gone: &Client) {
+        let mut known = self.predecessors.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|other| other.socket() != gone.socket());
+    }
+
+    fn status(&self) -> Status {
+        let snapshot = self.plane.snapshot();
+        let mut targets: Vec<TargetStatus> = self
+            .plane
+            .targets
+            .all()
+            .iter()
+            .map(|target| TargetStatus {
+                id: target.id.clone(),
+                address: target.address,
+                in_flight: target.in_flight(),
+                upgraded: target.upgraded(),
+            })
+            .collect();
+        targets.sort_by(|a, b| (&a.id, a.address).cmp(&(&b.id, b.address)));
+        let waiting = self.plane.gates.waiting().into_iter().map(|(service, count)| Waiting { service, count }).collect();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            protocol: PROTOCOL,
+            generation: snapshot.table.generation,
+            http: self.http.clone(),
+            accepting: *self.accepting.borrow() == Accepting::Yes,
+            targets,
+            waiting,
+            predecessors: self.predecessors.lock().unwrap_or_else(PoisonError::into_inner).len(),
+        }
+    }
+}
+
+/// What a predecessor does for its successor.
+#[derive(Clone, Copy)]
+enum Favour<'f> {
+    Follow(&'f Table),
+    Drain(&'f [TargetId], Duration),
+}
+
+impl Favour<'_> {
+    /// How many requests were cut off for it.
+    async fn ask(self, predecessor: &Client) -> Result<usize, ControlError> {
+        match self {
+            Self::Follow(table) => {
+                let followed = tokio::time::timeout(PREDECESSOR, predecessor.follow(table)).await;
+                followed.unwrap_or(Err(ControlError::Timeout(PREDECESSOR))).map(|()| 0)
+            }
+            Self::Drain(targets, deadline) => Ok(predecessor.drain(targets, deadline).await?.cut_off),
+        }
+    }
+}
+
+/// Lets a successor begin: the connection changes to the hand-over's own protocol.
+async fn hand_over(core: &Arc<Core>, mut request: Request<Incoming>) -> Result<Answer, Refused> {
+    if request.headers().get(UPGRADE).is_none_or(|protocol| protocol != handover::UPGRADE_TO) {
+        return Err(Refused(StatusCode::UPGRADE_REQUIRED, format!("this is for {} only", handover::UPGRADE_TO)));
+    }
+    let Ok(tables) = Arc::clone(&core.tables).try_lock_owned() else {
+        return Err(Refused(StatusCode::CONFLICT, "the table is changing, or another successor is taking over".to_owned()));
+    };
+    if *core.accepting.borrow() != Accepting::Yes {
+        return Err(Refused(StatusCode::CONFLICT, "this proxy is stopping".to_owned()));
+    }
+    let upgrade = hyper::upgrade::on(&mut request);
+    core.plane.spawn(handover::give(Arc::clone(core), tables, upgrade));
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(UPGRADE, HeaderValue::from_static(handover::UPGRADE_TO));
+    Ok(response)
+}

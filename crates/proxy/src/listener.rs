@@ -1,0 +1,71 @@
+//! Listening sockets and the connections that come in over them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::connection;
+use crate::plane::Plane;
+
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 4096;
+/// After an error such as too many open files.
+const BREATH: Duration = Duration::from_millis(20);
+
+/// Whether new connections are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accepting {
+    /// Yes.
+    Yes,
+    /// No: somebody else accepts from the same socket.
+    HandedOver,
+    /// No: the socket is closed as soon as those that already wait have been accepted.
+    Stopped,
+}
+
+/// Opens a listening socket.
+pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Accepts and serves until told otherwise and every connection has ended; `closed` is dropped when the socket is closed.
+/// Dropping this ends its connections.
+pub(crate) async fn serve(listener: TcpListener, plane: Arc<Plane>, mut accepting: watch::Receiver<Accepting>, closed: oneshot::Sender<()>) {
+    let mut connections = JoinSet::new();
+    let take = |accepted: std::io::Result<(TcpStream, SocketAddr)>, connections: &mut JoinSet<()>| {
+        let (stream, peer) = accepted?;
+        stream.set_nodelay(true)?;
+        connections.spawn(connection::serve(stream, peer, Arc::clone(&plane)));
+        std::io::Result::Ok(())
+    };
+    while *accepting.borrow() == Accepting::Yes {
+        tokio::select! {
+            biased;
+            // Without a sender there is no proxy any more.
+            changed = accepting.changed() => if changed.is_err() { return },
+            Some(_ended) = connections.join_next(), if !connections.is_empty() => (),
+            accepted = listener.accept() => if let Err(error) = take(accepted, &mut connections) {
+                tracing::debug!(%error, "a connection was not accepted");
+                tokio::time::sleep(BREATH).await;
+            },
+        }
+    }
+    if *accepting.borrow() == Accepting::Stopped {
+        // Closing the socket resets those that have connected but have not been accepted yet.
+        while let Some(accepted) = futures::FutureExt::now_or_never(listener.accept()) {
+            if take(accepted, &mut connections).is_err() {
+                break;
+            }
+        }
+    }
+    drop(listener);
+    drop(closed);
+    while connections.join_next().await.is_some() {}
+}
