@@ -10,6 +10,7 @@
 mod builder;
 mod http;
 mod machine;
+mod program;
 mod runtime;
 mod script;
 
@@ -108,7 +109,7 @@ impl FakeEngine {
 
     /// Ends a running instance in this way. Whether it ran.
     pub fn end(&self, id: &InstanceId, exit: Exit) -> bool {
-        self.machine.end(&Self::owner(), id, None, exit)
+        self.machine.end(&Self::owner(), id, exit)
     }
 
     /// Ends every running instance unseen, as a restart of the machine does.

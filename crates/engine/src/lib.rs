@@ -12,6 +12,7 @@
 //! - No method waits without an end: each has a deadline of its own or takes one.
 
 pub mod builder;
+pub mod conformance;
 pub mod error;
 pub mod fake;
 pub mod runtime;

@@ -35,6 +35,10 @@ impl Port {
 
 /// What to answer.
 pub(super) struct Responder {
+    answers: Arc<Answers>,
+}
+
+struct Answers {
     body: String,
     delay: Duration,
     failing: Option<Failing>,
@@ -44,31 +48,33 @@ pub(super) struct Responder {
 
 impl Responder {
     pub(super) fn new(script: &Script, default_body: String, counters: Arc<Counters>) -> Self {
-        Self {
+        let answers = Answers {
             body: script.body.clone().unwrap_or(default_body),
             delay: script.delay,
             failing: script.failing.clone(),
             good_answers: AtomicU64::new(0),
             counters,
-        }
+        };
+        Self { answers: Arc::new(answers) }
     }
 
     /// Answers until it is dropped, and ends all connections then.
-    pub(super) async fn serve(self, listener: TcpListener) {
-        let responder = Arc::new(self);
+    pub(super) async fn serve(&self, listener: &TcpListener) {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => {
                     let Ok((connection, _)) = accepted else { continue };
-                    let responder = responder.clone();
-                    connections.spawn(async move { responder.converse(connection).await });
+                    let answers = self.answers.clone();
+                    connections.spawn(async move { answers.converse(connection).await });
                 }
             }
         }
     }
+}
 
+impl Answers {
     /// Requests on one connection, until the client closes it or says something that is not HTTP.
     async fn converse(&self, connection: TcpStream) -> std::io::Result<()> {
         let mut connection = BufReader::new(connection);

@@ -8,9 +8,9 @@ use coracle_model::{AppName, ArtifactId, EngineKind, InstanceId, OwnerId, Releas
 use jiff::Timestamp;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{broadcast, watch};
-use tokio_util::task::AbortOnDropHandle;
 
 use super::Inventory;
+use super::program::Process;
 use super::script::{BuildScript, Script, Which};
 use crate::error::EngineError;
 use crate::runtime::{Exit, Health, Instance, InstanceEvent, InstanceSpec, InstanceState, LogLine, Stream};
@@ -55,8 +55,8 @@ pub(super) struct Record {
     pub(super) ignores_term: bool,
     /// Tells two instances of one id apart.
     pub(super) generation: u64,
-    /// The program; dropping it ends the program.
-    pub(super) task: Option<AbortOnDropHandle<()>>,
+    /// The program, while it runs.
+    pub(super) process: Option<Process>,
 }
 
 /// What an instance's responder shares with the test.
@@ -101,26 +101,40 @@ impl Machine {
         self.runtime.as_ref().unwrap_or_else(|| unreachable!("it is taken on drop only")).handle()
     }
 
-    /// Ends a program, if it runs (and is of that generation). Its log stays.
-    pub(super) fn end(&self, owner: &OwnerId, id: &InstanceId, generation: Option<u64>, exit: Exit) -> bool {
+    /// Ends a program, if it runs. Its log stays.
+    pub(super) fn end(&self, owner: &OwnerId, id: &InstanceId, exit: Exit) -> bool {
+        let process = self.state().world(owner).instances.get_mut(id).and_then(|record| record.process.take());
+        let Some(process) = process else { return false };
+        // Not under the lock: the program may just be ending by itself.
+        process.kill();
         let mut state = self.state();
         let world = state.world(owner);
-        let Some(record) = world.instances.get_mut(id) else { return false };
-        let meant = generation.is_none_or(|generation| generation == record.generation);
-        if !meant || !matches!(record.state, InstanceState::Running { .. }) {
-            return false;
+        if let Some(record) = world.instances.get_mut(id).filter(|record| record.process.is_none()) {
+            record.state = InstanceState::Exited(exit);
+            record.log.end();
+            // Nobody needs to listen.
+            world.events.send(InstanceEvent::Exited(id.clone())).ok();
         }
-        record.state = InstanceState::Exited(exit);
-        record.task = None;
-        record.log.end();
-        // Nobody needs to listen.
-        world.events.send(InstanceEvent::Exited(id.clone())).ok();
         true
+    }
+
+    /// Writes down that a program has ended by itself.
+    pub(super) fn note_end(&self, owner: &OwnerId, id: &InstanceId, generation: u64, exit: Exit) {
+        let mut state = self.state();
+        let world = state.world(owner);
+        let record = world.instances.get_mut(id).filter(|record| record.generation == generation);
+        let Some(record) = record else { return };
+        // Whoever has taken the process is ending it, and writes that down.
+        if record.process.take().is_some() {
+            record.state = InstanceState::Exited(exit);
+            record.log.end();
+            world.events.send(InstanceEvent::Exited(id.clone())).ok();
+        }
     }
 
     pub(super) fn set_status(&self, owner: &OwnerId, id: &InstanceId, status: u16) -> bool {
         let mut state = self.state();
-        let running = state.world(owner).instances.get(id).filter(|record| record.task.is_some());
+        let running = state.world(owner).instances.get(id).filter(|record| record.process.is_some());
         running.inspect(|record| record.traffic.status.store(status, Ordering::SeqCst)).is_some()
     }
 

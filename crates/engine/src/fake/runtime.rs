@@ -10,10 +10,10 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::http::{Port, Responder};
 use super::machine::{Counters, Log, Machine, Record};
+use super::program::Program;
 use super::script::Script;
 use crate::builder::OutputSink;
 use crate::error::EngineError;
@@ -39,14 +39,14 @@ impl Runtime for FakeRuntime {
         let stubborn = {
             let mut state = self.machine.reach()?;
             let record = state.world(&self.owner).instances.get(id);
-            record.filter(|record| record.task.is_some() && record.ignores_term).map(|record| record.log.clone())
+            record.filter(|record| record.process.is_some() && record.ignores_term).map(|record| record.log.clone())
         };
         if let Some(log) = stubborn {
             let mut ended = log.watch();
             // Either it ends by itself meanwhile, or it is killed now.
             tokio::time::timeout(grace, ended.wait_for(|ended| *ended)).await.ok();
         }
-        self.machine.end(&self.owner, id, None, KILLED);
+        self.machine.end(&self.owner, id, KILLED);
         self.machine.reach()?.world(&self.owner).instances.remove(id);
         Ok(())
     }
@@ -195,7 +195,7 @@ impl FakeRuntime {
             let invocation = || invocation(spec, address.map(|address| address.port()));
             let script = state.script_for(&spec.id, invocation).unwrap_or(default);
             let world = state.world(&self.owner);
-            if let Some(record) = world.instances.get(&spec.id).filter(|record| record.task.is_some()) {
+            if let Some(record) = world.instances.get(&spec.id).filter(|record| record.process.is_some()) {
                 return Ok(record.instance());
             }
             if !world.artifacts.contains_key(&spec.artifact) {
@@ -218,7 +218,7 @@ impl FakeRuntime {
         let generation = state.generation;
         let world = state.world(&self.owner);
         // Somebody else may have started it while no lock was held.
-        if let Some(record) = world.instances.get(&spec.id).filter(|record| record.task.is_some()) {
+        if let Some(record) = world.instances.get(&spec.id).filter(|record| record.process.is_some()) {
             return Ok(record.instance());
         }
         let (log, traffic) = (Log::new(), Arc::new(Counters::default()));
@@ -230,9 +230,23 @@ impl FakeRuntime {
             health: script.health,
             since: Timestamp::now(),
         };
-        let ignores_term = script.ignores_term;
-        let task = self.program(spec, script, port, traffic.clone(), generation);
-        let record = Record { spec: spec.clone(), state: running, log, traffic, ignores_term, generation, task: Some(task) };
+        let runtime = self.machine.tasks();
+        let (listener, held) = Program::listen(port, script.listens, runtime);
+        let default_body = format!("{} {}.{}", spec.id.release, spec.id.process, spec.id.index);
+        let program = Program {
+            listener,
+            held,
+            responder: Responder::new(&script, default_body, traffic.clone()),
+            ticks: script.ticks,
+            log: log.clone(),
+            exit: script.exit,
+            machine: Arc::downgrade(&self.machine),
+            owner: self.owner.clone(),
+            id: spec.id.clone(),
+            generation,
+        };
+        let (spec, ignores_term, process) = (spec.clone(), script.ignores_term, Some(program.spawn(runtime)));
+        let record = Record { spec: spec.clone(), state: running, log, traffic, ignores_term, generation, process };
         let instance = record.instance();
         world.instances.insert(spec.id.clone(), record);
         world.releases.insert((spec.id.app.clone(), spec.id.release));
@@ -243,47 +257,6 @@ impl FakeRuntime {
         Ok(instance)
     }
 
-    /// The task that stands for the program. It knows the machine only weakly: a machine that nobody holds ends.
-    fn program(
-        &self,
-        spec: &InstanceSpec,
-        script: Script,
-        port: Option<Port>,
-        traffic: Arc<Counters>,
-        generation: u64,
-    ) -> AbortOnDropHandle<()> {
-        let (machine, owner, id) = (Arc::downgrade(&self.machine), self.owner.clone(), spec.id.clone());
-        let body = format!("{} {}.{}", id.release, id.process, id.index);
-        let runtime = self.machine.tasks();
-        let exit = script.exit;
-        let responder = Responder::new(&script, body, traffic);
-        let entered = runtime.enter();
-        // A held port that is not listened on refuses connections; it is kept for as long as the program runs.
-        let (listener, held) = match port {
-            Some(port) if script.listens => (port.listen().ok(), None),
-            port => (None, port),
-        };
-        drop(entered);
-        AbortOnDropHandle::new(runtime.spawn(async move {
-            let _held = held;
-            let serving = async {
-                match listener {
-                    Some(listener) => responder.serve(listener).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let Some((after, exit)) = exit else { return serving.await };
-            tokio::select! {
-                () = serving => {}
-                () = tokio::time::sleep(after) => {
-                    if let Some(machine) = machine.upgrade() {
-                        machine.end(&owner, &id, Some(generation), exit);
-                    }
-                }
-            }
-        }))
-    }
-
     fn existing<T>(&self, id: &InstanceId, take: impl FnOnce(&Record) -> T) -> Result<T, EngineError> {
         let mut state = self.machine.reach()?;
         let record = state.world(&self.owner).instances.get(id);
@@ -291,7 +264,7 @@ impl FakeRuntime {
     }
 
     fn running(&self, id: &InstanceId) -> Result<(), EngineError> {
-        if self.existing(id, |record| record.task.is_some())? {
+        if self.existing(id, |record| record.process.is_some())? {
             Ok(())
         } else {
             Err(EngineError::Failed { action: format!("look into {id}"), cause: "it has exited".to_owned() })

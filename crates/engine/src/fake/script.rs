@@ -51,6 +51,8 @@ pub struct Script {
     pub(super) start_hangs: bool,
     /// What it prints, at once.
     pub(super) lines: Vec<(Stream, String)>,
+    /// How often it prints another line.
+    pub(super) ticks: Option<Duration>,
     /// How it ends by itself, and how long after its start.
     pub(super) exit: Option<(Duration, Exit)>,
     /// Whether it listens on its port, if it has one.
@@ -82,6 +84,7 @@ impl Script {
             refuses: None,
             start_hangs: false,
             lines: Vec::new(),
+            ticks: None,
             exit: None,
             listens: true,
             body: None,
@@ -123,8 +126,14 @@ impl Script {
     }
 
     /// Also prints these lines when it starts.
-    pub fn prints(mut self, stream: Stream, lines: &[&str]) -> Self {
-        self.lines.extend(lines.iter().map(|line| (stream, (*line).to_owned())));
+    pub fn prints(mut self, stream: Stream, lines: &[impl AsRef<str>]) -> Self {
+        self.lines.extend(lines.iter().map(|line| (stream, line.as_ref().to_owned())));
+        self
+    }
+
+    /// Also prints `tick 0`, `tick 1` and so on at this interval.
+    pub fn ticking(mut self, interval: Duration) -> Self {
+        self.ticks = Some(interval);
         self
     }
 
