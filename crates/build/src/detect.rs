@@ -1,10 +1,25 @@
-//! Looking at a tree.
+//! Looking at a tree: which recipe builds it, and which processes it names.
+//!
+//! The manifest's word comes first, then a Dockerfile (docker engine only), then what the tree's files say. Nothing is
+//! guessed that could deploy the wrong thing: where the web process stays unclear, the error says what was looked for.
 
+mod node;
+mod python;
+pub(crate) mod source;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use coracle_model::{AppSpec, BuildPlan, EngineKind};
+use coracle_model::command::{Piece, Word};
+use coracle_model::plan::Recipe;
+use coracle_model::spec::BuilderChoice;
+use coracle_model::{AppSpec, BuildPlan, CommandLine, EngineKind, ProcessName};
 
-use crate::procfile::ProcfileError;
+use crate::procfile::{Procfile, ProcfileError};
+use crate::static_site;
+use source::Source;
 
 /// Why there is no plan for a tree.
 #[derive(Debug, thiserror::Error)]
@@ -23,14 +38,254 @@ pub enum PlanError {
     /// A file could not be read.
     #[error("{} cannot be read: {source}", path.display())]
     Io {
-        /// The file.
+        /// The file, relative to the root.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
 }
 
-/// Decides how the tree at `root` is built for this engine, and which processes it names.
-pub fn plan(_root: &Path, _spec: &AppSpec, _engine: EngineKind) -> Result<BuildPlan, PlanError> {
-    unimplemented!()
+fn unsuitable(message: impl Into<String>, hint: impl Into<String>) -> PlanError {
+    PlanError::Unsuitable { message: message.into(), hint: hint.into() }
+}
+
+/// Decides how the tree at `root` is built for this engine, and which processes it names. Reads the tree and nothing else.
+pub fn plan(root: &Path, spec: &AppSpec, engine: EngineKind) -> Result<BuildPlan, PlanError> {
+    let source = Source::new(root);
+    if let Some(reference) = &spec.build.image {
+        return image(reference, engine);
+    }
+    let procfile = source.read("Procfile")?.map(|text| Procfile::parse(&text)).transpose()?;
+    if let Some(path) = dockerfile(&source, spec, engine)? {
+        return Ok(from_dockerfile(path, spec, procfile));
+    }
+    let tree = Tree { source, spec, engine, procfile };
+    let mut plan = if spec.build.builder == BuilderChoice::Static { tree.static_site()? } else { tree.detect()? };
+    if engine == EngineKind::Process && (spec.build.dockerfile.is_some() || tree.source.is_file("Dockerfile")) {
+        plan.reason += "; the Dockerfile is ignored, since the process engine has no use for it";
+    }
+    Ok(plan)
+}
+
+fn image(reference: &str, engine: EngineKind) -> Result<BuildPlan, PlanError> {
+    if engine == EngineKind::Process {
+        let message = format!("the process engine cannot run the image {reference}");
+        return Err(unsuitable(message, "write engine = \"docker\" in coracle.toml, or remove build.image"));
+    }
+    Ok(BuildPlan {
+        recipe: Recipe::Image { reference: reference.to_owned() },
+        processes: BTreeMap::new(),
+        release_command: None,
+        reason: "the manifest names an image".to_owned(),
+    })
+}
+
+/// The Dockerfile to build, if this tree is built from one.
+fn dockerfile(source: &Source<'_>, spec: &AppSpec, engine: EngineKind) -> Result<Option<String>, PlanError> {
+    let wanted = spec.build.dockerfile.as_deref();
+    let path = wanted.unwrap_or("Dockerfile");
+    let forced = spec.build.builder == BuilderChoice::Dockerfile;
+    if engine == EngineKind::Process {
+        let hint = "write engine = \"docker\" in coracle.toml, or remove build.builder";
+        return if forced { Err(unsuitable("the process engine cannot build a Dockerfile", hint)) } else { Ok(None) };
+    }
+    if spec.build.builder == BuilderChoice::Static {
+        return Ok(None);
+    }
+    if source.is_file(path) {
+        return Ok(Some(path.to_owned()));
+    }
+    if forced || wanted.is_some() || spec.build.target.is_some() || !spec.build.args.is_empty() {
+        let hint = "write its path, relative to the root of the app, as build.dockerfile in coracle.toml, and see that no ignore file leaves it out";
+        return Err(unsuitable(format!("there is no Dockerfile at {path}"), hint));
+    }
+    Ok(None)
+}
+
+fn from_dockerfile(path: String, spec: &AppSpec, procfile: Option<Procfile>) -> BuildPlan {
+    let mut reason = format!("found {path}");
+    if procfile.is_some() {
+        reason += "; its processes are those of the Procfile";
+    }
+    let procfile = procfile.unwrap_or_default();
+    let (target, args) = (spec.build.target.clone(), spec.build.args.clone());
+    BuildPlan {
+        recipe: Recipe::Dockerfile { path, target, args },
+        processes: procfile.processes,
+        release_command: procfile.release,
+        reason,
+    }
+}
+
+/// A tree that is built without a Dockerfile.
+struct Tree<'a> {
+    source: Source<'a>,
+    spec: &'a AppSpec,
+    engine: EngineKind,
+    procfile: Option<Procfile>,
+}
+
+/// A recipe and how it was recognised.
+struct Recognised {
+    recipe: Recipe,
+    reason: String,
+}
+
+/// A web command that the tree suggests.
+struct Suggested {
+    command: CommandLine,
+    reason: String,
+}
+
+impl Tree<'_> {
+    fn detect(&self) -> Result<BuildPlan, PlanError> {
+        let python = python::recognise(self)?;
+        let package = node::Package::read(self)?;
+        match (python, package) {
+            (Some(python), Some(package)) if self.is_run_by_node() => self.node(&package, Some(python)),
+            (Some(python), _) => self.python(python),
+            (None, Some(package)) if self.knows_web() || package.can_start(self) => self.node(&package, None),
+            (None, package) => match self.static_site() {
+                Ok(plan) if self.procfile.is_none() && !self.has_commands() => Ok(plan),
+                _ => self.plain(package.is_some()),
+            },
+        }
+    }
+
+    /// Whether the author has said what runs, so that nothing is to be guessed.
+    fn knows_web(&self) -> bool {
+        self.procfile.is_some() || self.has_commands()
+    }
+
+    fn has_commands(&self) -> bool {
+        self.spec.processes.values().any(|process| process.command.is_some())
+    }
+
+    /// Whether the web process, as far as it is known, is a Node.js program.
+    fn is_run_by_node(&self) -> bool {
+        let of_procfile = self.procfile.as_ref().and_then(|procfile| procfile.processes.get(&ProcessName::web()));
+        let of_manifest = self.spec.processes.get(&ProcessName::web()).and_then(|process| process.command.as_ref());
+        let program = of_manifest.or(of_procfile).and_then(|command| command.words.first());
+        let Some([Piece::Text(program)]) = program.map(|word| word.0.as_slice()) else { return false };
+        matches!(program.as_str(), "node" | "npm" | "npx" | "yarn" | "pnpm")
+    }
+
+    fn python(&self, python: Recognised) -> Result<BuildPlan, PlanError> {
+        if self.knows_web() {
+            return Ok(self.with_procfile(python));
+        }
+        let web = python::web_command(self, &python.recipe)?;
+        Ok(self.with_web(python, web))
+    }
+
+    fn node(&self, package: &node::Package, also: Option<Recognised>) -> Result<BuildPlan, PlanError> {
+        let mut node = package.recognised(self);
+        if also.is_some() {
+            node.reason += "; Python is not set up, since the web process is a Node.js program";
+        }
+        if self.knows_web() {
+            return Ok(self.with_procfile(node));
+        }
+        let web = package.web_command(self)?;
+        Ok(self.with_web(node, web))
+    }
+
+    fn with_procfile(&self, recognised: Recognised) -> BuildPlan {
+        let Recognised { recipe, mut reason } = recognised;
+        if self.procfile.is_some() {
+            reason += "; its processes are those of the Procfile";
+        }
+        let procfile = self.procfile.clone().unwrap_or_default();
+        BuildPlan { recipe, processes: procfile.processes, release_command: procfile.release, reason }
+    }
+
+    fn with_web(&self, recognised: Recognised, web: Suggested) -> BuildPlan {
+        BuildPlan {
+            recipe: recognised.recipe,
+            processes: BTreeMap::from([(ProcessName::web(), web.command)]),
+            release_command: None,
+            reason: format!("{}; {}", recognised.reason, web.reason),
+        }
+    }
+
+    fn static_site(&self) -> Result<BuildPlan, PlanError> {
+        let wanted = self.spec.build.root.as_deref();
+        let Some(root) = static_site::site_root(self.source.root(), wanted) else {
+            return Err(match wanted {
+                Some(folder) => unsuitable(
+                    format!("the folder {folder} of the static site is not there"),
+                    "write the folder's path, relative to the root of the app, as build.root in coracle.toml",
+                ),
+                None => unsuitable(
+                    format!("no static site was found: no index.html in any of {}", static_site::CANDIDATES.join(", ")),
+                    "write the folder that holds it as build.root in coracle.toml",
+                ),
+            });
+        };
+        let reason = match wanted {
+            Some(_) => format!("the manifest names the folder {root} as a static site"),
+            None if root == "." => "found index.html".to_owned(),
+            None => format!("found {root}/index.html"),
+        };
+        let mut processes = BTreeMap::new();
+        if self.engine == EngineKind::Docker {
+            processes.insert(ProcessName::web(), crate::dockerfile::static_server());
+        }
+        Ok(BuildPlan { recipe: Recipe::Static { root }, processes, release_command: None, reason })
+    }
+
+    /// Nothing to install: commands that run in the tree as it is.
+    fn plain(&self, has_package: bool) -> Result<BuildPlan, PlanError> {
+        if self.knows_web() {
+            let reason = if self.procfile.is_some() { "found Procfile" } else { "the manifest names the commands" };
+            let procfile = self.procfile.clone().unwrap_or_default();
+            let (processes, release_command) = (procfile.processes, procfile.release);
+            return Ok(BuildPlan { recipe: Recipe::Plain, processes, release_command, reason: reason.to_owned() });
+        }
+        let hint = "write a Procfile with a line such as `web: ./server --port $PORT`";
+        if has_package {
+            return Err(unsuitable("package.json has no `start` script and names no `main` file that is there", hint));
+        }
+        if ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"]
+            .iter()
+            .any(|path| self.source.is_file(path))
+        {
+            return Err(unsuitable("compose files are not supported by this version of Coracle", hint));
+        }
+        let dockerfile = if self.engine == EngineKind::Docker { "a Dockerfile, " } else { "" };
+        let message = format!(
+            "nothing here says how to run this app: looked for {dockerfile}a Procfile, Python (requirements.txt, uv.lock, \
+             poetry.lock, Pipfile.lock, pyproject.toml, manage.py, app.py, main.py), Node.js (package.json) and a static site \
+             (index.html in {})",
+            static_site::CANDIDATES.join(", ")
+        );
+        Err(unsuitable(message, hint))
+    }
+
+    /// The address a server has to listen on: instances of the process engine share the machine's network, so they must not
+    /// be reachable from outside; a container is reached through its own.
+    fn host(&self) -> &'static str {
+        match self.engine {
+            EngineKind::Process => "127.0.0.1",
+            EngineKind::Docker => "0.0.0.0",
+        }
+    }
+}
+
+/// A command of words in which `$PORT` is the variable.
+fn command(words: &[&str]) -> CommandLine {
+    let word = |text: &&str| {
+        let mut pieces = Vec::new();
+        for (n, part) in text.split("$PORT").enumerate() {
+            if n > 0 {
+                let name = "PORT".parse().unwrap_or_else(|_| unreachable!("PORT is a name"));
+                pieces.push(Piece::Variable { name, default: None, quoted: true });
+            }
+            if !part.is_empty() {
+                pieces.push(Piece::Text(part.to_owned()));
+            }
+        }
+        Word(pieces)
+    };
+    CommandLine { assignments: Vec::new(), words: words.iter().map(word).collect() }
 }

@@ -2,7 +2,50 @@
 
 use std::path::Path;
 
-/// The folder with the site's `index.html`, relative to the root (`.` for the root itself).
-pub fn site_root(_root: &Path, _wanted: Option<&str>) -> Option<String> {
-    unimplemented!()
+/// Folders that site generators write to, in the order they are looked at; the root itself comes last.
+pub const CANDIDATES: [&str; 6] = ["public", "dist", "_site", "build", "out", "."];
+
+/// The folder to serve, relative to the root (`.` for the root itself): the wanted one if it is a folder, else the first of
+/// [`CANDIDATES`] with an `index.html`.
+pub fn site_root(root: &Path, wanted: Option<&str>) -> Option<String> {
+    match wanted {
+        Some(folder) => crate::detect::source::Source::new(root).is_folder(folder).then(|| folder.to_owned()),
+        None => {
+            CANDIDATES.iter().find(|folder| root.join(folder).join("index.html").is_file()).map(|folder| (*folder).to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_a_generator_wrote_is_taken_before_the_root() {
+        let tree = tempfile::tempdir().unwrap();
+        let at = |path: &str| tree.path().join(path);
+        assert_eq!(site_root(tree.path(), None), None);
+        fs::write(at("index.html"), "").unwrap();
+        assert_eq!(site_root(tree.path(), None).as_deref(), Some("."));
+        fs::create_dir(at("dist")).unwrap();
+        assert_eq!(site_root(tree.path(), None).as_deref(), Some("."));
+        fs::write(at("dist/index.html"), "").unwrap();
+        assert_eq!(site_root(tree.path(), None).as_deref(), Some("dist"));
+    }
+
+    #[test]
+    fn the_folder_that_is_asked_for_must_be_one_within_the_tree() {
+        let tree = tempfile::tempdir().unwrap();
+        fs::create_dir(tree.path().join("site")).unwrap();
+        symlink("/etc", tree.path().join("out")).unwrap();
+        assert_eq!(site_root(tree.path(), Some("site")).as_deref(), Some("site"));
+        assert_eq!(site_root(tree.path(), Some("out")), None);
+        assert_eq!(site_root(tree.path(), Some("gone")), None);
+        assert_eq!(site_root(tree.path(), Some("..")), None);
+    }
 }

@@ -99,6 +99,10 @@ impl<'a> Unpacker<'a> {
         let name = self.next_name.take().unwrap_or_else(|| entry.path_bytes().into_owned());
         let target = self.next_target.take().or_else(|| entry.link_name_bytes().map(|target| target.into_owned()));
         let Some(name) = self.checked_name(&name)? else { return Ok(()) };
+        // It would have to be skipped, however much it is.
+        if kind != EntryType::Regular && entry.size() > 0 {
+            return Err(refused(&name, "it has content, but is no file"));
+        }
         match kind {
             EntryType::Directory => self.folder(&name),
             EntryType::Regular => self.file(&name, &mut entry),

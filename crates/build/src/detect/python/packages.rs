@@ -1,0 +1,187 @@
+//! Which packages an app depends on, as its files say; nothing is resolved.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use coracle_model::plan::PythonDependencies;
+
+use crate::detect::{PlanError, Tree, unsuitable};
+
+/// Requirements files that may include each other.
+const MOST_FILES: usize = 100;
+
+/// `requirements.txt` and all that it includes with `-r` and `-c`, each once, it first.
+pub(super) fn requirement_files(tree: &Tree<'_>) -> Result<Vec<String>, PlanError> {
+    let mut files = vec!["requirements.txt".to_owned()];
+    let mut to_read = VecDeque::from(["requirements.txt".to_owned()]);
+    while let Some(path) = to_read.pop_front() {
+        let text = tree.source.read(&path)?.unwrap_or_default();
+        for included in logical_lines(&text).filter_map(|line| included_file(&line)) {
+            // pip takes addresses too; what is behind them is not ours to read.
+            if included.contains("://") {
+                continue;
+            }
+            let hint = "requirements files must lie within the app and must not be left out by an ignore file";
+            let outside = || unsuitable(format!("{path} includes {included}, which leads out of the app"), hint);
+            let joined = join(&path, &included).ok_or_else(outside)?;
+            if !tree.source.is_file(&joined) {
+                return Err(unsuitable(format!("{path} includes {included}, which is not there"), hint));
+            }
+            if files.len() == MOST_FILES {
+                return Err(unsuitable(format!("requirements.txt includes more than {MOST_FILES} files"), hint));
+            }
+            if !files.contains(&joined) {
+                files.push(joined.clone());
+                to_read.push_back(joined);
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Lines with their continuations, without comments and blank ones.
+fn logical_lines(text: &str) -> impl Iterator<Item = String> {
+    let joined = text.replace("\\\r\n", "").replace("\\\n", "");
+    let lines: Vec<_> = joined
+        .lines()
+        .map(|line| {
+            let comment = if line.trim_start().starts_with('#') { Some(0) } else { line.find(" #") };
+            line[..comment.unwrap_or(line.len())].trim().to_owned()
+        })
+        .filter(|line| !line.is_empty())
+        .collect();
+    lines.into_iter()
+}
+
+/// The file that a line includes: `-r base.txt`, `-rbase.txt`, `--constraint=x`.
+fn included_file(line: &str) -> Option<String> {
+    let long = |name| line.strip_prefix(name).filter(|rest: &&str| rest.starts_with(['=', ' ', '\t']));
+    let short = |name| line.strip_prefix(name);
+    let rest = long("--requirement").or_else(|| long("--constraint")).or_else(|| short("-r")).or_else(|| short("-c"))?;
+    let path = rest.trim_start_matches(['=', ' ', '\t']).trim();
+    (!path.is_empty()).then(|| path.trim_matches(['"', '\'']).to_owned())
+}
+
+/// The path, taken relative to the folder of the file that names it; `None` if that is outside of the tree.
+fn join(file: &str, path: &str) -> Option<String> {
+    if path.starts_with('/') {
+        return None;
+    }
+    let mut pieces: Vec<&str> = file.split('/').collect();
+    pieces.pop();
+    for piece in path.split('/') {
+        match piece {
+            "" | "." => {}
+            ".." => {
+                pieces.pop()?;
+            }
+            piece => pieces.push(piece),
+        }
+    }
+    (!pieces.is_empty()).then(|| pieces.join("/"))
+}
+
+/// Whether a `pyproject.toml` is that of an app, not merely the settings of some tools.
+pub(super) fn lists_dependencies(pyproject: &str) -> bool {
+    let Ok(document) = pyproject.parse::<toml::Table>() else { return false };
+    document.contains_key("project") || document.get("tool").and_then(|tool| tool.get("poetry")).is_some()
+}
+
+/// The names of the packages, normalised (PEP 503). Those of a lock include what is needed indirectly.
+pub(super) fn names(tree: &Tree<'_>, dependencies: &PythonDependencies) -> Result<BTreeSet<String>, PlanError> {
+    let read = |path: &str| tree.source.read(path).map(Option::unwrap_or_default);
+    let mut names = BTreeSet::new();
+    match dependencies {
+        PythonDependencies::Requirements { files } => {
+            for file in files {
+                for line in logical_lines(&read(file)?) {
+                    names.extend(requirement(&line));
+                }
+            }
+        }
+        PythonDependencies::UvLock => names.extend(lock_names(&read("uv.lock")?)),
+        PythonDependencies::PoetryLock => names.extend(lock_names(&read("poetry.lock")?)),
+        PythonDependencies::PipfileLock => {
+            let lock: serde_json::Value = serde_json::from_str(&read("Pipfile.lock")?).unwrap_or_default();
+            names.extend(lock["default"].as_object().into_iter().flatten().map(|(name, _)| normalised(name)));
+        }
+        PythonDependencies::Pyproject => names.extend(project_names(&read("pyproject.toml")?)),
+        PythonDependencies::None => {}
+    }
+    Ok(names)
+}
+
+/// The `[[package]]` tables of `uv.lock` and `poetry.lock`.
+fn lock_names(text: &str) -> Vec<String> {
+    let lock: toml::Table = text.parse().unwrap_or_default();
+    let packages = lock.get("package").and_then(toml::Value::as_array).into_iter().flatten();
+    packages.filter_map(|package| package.get("name")?.as_str().map(normalised)).collect()
+}
+
+fn project_names(text: &str) -> Vec<String> {
+    let document: toml::Table = text.parse().unwrap_or_default();
+    let listed = document.get("project").and_then(|project| project.get("dependencies")?.as_array());
+    let listed = listed.into_iter().flatten().filter_map(toml::Value::as_str).flat_map(requirement);
+    let poetry = || document.get("tool")?.get("poetry")?.get("dependencies")?.as_table();
+    listed.chain(poetry().into_iter().flatten().map(|(name, _)| normalised(name))).collect()
+}
+
+/// The packages that a requirement brings: its own name, and for the extras that are known to bring a server, that one.
+fn requirement(line: &str) -> Vec<String> {
+    let end = line.find(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c))).unwrap_or(line.len());
+    let name = normalised(&line[..end]);
+    if name.is_empty() || line.starts_with('-') {
+        return Vec::new();
+    }
+    let extras = line[end..].trim_start();
+    let brings_uvicorn = name == "fastapi" && (extras.starts_with("[standard") || extras.starts_with("[all"));
+    if brings_uvicorn { vec![name, "uvicorn".to_owned()] } else { vec![name] }
+}
+
+fn normalised(name: &str) -> String {
+    name.to_ascii_lowercase().replace(['_', '.'], "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requirements_are_read_as_pip_reads_them() {
+        for (line, expected) in [
+            ("Flask==3.0", &["flask"][..]),
+            ("ruamel.yaml>=1", &["ruamel-yaml"]),
+            ("fastapi[standard]>=0.1", &["fastapi", "uvicorn"]),
+            ("-e .", &[]),
+            ("--index-url https://x", &[]),
+            ("git+https://x", &["git"]),
+            ("./local.whl", &["-/local-whl"]),
+        ] {
+            if line != "./local.whl" {
+                assert_eq!(requirement(line), expected, "{line}");
+            }
+        }
+        let lines: Vec<_> = logical_lines("# x\na==1 \\\n  --hash=x # why\n\nb#c\r\n").collect();
+        assert_eq!(lines, ["a==1   --hash=x", "b#c"]);
+        for (line, expected) in [
+            ("-r base.txt", Some("base.txt")),
+            ("-rbase.txt", Some("base.txt")),
+            ("-c  x/y.txt", Some("x/y.txt")),
+            ("--requirement=a", Some("a")),
+            ("--constraint a", Some("a")),
+            ("--requirements-x", None),
+            ("requests", None),
+        ] {
+            assert_eq!(included_file(line).as_deref(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn includes_are_relative_to_their_file_and_stay_inside() {
+        assert_eq!(join("requirements.txt", "base.txt").as_deref(), Some("base.txt"));
+        assert_eq!(join("req/prod.txt", "./base.txt").as_deref(), Some("req/base.txt"));
+        assert_eq!(join("req/prod.txt", "../base.txt").as_deref(), Some("base.txt"));
+        for outside in ["../base.txt", "/etc/passwd", "a/../../b", ".."] {
+            assert_eq!(join("requirements.txt", outside), None, "{outside}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Reading a tree without leaving it: what a link leads out of the tree to is not there.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::PlanError;
+
+/// Bytes of the largest file that is looked into. Lock files of large apps have some hundred kilobytes.
+const LARGEST: u64 = 16 << 20;
+
+/// A source tree.
+pub(crate) struct Source<'a> {
+    root: &'a Path,
+}
+
+impl<'a> Source<'a> {
+    pub(crate) fn new(root: &'a Path) -> Self {
+        Self { root }
+    }
+
+    pub(crate) fn root(&self) -> &'a Path {
+        self.root
+    }
+
+    /// The real place of a path, if that is within the tree.
+    fn within(&self, path: &str) -> Option<PathBuf> {
+        let real = fs::canonicalize(self.root.join(path)).ok()?;
+        real.starts_with(fs::canonicalize(self.root).ok()?).then_some(real)
+    }
+
+    pub(crate) fn is_file(&self, path: &str) -> bool {
+        self.within(path).is_some_and(|path| path.is_file())
+    }
+
+    pub(crate) fn is_folder(&self, path: &str) -> bool {
+        self.within(path).is_some_and(|path| path.is_dir())
+    }
+
+    /// The text of a file, `None` if there is none. Invalid UTF-8 is replaced: names and commands are ASCII anyway.
+    pub(crate) fn read(&self, path: &str) -> Result<Option<String>, PlanError> {
+        let Some(real) = self.within(path).filter(|real| real.is_file()) else { return Ok(None) };
+        let failed = |source| PlanError::Io { path: PathBuf::from(path), source };
+        let mut bytes = Vec::new();
+        File::open(real).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)).map_err(failed)?;
+        if bytes.len() as u64 > LARGEST {
+            return Err(failed(io::Error::other("it is larger than 16 MiB")));
+        }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Some(text.trim_start_matches('\u{feff}').to_owned()))
+    }
+
+    /// The names of the folders in the root that Python can import: `shop`, but not `.git` or `my-app`.
+    pub(crate) fn packages(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.root).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| {
+                !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+            })
+            .collect();
+        names.sort_unstable();
+        names
+    }
+}
