@@ -80,7 +80,8 @@ pub(crate) async fn receive(incoming: &Path, headers: &HeaderMap, body: Body, li
     let unpacking = tokio::task::spawn_blocking(move || unpack(&incoming, PieceReader::new(reader), limits.unpacked));
     let mut body = Incoming { stream: body.into_data_stream(), received: 0, limits };
     let sent = body.pass_on(pieces).await;
-    let unpacked = unpacking.await.map_err(|error| Problem::new(ProblemKind::Internal, format!("unpacking broke off: {error}")))?;
+    let unpacked =
+        unpacking.await.map_err(|error| Problem::new(ProblemKind::Internal, format!("unpacking broke off: {error}")))?;
     match (sent, unpacked) {
         // What is wrong with the sending explains why the unpacking ended early, not the other way round.
         (Err(problem), _) => {
@@ -217,8 +218,9 @@ fn disk_full(path: &Path) -> Problem {
 
 fn refused(error: &UnpackError) -> Problem {
     match error {
-        UnpackError::Refused { .. } => Problem::new(ProblemKind::Invalid, error.to_string())
-            .hint("archives may hold directories, regular files and symbolic links that stay inside; `coracle deploy` makes such"),
+        UnpackError::Refused { .. } => Problem::new(ProblemKind::Invalid, error.to_string()).hint(
+            "archives may hold directories, regular files and symbolic links that stay inside; `coracle deploy` makes such",
+        ),
         UnpackError::TooLarge { .. } => Problem::new(ProblemKind::TooLarge, error.to_string())
             .hint("name what the app does not need in .coracleignore (build results, data, dependencies)"),
         UnpackError::Damaged(_) => Problem::new(ProblemKind::Invalid, error.to_string())
@@ -229,7 +231,12 @@ fn refused(error: &UnpackError) -> Problem {
 }
 
 /// Reads the manifest of a tree and resolves it; the name it ends up with must be that of the app in the path.
-pub(crate) async fn spec(tree: &Tree, app: &AppName, environment: Option<String>, limits: IntakeLimits) -> Result<AppSpec, Problem> {
+pub(crate) async fn spec(
+    tree: &Tree,
+    app: &AppName,
+    environment: Option<String>,
+    limits: IntakeLimits,
+) -> Result<AppSpec, Problem> {
     let path = tree.path().join("coracle.toml");
     let reading = tokio::task::spawn_blocking(move || read_manifest(path, limits.manifest_bytes));
     let text = reading.await.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))??;
@@ -239,7 +246,8 @@ pub(crate) async fn spec(tree: &Tree, app: &AppName, environment: Option<String>
         return Ok(spec);
     }
     let detail = format!("coracle.toml names the app {}, but it was sent to {app}", spec.app);
-    Err(Problem::new(ProblemKind::Invalid, detail).hint(format!("deploy it with `-a {}`, or change `app` in coracle.toml", spec.app)))
+    Err(Problem::new(ProblemKind::Invalid, detail)
+        .hint(format!("deploy it with `-a {}`, or change `app` in coracle.toml", spec.app)))
 }
 
 /// The text of the manifest; without a manifest, that of one that says nothing.

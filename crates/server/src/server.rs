@@ -183,12 +183,7 @@ impl Server {
         };
         let engines = search.run(&store).await?;
         let proxy = ProxyProcess::start(options.proxy()).await?;
-        let parts = Parts {
-            engines: engines.all,
-            default_engine: engines.default,
-            traffic: proxy.clone(),
-            http: proxy.http(),
-        };
+        let parts = Parts { engines: engines.all, default_engine: engines.default, traffic: proxy.clone(), http: proxy.http() };
         Self::assemble(options, store, parts, engines.docker, Some(proxy)).await
     }
 
@@ -257,8 +252,8 @@ impl Server {
         let (tasks, stop, cut) = (self.connections.clone(), self.context.stop.clone(), self.cut.clone());
         if let Some(address) = api_tcp {
             let failed = |source| StartError::Listen { place: address.to_string(), source };
-            let token = token::read_or_create(token_file)
-                .map_err(|source| StartError::Token { path: token_file.to_owned(), source })?;
+            let token =
+                token::read_or_create(token_file).map_err(|source| StartError::Token { path: token_file.to_owned(), source })?;
             let listener = TcpListener::bind(address).await.map_err(failed)?;
             self.api_tcp = Some(listener.local_addr().map_err(failed)?);
             let guarded = router.clone().layer(axum::middleware::from_fn_with_state(TokenGuard::new(&token), token::require));

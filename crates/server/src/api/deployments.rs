@@ -67,12 +67,7 @@ pub(super) async fn plan(
     Ok(Answered(DeploymentPlan { steps: steps? }))
 }
 
-async fn take_in(
-    context: &Shared,
-    app: &AppName,
-    options: DeployOptions,
-    request: Request,
-) -> Answer<(DeployRequest, Tree)> {
+async fn take_in(context: &Shared, app: &AppName, options: DeployOptions, request: Request) -> Answer<(DeployRequest, Tree)> {
     let commit = options.commit.map(checked_commit).transpose()?;
     let (head, body) = request.into_parts();
     let tree = intake::receive(&context.incoming, &head.headers, body, context.intake).await?;
@@ -87,7 +82,9 @@ async fn take_in(
 
 fn checked_commit(commit: String) -> Result<String, Problem> {
     let plain = (1..=LONGEST_COMMIT).contains(&commit.len()) && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
-    plain.then_some(commit).ok_or_else(|| Problem::new(ProblemKind::BadRequest, "a commit is named by up to 64 hexadecimal digits"))
+    plain
+        .then_some(commit)
+        .ok_or_else(|| Problem::new(ProblemKind::BadRequest, "a commit is named by up to 64 hexadecimal digits"))
 }
 
 /// The latest deployments of an app, newest first.
@@ -157,10 +154,7 @@ fn problem_of(outcome: &Outcome) -> Option<Problem> {
     (status = 202, body = Deployment, description = "It is being called off; its events tell the end"),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(super) async fn cancel(
-    State(context): State<Shared>,
-    Id(id): Id,
-) -> Answer<(http::StatusCode, Answered<Deployment>)> {
+pub(super) async fn cancel(State(context): State<Shared>, Id(id): Id) -> Answer<(http::StatusCode, Answered<Deployment>)> {
     let conflict = |detail| Problem::new(ProblemKind::Conflict, detail);
     let running = context.deployments.journal(id).filter(|journal| !journal.has_ended());
     let Some((journal, deployment)) = running.and_then(|journal| journal.deployment().map(|it| (journal, it))) else {

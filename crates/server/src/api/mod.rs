@@ -93,10 +93,16 @@ async fn openapi() -> impl axum::response::IntoResponse {
 
 async fn no_such_path(uri: http::Uri) -> ApiError {
     let path: String = uri.path().chars().take(200).collect();
-    ApiError(Problem::new(ProblemKind::NotFound, format!("there is nothing at {path}")).hint(format!("GET {PREFIX}/openapi.json tells what there is")))
+    ApiError(
+        Problem::new(ProblemKind::NotFound, format!("there is nothing at {path}"))
+            .hint(format!("GET {PREFIX}/openapi.json tells what there is")),
+    )
 }
 
 async fn no_such_method(method: http::Method, uri: http::Uri) -> ApiError {
     let path: String = uri.path().chars().take(200).collect();
-    ApiError(Problem::new(ProblemKind::MethodNotAllowed, format!("{path} does not take {method}")).hint(format!("GET {PREFIX}/openapi.json tells what it takes")))
+    ApiError(
+        Problem::new(ProblemKind::MethodNotAllowed, format!("{path} does not take {method}"))
+            .hint(format!("GET {PREFIX}/openapi.json tells what it takes")),
+    )
 }

@@ -39,7 +39,8 @@ pub(super) async fn logs(
     let tail = Some(options.tail.unwrap_or(TAIL).min(TAIL));
     let query = LogQuery { tail, since: options.since, follow: options.follow };
     let found = context.orchestrator.logs(&app, options.process, query).await?;
-    let found = found.map(|(instance, line)| LogLine { instance, at: line.at, stream: wire::stream(line.stream), text: line.text });
+    let found =
+        found.map(|(instance, line)| LogLine { instance, at: line.at, stream: wire::stream(line.stream), text: line.text });
     Ok(answer::lines(found, context.stop.clone()))
 }
 

@@ -14,7 +14,11 @@ pub(super) async fn reachable(facts: &Facts<'_>) -> Check {
     match facts.docker {
         Some(docker) => match docker.probe().await {
             Ok(found) => described(&found),
-            Err(error) => warn(NAME, format!("it answered at the start, but not now: {error}"), "start Docker again: `systemctl start docker`"),
+            Err(error) => warn(
+                NAME,
+                format!("it answered at the start, but not now: {error}"),
+                "start Docker again: `systemctl start docker`",
+            ),
         },
         None => match ask(facts).await {
             Ok(docker) => warn(
@@ -46,6 +50,10 @@ fn described(found: &DockerFacts) -> Check {
     if limits.memory && limits.cpus && limits.pids {
         ok(NAME, detail)
     } else {
-        warn(NAME, format!("{detail}; it cannot set every limit: {limits:?}"), "delegate the memory, cpu and pids controllers to Docker")
+        warn(
+            NAME,
+            format!("{detail}; it cannot set every limit: {limits:?}"),
+            "delegate the memory, cpu and pids controllers to Docker",
+        )
     }
 }

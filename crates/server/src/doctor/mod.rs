@@ -53,8 +53,7 @@ pub(crate) async fn examine(context: &Context) -> Doctor {
 pub async fn examine_machine(state_dir: PathBuf, http: &[SocketAddr], docker_socket: Option<String>) -> Doctor {
     // Any id will do: nothing is created under it.
     let Ok(owner) = "00000000".parse::<OwnerId>() else { return Doctor { checks: Vec::new() } };
-    let facts =
-        Facts { state_dir: &state_dir, docker: None, docker_socket, owner, http, proxy: None, isolation: Vec::new() };
+    let facts = Facts { state_dir: &state_dir, docker: None, docker_socket, owner, http, proxy: None, isolation: Vec::new() };
     examine_by(&facts).await
 }
 

@@ -1,0 +1,255 @@
+//! Looks after the proxy: adopts the one that runs, starts one if there is none, replaces one of another build without a
+//! refused connection, and starts it again if it dies. It never ends it: the proxy outlives the server on purpose.
+
+mod launch;
+
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use coracle_orchestrator::{Drained, HostOrchestrator, Traffic, TrafficError};
+use coracle_proxy::control::{Client, ControlError, PROTOCOL, Status};
+use coracle_proxy_table::{Table, TargetId};
+use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use launch::ProxyError;
+
+/// How long a question after the proxy's state may take.
+const STATUS_DEADLINE: Duration = Duration::from_secs(3);
+
+/// How long a proxy that is stopping may take to go: its own drain and a little.
+const GONE_DEADLINE: Duration = Duration::from_secs(40);
+
+/// Between two starts of a proxy that dies at once.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// A proxy that has run for so long did not die at once.
+const STABLE: Duration = Duration::from_secs(60);
+
+/// How often a process is looked at that cannot be waited for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How the proxy is started and reached.
+#[derive(Debug, Clone)]
+pub struct ProxyOptions {
+    /// The `coracle` binary.
+    pub program: PathBuf,
+    /// Where it takes requests.
+    pub http: Vec<SocketAddr>,
+    /// Where it is told its table.
+    pub control_socket: PathBuf,
+    /// Where it keeps its table.
+    pub state_dir: PathBuf,
+    /// Where its messages go.
+    pub log: PathBuf,
+}
+
+impl ProxyOptions {
+    /// The usual places in a server's state directory.
+    pub fn new(program: PathBuf, http: Vec<SocketAddr>, server_state_dir: &Path) -> Self {
+        let state_dir = server_state_dir.join("proxy");
+        Self { program, http, control_socket: state_dir.join("control.sock"), log: server_state_dir.join("proxy.log"), state_dir }
+    }
+}
+
+/// The proxy of this server.
+pub(crate) struct ProxyProcess {
+    options: ProxyOptions,
+    client: Client,
+    status: Mutex<Status>,
+}
+
+impl ProxyProcess {
+    /// Adopts the proxy that runs, replaces it if it is of another build, or starts one.
+    pub(crate) async fn start(options: ProxyOptions) -> Result<Arc<Self>, ProxyError> {
+        let client = Client::new(&options.control_socket);
+        let status = established(&options, &client).await?;
+        tracing::info!(pid = status.pid, version = status.version, "the proxy takes requests");
+        Ok(Arc::new(Self { options, client, status: Mutex::new(status) }))
+    }
+
+    fn status(&self) -> Status {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where requests are taken, with real ports.
+    pub(crate) fn http(&self) -> Vec<SocketAddr> {
+        self.status().http
+    }
+
+    /// The version of the proxy, if it answers.
+    pub(crate) async fn version(&self) -> Option<String> {
+        answering(&self.client).await.map(|status| status.version)
+    }
+
+    /// Starts the proxy again whenever it dies, and publishes the table anew, until `halt` fires.
+    pub(crate) async fn watch(self: Arc<Self>, orchestrator: HostOrchestrator, halt: CancellationToken) {
+        let mut pause = Duration::ZERO;
+        loop {
+            let since = Instant::now();
+            if halt.run_until_cancelled(gone(self.status().pid)).await.is_none() {
+                return;
+            }
+            pause = if since.elapsed() > STABLE { Duration::ZERO } else { pause };
+            tracing::warn!(pid = self.status().pid, ?pause, "the proxy has ended; starting it again");
+            if halt.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
+            pause = (pause * 2).clamp(Duration::from_millis(250), LONGEST_PAUSE);
+            self.revive(&orchestrator).await;
+        }
+    }
+
+    async fn revive(&self, orchestrator: &HostOrchestrator) {
+        // The ports stay the same, also where any free one was good enough at first: people know them by now.
+        let options = ProxyOptions { http: self.http(), ..self.options.clone() };
+        match established(&options, &self.client).await {
+            Ok(status) => *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status,
+            Err(error) => return tracing::error!(%error, "the proxy cannot be started"),
+        }
+        // It serves by the table it has kept on disk already; this one is newer if something changed meanwhile.
+        if let Err(error) = orchestrator.republish().await {
+            tracing::error!(%error, "the proxy could not be told the table");
+        }
+    }
+}
+
+#[async_trait]
+impl Traffic for ProxyProcess {
+    async fn publish(&self, table: Table) -> Result<(), TrafficError> {
+        self.client.publish(&table).await.map_err(refused)
+    }
+
+    async fn drain(&self, targets: &[TargetId], deadline: Duration) -> Result<Drained, TrafficError> {
+        let drained = self.client.drain(targets, deadline).await.map_err(refused)?;
+        Ok(Drained { cut_off: drained.cut_off })
+    }
+}
+
+fn refused(error: ControlError) -> TrafficError {
+    TrafficError(error.to_string())
+}
+
+/// Stops the proxy of this state directory and waits until it is gone; `false` if there was none. Instances stay. For
+/// `coracle server stop --all`, and for demonstrations and tests that clean up after themselves.
+pub async fn stop_everything(options: &ProxyOptions) -> Result<bool, ProxyError> {
+    let client = Client::new(&options.control_socket);
+    let Some(status) = answering(&client).await else { return Ok(false) };
+    client.stop().await.map_err(ProxyError::Control)?;
+    tokio::time::timeout(GONE_DEADLINE, gone(status.pid)).await.map_err(|_| ProxyError::DoesNotEnd { pid: status.pid })?;
+    Ok(true)
+}
+
+/// A proxy of this build at these addresses, whatever it takes.
+async fn established(options: &ProxyOptions, client: &Client) -> Result<Status, ProxyError> {
+    match answering(client).await {
+        Some(status) if !status.accepting => {
+            tokio::time::timeout(GONE_DEADLINE, gone(status.pid))
+                .await
+                .map_err(|_| ProxyError::DoesNotEnd { pid: status.pid })?;
+        }
+        Some(status) if is_ours(options, &status) => return Ok(status),
+        Some(status) => tracing::info!(pid = status.pid, version = status.version, "replacing the proxy by one of this build"),
+        None => {}
+    }
+    launch::launch(options, client).await
+}
+
+async fn answering(client: &Client) -> Option<Status> {
+    tokio::time::timeout(STATUS_DEADLINE, client.status()).await.ok()?.ok()
+}
+
+/// Whether a running proxy is what would be started now.
+fn is_ours(options: &ProxyOptions, status: &Status) -> bool {
+    let same = |wanted: &SocketAddr| {
+        status.http.iter().any(|has| has.ip() == wanted.ip() && (wanted.port() == 0 || has.port() == wanted.port()))
+    };
+    status.protocol == PROTOCOL
+        && status.version == env!("CARGO_PKG_VERSION")
+        && options.http.len() == status.http.len()
+        && options.http.iter().all(same)
+        && is_same_file(&options.program, status.pid).unwrap_or(true)
+}
+
+/// Whether the process runs this very file: an upgrade within one version puts another file in its place.
+fn is_same_file(program: &Path, pid: u32) -> std::io::Result<bool> {
+    let running = std::fs::metadata(format!("/proc/{pid}/exe"))?;
+    let program = std::fs::metadata(program)?;
+    Ok((running.dev(), running.ino()) == (program.dev(), program.ino()))
+}
+
+/// Waits until a process is gone, whoever its parent is.
+async fn gone(pid: u32) {
+    let Some(id) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return };
+    match rustix::process::pidfd_open(id, rustix::process::PidfdFlags::NONBLOCK).map(AsyncFd::new) {
+        // The process is gone when its descriptor becomes readable.
+        Ok(Ok(descriptor)) => {
+            if let Err(error) = descriptor.readable().await {
+                tracing::warn!(%error, "cannot wait for the proxy to end");
+            }
+        }
+        Err(rustix::io::Errno::SRCH) => {}
+        // Too old a kernel, or a sandbox that does not know the call.
+        Ok(Err(_)) | Err(_) => {
+            while rustix::process::test_kill_process(id).is_ok() {
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_process_is_noticed() {
+        let mut child = tokio::process::Command::new("sleep").arg("60").kill_on_drop(true).spawn().unwrap();
+        let pid = child.id().unwrap();
+        let waiting = tokio::spawn(gone(pid));
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        child.start_kill().unwrap();
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
+        child.wait().await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), gone(pid)).await.unwrap();
+    }
+
+    #[test]
+    fn another_file_at_the_same_path_is_another_build() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = std::env::current_exe().unwrap();
+        assert!(is_same_file(&own, std::process::id()).unwrap());
+        let other = dir.path().join("coracle");
+        std::fs::write(&other, "x").unwrap();
+        assert!(!is_same_file(&other, std::process::id()).unwrap());
+    }
+
+    #[test]
+    fn a_proxy_at_other_addresses_is_not_adopted() {
+        let status = |http: &str| Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            protocol: PROTOCOL,
+            generation: 1,
+            http: vec![http.parse().unwrap()],
+            accepting: true,
+            targets: Vec::new(),
+            waiting: Vec::new(),
+            predecessors: 0,
+        };
+        let program = std::env::current_exe().unwrap();
+        let options = |http: &str| ProxyOptions::new(program.clone(), vec![http.parse().unwrap()], Path::new("/x"));
+        assert!(is_ours(&options("127.0.0.1:80"), &status("127.0.0.1:80")));
+        assert!(is_ours(&options("127.0.0.1:0"), &status("127.0.0.1:41234")));
+        assert!(!is_ours(&options("127.0.0.1:81"), &status("127.0.0.1:80")));
+        assert!(!is_ours(&options("0.0.0.0:80"), &status("127.0.0.1:80")));
+        assert!(!is_ours(&options("127.0.0.1:80"), &Status { protocol: PROTOCOL + 1, ..status("127.0.0.1:80") }));
+    }
+}
