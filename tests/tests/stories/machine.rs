@@ -111,38 +111,58 @@ async fn a_full_disk_on_processes() {
     full_disk(EngineKind::Process).await;
 }
 
-/// A Docker Engine of one's own, which can be stopped without harm to anybody else.
+/// A Docker Engine of one's own, which can be stopped without harm to anybody else: it has a bridge of its own and leaves
+/// the machine's packet filter alone. Its containers have no way out, so what is built there must need nothing from outside.
 struct PrivateDocker {
     directory: tempfile::TempDir,
-    daemon: Child,
+    bridge: String,
+    daemon: Option<Child>,
 }
 
 impl PrivateDocker {
     async fn start() -> Self {
         // Not in a story's directory: what belongs to a story is found by that path, and this does not.
         let directory = tempfile::Builder::new().prefix("coracle-docker-").tempdir().unwrap();
-        let daemon = Self::daemon(directory.path());
-        let docker = Self { directory, daemon };
-        docker.answers().await;
+        let bridge = format!("cs{}", std::process::id());
+        ip(&["link", "add", &bridge, "type", "bridge"]);
+        ip(&["addr", "add", "198.18.7.1/24", "dev", &bridge]);
+        ip(&["link", "set", &bridge, "up"]);
+        let mut docker = Self { directory, bridge, daemon: None };
+        docker.start_daemon().await;
         let mut save = Command::new("docker").args(["save", "python:3.11-slim"]).stdout(Stdio::piped()).spawn().unwrap();
         let load = docker.command(&["load", "-q"]).stdin(save.stdout.take().unwrap()).output().unwrap();
         assert!(save.wait().unwrap().success() && load.status.success(), "{}", String::from_utf8_lossy(&load.stderr));
         docker
     }
 
-    fn daemon(directory: &std::path::Path) -> Child {
-        let place = |name: &str| directory.join(name).to_str().unwrap().to_owned();
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(directory.join("dockerd.log")).unwrap();
+    async fn start_daemon(&mut self) {
+        let place = |name: &str| self.directory.path().join(name).to_str().unwrap().to_owned();
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(place("dockerd.log")).unwrap();
         // Containers outlive the daemon, as administrators set it up for upgrades.
-        Command::new("dockerd")
+        let daemon = Command::new("dockerd")
             .env("PATH", coracle_tests::program::PATH)
-            .args(["--host", &format!("unix://{}", place("docker.sock")), "--data-root", &place("data"), "--live-restore"])
-            .args(["--exec-root", &place("exec"), "--pidfile", &place("pid"), "--bridge", "none"])
-            .args(["--containerd-namespace", "coracle-story", "--containerd-plugins-namespace", "coracle-story-plugins"])
+            .args([
+                "--host",
+                &self.host(),
+                "--data-root",
+                &place("data"),
+                "--exec-root",
+                &place("exec"),
+                "--pidfile",
+                &place("pid"),
+            ])
+            .args(["--live-restore", "--bridge", &self.bridge, "--iptables=false", "--ip6tables=false"])
+            .args(["--containerd-namespace", &self.bridge, "--containerd-plugins-namespace", &format!("{}-plugins", self.bridge)])
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
-            .unwrap()
+            .unwrap();
+        self.daemon = Some(daemon);
+        eventually("the private Docker answers", Duration::from_secs(60), async || {
+            let log = || std::fs::read_to_string(self.directory.path().join("dockerd.log")).unwrap_or_default();
+            if self.command(&["version"]).output().unwrap().status.success() { Ok(()) } else { Err(log()) }
+        })
+        .await;
     }
 
     fn host(&self) -> String {
@@ -155,41 +175,65 @@ impl PrivateDocker {
         command
     }
 
-    async fn answers(&self) {
-        eventually("the private Docker answers", Duration::from_secs(60), async || {
-            let output = self.command(&["version"]).output().unwrap();
-            let log = || std::fs::read_to_string(self.directory.path().join("dockerd.log")).unwrap_or_default();
-            if output.status.success() { Ok(()) } else { Err(log()) }
-        })
-        .await;
-    }
-
     fn stop(&mut self) {
-        let pid = rustix::process::Pid::from_raw(self.daemon.id().cast_signed()).unwrap();
-        coracle_tests::belongings::signal(pid, rustix::process::Signal::TERM);
-        self.daemon.wait().unwrap();
+        if let Some(mut daemon) = self.daemon.take() {
+            let pid = rustix::process::Pid::from_raw(daemon.id().cast_signed()).unwrap();
+            coracle_tests::belongings::signal(pid, rustix::process::Signal::TERM);
+            daemon.wait().unwrap();
+        }
     }
+}
 
-    async fn restart(&mut self) {
-        self.daemon = Self::daemon(self.directory.path());
-        self.answers().await;
-    }
+fn ip(words: &[&str]) {
+    let output = Command::new("ip").env("PATH", coracle_tests::program::PATH).args(words).output().unwrap();
+    assert!(output.status.success(), "ip {words:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 impl Drop for PrivateDocker {
     fn drop(&mut self) {
-        let listed = self.command(&["ps", "-aq"]).output().unwrap();
-        let containers = String::from_utf8_lossy(&listed.stdout).into_owned();
-        if !containers.trim().is_empty() {
-            drop(self.command(&["rm", "-f"]).args(containers.split_whitespace()).output());
+        let list = |words: &[&str]| {
+            let output = self.command(words).output().map(|output| output.stdout).unwrap_or_default();
+            String::from_utf8_lossy(&output).split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let containers = list(&["ps", "-aq"]);
+        if !containers.is_empty() {
+            drop(self.command(&["rm", "-f"]).args(containers).output());
         }
         drop(self.command(&["network", "prune", "-f"]).output());
         self.stop();
+        // Docker makes its data directory a mount point of its own, and leaves it so.
+        if let Err(error) = unmount(self.directory.path().join("data"), UnmountFlags::DETACH) {
+            eprintln!("the private Docker's data directory stays mounted: {error}");
+        }
+        ip(&["link", "del", &self.bridge]);
     }
 }
 
+/// A shop that needs nothing but Python.
+const PLAIN_SHOP: &str = r#"
+import http.server, os, time
+
+VERSION = "v1"
+
+
+class Shop(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = f"Hello from {VERSION}
+".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+time.sleep(2)
+http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), Shop).serve_forever()
+"#;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn docker_going_away_in_the_middle_of_a_deployment_costs_no_request() {
+async fn docker_going_away_in_the_middle_of_a_deployment_under_load_costs_no_request() {
     const STORY: &str = "machine: Docker going away";
     if !can_tell(EngineKind::Docker, STORY) || !can_tell_as_root(STORY) {
         return;
@@ -199,15 +243,17 @@ async fn docker_going_away_in_the_middle_of_a_deployment_costs_no_request() {
     let env = Env::prepare(Settings { env, ..Settings::of(EngineKind::Docker) });
     env.start_server().await;
     let shop = env.app("flask");
+    shop.tree.write("shop.py", PLAIN_SHOP);
+    shop.tree.write("Dockerfile", "FROM python:3.11-slim\nCOPY shop.py .\nEXPOSE 8080\nCMD [\"python\", \"-u\", \"shop.py\"]\n");
     shop.deploy("v1").await;
-    let load = shop.load(50).start();
+    let load = shop.load(50).only_get().start();
 
-    shop.tree.version("v2").append("shop.py", "time.sleep(3)");
+    shop.tree.version("v2");
     let mut deploying = shop.begin_deploy();
     assert!(deploying.reaches(coracle_api::Phase::Probe).await);
     docker.stop();
     shop.get("/").await.says("from v1");
-    docker.restart().await;
+    docker.start_daemon().await;
     let deployed = deploying.end().await;
     let version = if deployed.code == Some(0) { "from v2" } else { "from v1" };
     shop.get("/").await.says(version);
@@ -216,4 +262,6 @@ async fn docker_going_away_in_the_middle_of_a_deployment_costs_no_request() {
     shop.get("/").await.says("from v3");
     load.stop().await.lost_nothing();
     env.leaves_nothing().await;
+    drop(env);
+    drop(docker);
 }
