@@ -24,21 +24,27 @@ pub(crate) fn manifest(errors: &ManifestErrors) -> Problem {
 }
 
 pub(crate) fn store(error: &StoreError) -> Problem {
-    let kind = match error {
-        StoreError::NoSuchApp(_) | StoreError::NoSuchRelease(..) => ProblemKind::NotFound,
-        StoreError::Busy(_) => ProblemKind::Busy,
-        StoreError::DiskFull { .. } => ProblemKind::DiskFull,
-        StoreError::Newer { .. } | StoreError::Corrupt { .. } | StoreError::Key { .. } | StoreError::Failed { .. } => {
-            ProblemKind::Internal
+    let (kind, hint) = match error {
+        StoreError::NoSuchApp(_) => {
+            (ProblemKind::NotFound, "`coracle apps` lists the apps; `coracle deploy` makes a new one".to_owned())
         }
-    };
-    let hint = match error {
-        StoreError::NoSuchApp(_) => "`coracle apps` lists the apps; `coracle deploy` makes a new one".to_owned(),
-        StoreError::NoSuchRelease(app, _) => format!("`coracle releases -a {app}` lists the releases that are kept"),
-        StoreError::Busy(deployment) => busy_hint(&deployment.app),
-        StoreError::DiskFull { .. } => "free some space on the server; `coracle doctor` shows how much there is".to_owned(),
-        StoreError::Newer { .. } | StoreError::Corrupt { .. } | StoreError::Key { .. } | StoreError::Failed { .. } => {
-            "the server's log has the details; `coracle doctor` checks the machine".to_owned()
+        StoreError::NoSuchRelease(app, _) => {
+            (ProblemKind::NotFound, format!("`coracle releases -a {app}` lists the releases that are kept"))
+        }
+        StoreError::NoSuchDeployment(_) => (ProblemKind::NotFound, "`coracle deployments` lists them".to_owned()),
+        StoreError::Busy(deployment) => (ProblemKind::Busy, busy_hint(&deployment.app)),
+        StoreError::Active(app, _) => (ProblemKind::Conflict, format!("`coracle releases -a {app}` shows which one is active")),
+        StoreError::Ended(_) => (ProblemKind::Conflict, String::new()),
+        StoreError::DiskFull { .. } => {
+            (ProblemKind::DiskFull, "free some space on the server; `coracle doctor` shows how much there is".to_owned())
+        }
+        StoreError::Locked { .. }
+        | StoreError::OutOfOrder { .. }
+        | StoreError::Newer { .. }
+        | StoreError::Corrupt { .. }
+        | StoreError::Key { .. }
+        | StoreError::Failed { .. } => {
+            (ProblemKind::Internal, "the server's log has the details; `coracle doctor` checks the machine".to_owned())
         }
     };
     Problem::new(kind, error.to_string()).hint(hint)

@@ -1,0 +1,193 @@
+//! Input that means harm, or is merely wrong: a clear problem, and nothing changes.
+
+use coracle_api::{DeployOptions, ProblemKind, Source};
+
+use crate::harness::{Env, app, archive, raw_over, tree};
+
+fn entry(kind: tar::EntryType, path: &str, link: &str) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    // The library refuses to write such paths, so they are written past it.
+    header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
+    header.as_gnu_mut().unwrap().linkname[..link.len()].copy_from_slice(link.as_bytes());
+    header.set_entry_type(kind);
+    header.set_mode(0o644);
+    header.set_size(0);
+    header.set_cksum();
+    header
+}
+
+#[tokio::test]
+async fn names_that_are_none_are_refused_before_anything_is_read() {
+    let env = Env::start().await;
+    for name in ["..%2Fetc", "shop;rm", "sh%C3%B6p", "%FF", "Shop", "a%00b", "%20", "..", "a%0Ab", &"a".repeat(300)] {
+        for (method, path) in [("GET", ""), ("DELETE", ""), ("POST", "/deployments"), ("GET", "/config"), ("POST", "/run")] {
+            let (status, answer) = env.raw(method, &format!("/v1/apps/{name}{path}"), &[], b"").await;
+            assert_eq!(status, 400, "{method} {name}{path}: {answer}");
+            assert!(answer.contains("application/problem+json"), "{answer}");
+        }
+    }
+    for id in ["0x1", "-1", "d", "99999999999999999999", "..%2F1"] {
+        assert_eq!(env.raw("GET", &format!("/v1/deployments/{id}"), &[], b"").await.0, 400, "{id}");
+    }
+    assert!(env.client.apps().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn archives_that_mean_harm_leave_nothing() {
+    let env = Env::start().await;
+    let outside = env.dir.path().join("outside");
+    let hostile = [
+        entry(tar::EntryType::Regular, "../outside", ""),
+        entry(tar::EntryType::Regular, outside.to_str().unwrap(), ""),
+        entry(tar::EntryType::Regular, "a/../../../outside", ""),
+        entry(tar::EntryType::Symlink, "link", "/etc/passwd"),
+        entry(tar::EntryType::Symlink, "link", "../../outside"),
+        entry(tar::EntryType::Link, "link", "/etc/passwd"),
+        entry(tar::EntryType::Char, "null", ""),
+        entry(tar::EntryType::Fifo, "pipe", ""),
+    ];
+    for header in hostile {
+        let shown = String::from_utf8_lossy(&header.path_bytes()).into_owned();
+        let bytes = archive(|tar| tar.append(&header, std::io::empty()).unwrap());
+        let error = env.client.deploy(&app("shop"), &DeployOptions::default(), Source::from_bytes(bytes)).await.unwrap_err();
+        assert_eq!(error.kind(), Some(ProblemKind::Invalid), "{shown}: {error:?}");
+        assert!(error.hint().is_some(), "{shown}: {error:?}");
+    }
+    assert!(!outside.exists());
+    assert!(env.incoming_is_empty());
+    assert!(env.client.apps().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn archives_that_are_too_much_are_413() {
+    let env = Env::start().await;
+    let many = archive(|tar| {
+        for number in 0..5_000 {
+            tar.append(&entry(tar::EntryType::Regular, &format!("f{number}"), ""), std::io::empty()).unwrap();
+        }
+    });
+    let error = env.client.deploy(&app("shop"), &DeployOptions::default(), Source::from_bytes(many)).await.unwrap_err();
+    assert_eq!(error.problem().map(|it| it.status), Some(413), "{error:?}");
+
+    // Announced, and not announced.
+    let noise: Vec<u8> = (0_u32..6 << 20).map(|number| blake3_like(number) as u8).collect();
+    let large = archive(|tar| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(noise.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, "noise", noise.as_slice()).unwrap();
+    });
+    let error = env.client.deploy(&app("shop"), &DeployOptions::default(), Source::from_bytes(large.clone())).await.unwrap_err();
+    assert_eq!(error.kind(), Some(ProblemKind::TooLarge), "{error:?}");
+    let pieces: Vec<_> = large.chunks(100_000).map(|piece| Ok(bytes::Bytes::copy_from_slice(piece))).collect();
+    let source = Source::from_stream(futures::stream::iter(pieces));
+    let error = env.client.deploy(&app("shop"), &DeployOptions::default(), source).await.unwrap_err();
+    assert_eq!(error.kind(), Some(ProblemKind::TooLarge), "{error:?}");
+    assert!(env.incoming_is_empty());
+}
+
+/// Bytes that do not compress.
+fn blake3_like(number: u32) -> u32 {
+    let mut x = number.wrapping_mul(0x9E37_79B9);
+    x ^= x >> 16;
+    x = x.wrapping_mul(0x85EB_CA6B);
+    x ^ (x >> 13)
+}
+
+#[tokio::test]
+async fn what_is_no_archive_is_refused() {
+    let env = Env::start().await;
+    for bytes in [&b"hello"[..], b"", b"\x1f\x8b\x08\x00garbage"] {
+        let source = Source::from_bytes(bytes.to_vec());
+        let error = env.client.deploy(&app("shop"), &DeployOptions::default(), source).await.unwrap_err();
+        assert_eq!(error.kind(), Some(ProblemKind::Invalid), "{bytes:?}: {error:?}");
+    }
+    let headers = [("Content-Type", "application/json")];
+    let (status, answer) = env.raw("POST", "/v1/apps/shop/deployments", &headers, b"{}").await;
+    assert_eq!(status, 400, "{answer}");
+    assert!(env.incoming_is_empty());
+}
+
+#[tokio::test]
+async fn manifests_that_are_wrong_say_where() {
+    let env = Env::start().await;
+    let wrong = [
+        ("[deploy]\nstrateggy = \"x\"\n", "strategy"),
+        ("app = \"other\"\n", "other"),
+        ("app = \"../x\"\n", "app"),
+        ("app = 3\n", "app"),
+        ("[deploy\n", "coracle.toml"),
+        ("secrets = [\"A-B\"]\n", "secrets"),
+    ];
+    for (manifest, wanted) in wrong {
+        let error = env.begin("shop", manifest, &DeployOptions::default()).await.unwrap_err();
+        let problem = error.problem().unwrap_or_else(|| panic!("{manifest}: {error:?}"));
+        assert_eq!(problem.status, 422, "{manifest}: {problem:?}");
+        let told = format!("{problem:?}");
+        assert!(told.contains(wanted), "{manifest}: {told}");
+    }
+    let long = format!("# {}\n", "x".repeat(1 << 20));
+    let error = env.begin("shop", &long, &DeployOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), Some(ProblemKind::Invalid), "{error:?}");
+    let unknown = DeployOptions { environment: Some("nowhere".into()), ..DeployOptions::default() };
+    let error = env.begin("shop", "", &unknown).await.unwrap_err();
+    assert_eq!(error.kind(), Some(ProblemKind::Invalid), "{error:?}");
+    assert!(env.incoming_is_empty());
+    assert!(env.client.apps().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn missing_secrets_refuse_before_the_build() {
+    let env = Env::start().await;
+    let error = env.begin("shop", "secrets = [\"SECRET_KEY\"]\n", &DeployOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), Some(ProblemKind::Invalid), "{error:?}");
+    assert!(error.to_string().contains("SECRET_KEY"), "{error}");
+    assert!(env.machine.inventory().is_empty());
+}
+
+#[tokio::test]
+async fn requests_that_are_wrong_are_told_how() {
+    let env = Env::start().await;
+    let json = [("Content-Type", "application/json")];
+    let big = format!("{{\"argv\":[\"{}\"]}}", "x".repeat(2 << 20));
+    let wrong: [(&str, &str, &[u8], u16); 9] = [
+        ("GET", "/v1/nothing", b"", 404),
+        ("GET", "/", b"", 404),
+        ("PUT", "/v1/apps", b"", 405),
+        ("GET", "/v1/apps/shop/logs?tail=-1", b"", 400),
+        ("GET", "/v1/apps/shop/logs?since=yesterday", b"", 400),
+        ("GET", "/v1/apps/shop/logs?colour=red", b"", 400),
+        ("POST", "/v1/apps/shop/run", b"{\"argv\":", 400),
+        ("POST", "/v1/apps/shop/run", b"{\"argv\":[]}", 400),
+        ("POST", "/v1/apps/shop/run", big.as_bytes(), 413),
+    ];
+    for (method, path, body, expected) in wrong {
+        let (status, answer) = env.raw(method, path, &json, body).await;
+        assert_eq!(status, expected, "{method} {path}: {}", &answer[..answer.len().min(400)]);
+        assert!(answer.contains("application/problem+json"), "{method} {path}");
+    }
+    let commit = DeployOptions { commit: Some("$(reboot)".into()), ..DeployOptions::default() };
+    assert_eq!(env.begin("shop", "", &commit).await.unwrap_err().kind(), Some(ProblemKind::BadRequest));
+}
+
+#[tokio::test]
+async fn a_request_that_is_no_http_does_no_harm() {
+    let env = Env::start().await;
+    let socket = tokio::net::UnixStream::connect(env.state_dir().join("coracle.sock")).await.unwrap();
+    let long = "x".repeat(200_000);
+    let (status, _) = raw_over(socket, "GET", "/v1/version", &[("X-Long", &long)], b"").await;
+    assert_eq!(status, 431);
+    assert_eq!(env.client.version().await.unwrap().api, "v1");
+}
+
+#[tokio::test]
+async fn the_tree_of_a_refused_deployment_is_removed() {
+    let env = Env::start().await;
+    let bytes = tree(&[("README", "nothing that could be built")]);
+    let result = env.client.deploy(&app("shop"), &DeployOptions::default(), Source::from_bytes(bytes)).await;
+    match result {
+        Ok(events) => drop(crate::harness::all(events).await),
+        Err(error) => assert_eq!(error.problem().unwrap().status, 422, "{error:?}"),
+    }
+    env.eventually("it is removed", async |env| env.incoming_is_empty().then_some(())).await;
+}
