@@ -171,11 +171,21 @@ impl Tree<'_> {
     }
 
     fn python(&self, python: Recognised) -> Result<BuildPlan, PlanError> {
-        if self.knows_web() {
-            return Ok(self.with_procfile(python));
-        }
-        let web = python::web_command(self, &python.recipe)?;
+        let web = self.suggested(|| python::web_command(self, &python.recipe))?;
         Ok(self.with_web(python, web))
+    }
+
+    /// The suggested web command, where the author has not named one. If other commands are named, there need not be any.
+    fn suggested(&self, suggest: impl FnOnce() -> Result<Suggested, PlanError>) -> Result<Option<Suggested>, PlanError> {
+        let web = self.spec.processes.get(&ProcessName::web());
+        if self.procfile.is_some() || web.is_some_and(|web| web.command.is_some()) {
+            return Ok(None);
+        }
+        match suggest() {
+            Ok(suggested) => Ok(Some(suggested)),
+            Err(PlanError::Unsuitable { .. }) if self.has_commands() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn node(&self, package: &node::Package, also: Option<Recognised>) -> Result<BuildPlan, PlanError> {
@@ -183,29 +193,22 @@ impl Tree<'_> {
         if also.is_some() {
             node.reason += "; Python is not set up, since the web process is a Node.js program";
         }
-        if self.knows_web() {
-            return Ok(self.with_procfile(node));
-        }
-        let web = package.web_command(self)?;
+        let web = self.suggested(|| package.web_command(self))?;
         Ok(self.with_web(node, web))
     }
 
-    fn with_procfile(&self, recognised: Recognised) -> BuildPlan {
+    /// The plan with the Procfile's processes, or with the suggested one.
+    fn with_web(&self, recognised: Recognised, web: Option<Suggested>) -> BuildPlan {
         let Recognised { recipe, mut reason } = recognised;
+        let mut procfile = self.procfile.clone().unwrap_or_default();
         if self.procfile.is_some() {
             reason += "; its processes are those of the Procfile";
         }
-        let procfile = self.procfile.clone().unwrap_or_default();
-        BuildPlan { recipe, processes: procfile.processes, release_command: procfile.release, reason }
-    }
-
-    fn with_web(&self, recognised: Recognised, web: Suggested) -> BuildPlan {
-        BuildPlan {
-            recipe: recognised.recipe,
-            processes: BTreeMap::from([(ProcessName::web(), web.command)]),
-            release_command: None,
-            reason: format!("{}; {}", recognised.reason, web.reason),
+        if let Some(web) = web {
+            reason += &format!("; {}", web.reason);
+            procfile.processes.insert(ProcessName::web(), web.command);
         }
+        BuildPlan { recipe, processes: procfile.processes, release_command: procfile.release, reason }
     }
 
     fn static_site(&self) -> Result<BuildPlan, PlanError> {
@@ -217,7 +220,7 @@ impl Tree<'_> {
                     "write the folder's path, relative to the root of the app, as build.root in coracle.toml",
                 ),
                 None => unsuitable(
-                    format!("no static site was found: no index.html in any of {}", static_site::CANDIDATES.join(", ")),
+                    format!("no static site was found: looked for index.html in {}", static_site::candidates_in_words()),
                     "write the folder that holds it as build.root in coracle.toml",
                 ),
             });
@@ -244,7 +247,7 @@ impl Tree<'_> {
         }
         let hint = "write a Procfile with a line such as `web: ./server --port $PORT`";
         if has_package {
-            return Err(unsuitable("package.json has no `start` script and names no `main` file that is there", hint));
+            return Err(node::no_start());
         }
         if ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"]
             .iter()
@@ -257,7 +260,7 @@ impl Tree<'_> {
             "nothing here says how to run this app: looked for {dockerfile}a Procfile, Python (requirements.txt, uv.lock, \
              poetry.lock, Pipfile.lock, pyproject.toml, manage.py, app.py, main.py), Node.js (package.json) and a static site \
              (index.html in {})",
-            static_site::CANDIDATES.join(", ")
+            static_site::candidates_in_words()
         );
         Err(unsuitable(message, hint))
     }
@@ -279,7 +282,7 @@ fn command(words: &[&str]) -> CommandLine {
         for (n, part) in text.split("$PORT").enumerate() {
             if n > 0 {
                 let name = "PORT".parse().unwrap_or_else(|_| unreachable!("PORT is a name"));
-                pieces.push(Piece::Variable { name, default: None, quoted: true });
+                pieces.push(Piece::Variable { name, default: None, quoted: false });
             }
             if !part.is_empty() {
                 pieces.push(Piece::Text(part.to_owned()));

@@ -1,8 +1,6 @@
 //! Dockerfiles for trees that have none: dependencies in a layer of their own before the source, so that a changed line
 //! reinstalls nothing; a user that is not root; and no shell, every step is an argument vector.
 
-use std::fmt::Write;
-
 use coracle_model::command::{Piece, Word};
 use coracle_model::plan::{PythonDependencies, Recipe};
 use coracle_model::{BuildPlan, CommandLine};
@@ -60,8 +58,7 @@ fn python(dependencies: &PythonDependencies, version: &str) -> String {
     if *dependencies == PythonDependencies::Pyproject {
         out += &run(&["python", "-c", INSTALL_PROJECT]);
     }
-    let _ = writeln!(out, "USER {USER}");
-    out
+    out + &format!("USER {USER}\n")
 }
 
 /// Installs what `pyproject.toml` lists, without the project itself, whose source is not there yet.
@@ -105,7 +102,7 @@ fn node(lock: Option<&str>, has_build_script: bool) -> String {
     out += &run(&["install", "-d", "-o", "node", "-g", "node", "/app"]);
     out += "WORKDIR /app\nUSER node\n";
     let files: Vec<_> = ["package.json"].into_iter().chain(lock).collect();
-    let _ = writeln!(out, "COPY --chown=node:node {}", serde_json::Value::from([files, vec!["./"]].concat()));
+    out += &format!("COPY --chown=node:node {}\n", serde_json::Value::from([files, vec!["./"]].concat()));
     let install = if lock.is_some() { "ci" } else { "install" };
     // A build script is made of development dependencies, which are taken away after it.
     if has_build_script {

@@ -85,6 +85,32 @@ mod tests {
         }
     }
 
+    /// Cases of other projects, read where they lie beside the checkout.
+    #[test]
+    fn other_peoples_procfiles() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/cases/detect/procfile.jsonl");
+        let Ok(cases) = std::fs::read_to_string(path) else { return };
+        for case in cases.lines() {
+            let case: serde_json::Value = serde_json::from_str(case).unwrap();
+            let (expect, read) = (&case["expect"], Procfile::parse(case["procfile"].as_str().unwrap()));
+            assert_eq!(read.is_err(), expect["error"] == true, "{case}");
+            let Ok(read) = read else { continue };
+            if let Some(wanted) = expect["processes"].as_array() {
+                let mut names: Vec<_> = read.processes.keys().map(ProcessName::as_str).collect();
+                names.extend(read.release.iter().map(|_| "release"));
+                names.sort_unstable();
+                assert_eq!(&names, wanted, "{case}");
+            }
+            let web = || read.processes[&ProcessName::web()].expand(&|name| (name == "PORT").then(|| "5000".to_owned()));
+            if let Some(start) = expect["web_starts_with"].as_str() {
+                assert!(web().1.join(" ").starts_with(start), "{case}");
+            }
+            if expect["web_expands"] == "$PORT" {
+                assert!(web().1.iter().any(|word| word.contains("5000")), "{case}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn reading_never_panics(text in "(.{0,20}\n?){0,5}") {

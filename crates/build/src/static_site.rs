@@ -2,18 +2,27 @@
 
 use std::path::Path;
 
+use crate::detect::source::Source;
+
 /// Folders that site generators write to, in the order they are looked at; the root itself comes last.
 pub const CANDIDATES: [&str; 6] = ["public", "dist", "_site", "build", "out", "."];
 
 /// The folder to serve, relative to the root (`.` for the root itself): the wanted one if it is a folder, else the first of
 /// [`CANDIDATES`] with an `index.html`.
 pub fn site_root(root: &Path, wanted: Option<&str>) -> Option<String> {
+    let source = Source::new(root);
     match wanted {
-        Some(folder) => crate::detect::source::Source::new(root).is_folder(folder).then(|| folder.to_owned()),
+        Some(folder) => source.is_folder(folder).then(|| folder.to_owned()),
         None => {
-            CANDIDATES.iter().find(|folder| root.join(folder).join("index.html").is_file()).map(|folder| (*folder).to_owned())
+            let mut folders = CANDIDATES.iter();
+            folders.find(|folder| source.is_file(&format!("{folder}/index.html"))).map(|folder| (*folder).to_owned())
         }
     }
+}
+
+/// The candidates as a person would list them.
+pub(crate) fn candidates_in_words() -> String {
+    CANDIDATES.join(", ").replace(", .", " and the root")
 }
 
 #[cfg(test)]

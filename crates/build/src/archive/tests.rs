@@ -73,7 +73,7 @@ impl Hostile {
     }
 
     #[track_caller]
-    fn is_refused(self, because: &str) {
+    fn fails_since(self, because: &str) {
         let error = self.refused();
         assert!(error.contains(because), "{error}");
     }
@@ -93,37 +93,37 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn names_that_lead_out_are_refused() {
-    Hostile::default().file("/etc/passwd").is_refused("\"/etc/passwd\" is refused: its name is absolute");
-    Hostile::default().file("../beside").is_refused("`..`");
-    Hostile::default().file("a/../../beside").is_refused("`..`");
-    Hostile::default().file("a/..").is_refused("`..`");
-    Hostile::default().file("").is_refused("no name");
-    Hostile::default().with(EntryType::Regular, b"a\xff", b"", 0o644, b"").is_refused("not UTF-8");
+    Hostile::default().file("/etc/passwd").fails_since("\"/etc/passwd\" is refused: its name is absolute");
+    Hostile::default().file("../beside").fails_since("`..`");
+    Hostile::default().file("a/../../beside").fails_since("`..`");
+    Hostile::default().file("a/..").fails_since("`..`");
+    Hostile::default().file("").fails_since("no name");
+    Hostile::default().with(EntryType::Regular, b"a\xff", b"", 0o644, b"").fails_since("not UTF-8");
     let long = [&b"../"[..], &[b'a'; 300]].concat();
-    Hostile::default().with(EntryType::GNULongName, b"L", b"", 0, &long).file("x").is_refused("`..`");
-    Hostile::default().with(EntryType::GNULongName, b"L", b"", 0, &[b'a'; 300]).file("x").is_refused("too long");
-    Hostile::default().with(EntryType::XHeader, b"x", b"", 0, b"18 path=../beside\n").file("x").is_refused("`..`");
-    Hostile::default().with(EntryType::XHeader, b"x", b"", 0, b"nonsense").file("x").is_refused("damaged");
-    Hostile::default().with(EntryType::XHeader, b"x", b"", 0, b"12 size=999\n").file("x").is_refused("changes the size");
+    Hostile::default().with(EntryType::GNULongName, b"L", b"", 0, &long).file("x").fails_since("`..`");
+    Hostile::default().with(EntryType::GNULongName, b"L", b"", 0, &[b'a'; 300]).file("x").fails_since("too long");
+    Hostile::default().with(EntryType::XHeader, b"x", b"", 0, b"18 path=../beside\n").file("x").fails_since("`..`");
+    Hostile::default().with(EntryType::XHeader, b"x", b"", 0, b"nonsense").file("x").fails_since("damaged");
+    Hostile::default().with(EntryType::XHeader, b"x", b"", 0, b"12 size=999\n").file("x").fails_since("changes the size");
 }
 
 #[test]
 fn links_that_lead_out_are_refused_directly_and_through_others() {
     for target in ["/etc", "..", "../beside", "a/../../beside", "./..", ""] {
-        Hostile::default().link("l", target).is_refused("\"l\" is refused");
+        Hostile::default().link("l", target).fails_since("\"l\" is refused");
     }
-    Hostile::default().link("d/l", "../../beside").is_refused("outside of the tree");
-    Hostile::default().link("d/l", "..").link("m", "d/l/../beside").is_refused("goes up again");
-    Hostile::default().link("l", "d").file("l/x").is_refused("something lies below it");
-    Hostile::default().link("l", ".").link("l/m", "..").is_refused("something lies below it");
-    Hostile::default().hard("h", "../beside").is_refused("no file of this archive");
-    Hostile::default().hard("h", "/etc/passwd").is_refused("no file of this archive");
-    Hostile::default().link("l", "x").hard("h", "l").is_refused("no file of this archive");
-    Hostile::default().file("a").hard("h", "h").is_refused("no file of this archive");
+    Hostile::default().link("d/l", "../../beside").fails_since("outside of the tree");
+    Hostile::default().link("d/l", "..").link("m", "d/l/../beside").fails_since("goes up again");
+    Hostile::default().link("l", "d").file("l/x").fails_since("something lies below it");
+    Hostile::default().link("l", ".").link("l/m", "..").fails_since("something lies below it");
+    Hostile::default().hard("h", "../beside").fails_since("no file of this archive");
+    Hostile::default().hard("h", "/etc/passwd").fails_since("no file of this archive");
+    Hostile::default().link("l", "x").hard("h", "l").fails_since("no file of this archive");
+    Hostile::default().file("a").hard("h", "h").fails_since("no file of this archive");
 }
 
 #[test]
-fn what_is_no_file_is_refused() {
+fn what_is_no_file_fails_since() {
     for (kind, because) in [
         (EntryType::Char, "device"),
         (EntryType::Block, "device"),
@@ -132,23 +132,23 @@ fn what_is_no_file_is_refused() {
         (EntryType::Continuous, "unknown kind"),
         (EntryType::new(b'Z'), "unknown kind"),
     ] {
-        Hostile::default().with(kind, b"d", b"", 0o644, b"").is_refused(because);
+        Hostile::default().with(kind, b"d", b"", 0o644, b"").fails_since(because);
     }
 }
 
 #[test]
 fn only_files_have_content() {
-    Hostile::default().with(EntryType::Directory, b"d/", b"", 0o755, b"x").is_refused("has content");
-    Hostile::default().with(EntryType::Symlink, b"l", b"d", 0o755, b"x").is_refused("has content");
+    Hostile::default().with(EntryType::Directory, b"d/", b"", 0o755, b"x").fails_since("has content");
+    Hostile::default().with(EntryType::Symlink, b"l", b"d", 0o755, b"x").fails_since("has content");
 }
 
 #[test]
 fn two_entries_of_one_name_are_refused_except_folders() {
-    Hostile::default().file("a").file("./a").is_refused("another entry of that name");
-    Hostile::default().link("a", "b").file("a").is_refused("another entry of that name");
-    Hostile::default().file("a").link("a", "b").is_refused("another entry of that name");
-    Hostile::default().file("a").file("a/b").is_refused("a file and a folder");
-    Hostile::default().file("a/b").file("a").is_refused("another entry of that name");
+    Hostile::default().file("a").file("./a").fails_since("another entry of that name");
+    Hostile::default().link("a", "b").file("a").fails_since("another entry of that name");
+    Hostile::default().file("a").link("a", "b").fails_since("another entry of that name");
+    Hostile::default().file("a").file("a/b").fails_since("a file and a folder");
+    Hostile::default().file("a/b").file("a").fails_since("another entry of that name");
     let folder = |tar: Hostile| tar.with(EntryType::Directory, b"a/", b"", 0o700, b"");
     let (_into, facts) = folder(folder(Hostile::default().file("a/b"))).unpacked();
     assert_eq!(facts.entries, 2);
@@ -157,14 +157,14 @@ fn two_entries_of_one_name_are_refused_except_folders() {
 #[test]
 fn limits_are_kept() {
     let many = (0..101).fold(Hostile::default(), |tar, n| tar.file(&format!("f{n}")));
-    many.is_refused("more than 100 entries");
+    many.fails_since("more than 100 entries");
     let deep = (0..4).fold(Hostile::default(), |tar, n| tar.file(&format!("{n}/{}f", "d/".repeat(30))));
-    deep.is_refused("more than 100 entries");
-    Hostile::default().with(EntryType::Regular, b"big", b"", 0o644, &vec![0; (1 << 20) + 1]).is_refused("more than 1 MiB");
+    deep.fails_since("more than 100 entries");
+    Hostile::default().with(EntryType::Regular, b"big", b"", 0o644, &vec![0; (1 << 20) + 1]).fails_since("more than 1 MiB");
     let long = Hostile::default().with(EntryType::GNULongName, b"L", b"", 0, &vec![b'a'; 100_000]);
-    long.file("x").is_refused("too long");
+    long.file("x").fails_since("too long");
     let names = (0..301).fold(Hostile::default(), |tar, _| tar.with(EntryType::XGlobalHeader, b"g", b"", 0, b""));
-    names.is_refused("more than 100 entries");
+    names.fails_since("more than 100 entries");
 }
 
 #[test]
@@ -174,13 +174,13 @@ fn a_header_may_promise_more_than_there_is() {
     header.set_size(1 << 19);
     header.set_cksum();
     tar.0[..512].copy_from_slice(header.as_bytes());
-    tar.is_refused("damaged");
+    tar.fails_since("damaged");
     let mut tar = Hostile::default().file("a");
     let mut header = Header::from_byte_slice(&tar.0[..512]).clone();
     header.set_size(1 << 62);
     header.set_cksum();
     tar.0[..512].copy_from_slice(header.as_bytes());
-    tar.is_refused("more than 1 MiB");
+    tar.fails_since("more than 1 MiB");
 }
 
 #[test]
@@ -334,7 +334,7 @@ proptest! {
     }
 
     #[test]
-    fn nonsense_is_refused_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..3000)) {
+    fn nonsense_fails_since_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..3000)) {
         let outer = tempfile::tempdir().unwrap();
         let into = outer.path().join("into");
         fs::create_dir(&into).unwrap();

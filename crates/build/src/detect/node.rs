@@ -57,7 +57,12 @@ impl Package {
         }
         match self.main(tree) {
             Some(main) => Ok(Suggested { command: command(&["node", &main]), reason: format!("web runs {main}") }),
-            None => tree.plain(true).map(|_| unreachable!("nothing names a command")),
+            None => Err(no_start()),
         }
     }
+}
+
+pub(super) fn no_start() -> PlanError {
+    let message = "package.json has no `start` script and names no `main` file that is there";
+    unsuitable(message, "write a Procfile with a line such as `web: node server.js`, or add a `start` script")
 }

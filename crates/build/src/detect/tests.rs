@@ -125,7 +125,7 @@ fn what_the_manifest_asks_for_must_be_possible() {
     assert_eq!(site.plan(Docker).unwrap().recipe, Recipe::Static { root: "site".to_owned() });
     let no_site = tree(&[("a.html", "")]).with(|spec| spec.build.builder = BuilderChoice::Static);
     assert_snapshot!(no_site.says(Process), @r#"
-    refused: no static site was found: no index.html in any of public, dist, _site, build, out, .
+    refused: no static site was found: looked for index.html in public, dist, _site, build, out and the root
     hint: write the folder that holds it as build.root in coracle.toml
     "#);
 }
@@ -137,7 +137,7 @@ fn files_outside_of_the_tree_are_not_there() {
         std::os::unix::fs::symlink("/etc/passwd", links.tree.path().join(name)).unwrap();
     }
     std::os::unix::fs::symlink("Procfile", links.tree.path().join("package.json")).unwrap();
-    assert!(links.says(Docker).starts_with("static") || links.says(Docker).starts_with("refused: nothing here"));
+    assert!(links.says(Docker).starts_with("refused: nothing here says how"), "{}", links.says(Docker));
 }
 
 #[test]
@@ -145,12 +145,12 @@ fn python_servers_bind_to_what_their_engine_needs() {
     let flask = tree(&[("requirements.txt", "Flask\ngunicorn==23\n"), ("app.py", FLASK)]);
     assert_snapshot!(flask.says(Process), @r#"
     Python
-    web: gunicorn --bind 127.0.0.1:"${PORT}" app:app
+    web: gunicorn --bind 127.0.0.1:${PORT} app:app
     (found requirements.txt; web is gunicorn for app:app in app.py)
     "#);
     assert_snapshot!(flask.says(Docker), @r#"
     Python
-    web: gunicorn --bind 0.0.0.0:"${PORT}" app:app
+    web: gunicorn --bind 0.0.0.0:${PORT} app:app
     (found requirements.txt; web is gunicorn for app:app in app.py)
     "#);
     let argv = flask.plan(Process).unwrap().processes[&ProcessName::web()].expand(&|_| Some("5000".to_owned())).1;
@@ -162,7 +162,7 @@ fn python_frameworks_are_recognised() {
     let fastapi = tree(&[("requirements.txt", "fastapi[standard]"), ("main.py", "app = FastAPI()\n")]);
     assert_snapshot!(fastapi.says(Docker), @r#"
     Python
-    web: uvicorn --host 0.0.0.0 --port "${PORT}" main:app
+    web: uvicorn --host 0.0.0.0 --port ${PORT} main:app
     (found requirements.txt; web is uvicorn for main:app in main.py)
     "#);
     let django = tree(&[
@@ -173,20 +173,20 @@ fn python_frameworks_are_recognised() {
     ]);
     assert_snapshot!(django.says(Docker), @r#"
     Python
-    web: gunicorn --bind 0.0.0.0:"${PORT}" shop.wsgi:application
+    web: gunicorn --bind 0.0.0.0:${PORT} shop.wsgi:application
     (found requirements.txt; web is gunicorn for shop.wsgi:application in shop/wsgi.py)
     "#);
     let waitress = tree(&[("requirements.txt", "flask\nwaitress"), ("wsgi.py", "from shop import app\n")]);
     assert_snapshot!(waitress.says(Process), @r#"
     Python
-    web: waitress-serve --listen=127.0.0.1:"${PORT}" wsgi:app
+    web: waitress-serve --listen=127.0.0.1:${PORT} wsgi:app
     (found requirements.txt; web is waitress-serve for wsgi:app in wsgi.py)
     "#);
     let factory =
         tree(&[("requirements.txt", "flask\ngunicorn"), ("app.py", "import Flask\ndef create_app():\n  return Flask()\n")]);
     assert_snapshot!(factory.says(Process), @r#"
     Python
-    web: gunicorn --bind 127.0.0.1:"${PORT}" 'app:create_app()'
+    web: gunicorn --bind 127.0.0.1:${PORT} 'app:create_app()'
     (found requirements.txt; web is gunicorn for app:create_app() in app.py)
     "#);
     let plain = tree(&[("main.py", "import os\nserve(int(os.environ['PORT']))\n")]);
@@ -227,6 +227,20 @@ fn a_worker_alone_needs_no_web() {
     Python
     (found requirements.txt)
     "#);
+}
+
+#[test]
+fn a_worker_in_the_manifest_does_not_hide_the_web() {
+    let with_worker = |files: &[(&str, &str)]| {
+        tree(files).with(|spec| {
+            let command = Some("python work.py".parse().unwrap());
+            spec.processes.entry("worker".parse().unwrap()).or_default().command = command;
+        })
+    };
+    let flask = with_worker(&[("requirements.txt", "gunicorn"), ("app.py", FLASK)]);
+    assert!(flask.plan(Process).unwrap().processes.contains_key(&ProcessName::web()));
+    let node = with_worker(&[("package.json", r#"{"scripts": {"start": "x"}}"#)]);
+    assert!(node.plan(Process).unwrap().processes.contains_key(&ProcessName::web()));
 }
 
 #[test]
@@ -310,7 +324,7 @@ fn node_apps_start_as_their_package_says() {
     "#);
     assert_snapshot!(tree(&[("package.json", r#"{"main": "../x.js"}"#)]).says(Docker), @r#"
     refused: package.json has no `start` script and names no `main` file that is there
-    hint: write a Procfile with a line such as `web: ./server --port $PORT`
+    hint: write a Procfile with a line such as `web: node server.js`, or add a `start` script
     "#);
     assert_snapshot!(tree(&[("package.json", "[")]).says(Docker), @r#"
     refused: package.json is not valid JSON: EOF while parsing a list at line 1 column 1
@@ -352,7 +366,7 @@ fn static_sites_are_what_is_left() {
 #[test]
 fn an_unknown_tree_says_what_was_looked_for() {
     assert_snapshot!(tree(&[("README.md", "")]).says(Docker), @r#"
-    refused: nothing here says how to run this app: looked for a Dockerfile, a Procfile, Python (requirements.txt, uv.lock, poetry.lock, Pipfile.lock, pyproject.toml, manage.py, app.py, main.py), Node.js (package.json) and a static site (index.html in public, dist, _site, build, out, .)
+    refused: nothing here says how to run this app: looked for a Dockerfile, a Procfile, Python (requirements.txt, uv.lock, poetry.lock, Pipfile.lock, pyproject.toml, manage.py, app.py, main.py), Node.js (package.json) and a static site (index.html in public, dist, _site, build, out and the root)
     hint: write a Procfile with a line such as `web: ./server --port $PORT`
     "#);
     assert_snapshot!(tree(&[("compose.yaml", "")]).says(Process), @r#"

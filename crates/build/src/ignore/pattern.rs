@@ -89,8 +89,8 @@ impl Pattern {
 
     /// Steps onto token n, and past it where it may match nothing.
     fn enter(&self, at: &mut [bool], n: usize) {
-        for n in n..at.len() {
-            at[n] = true;
+        for (n, here) in at.iter_mut().enumerate().skip(n) {
+            *here = true;
             if !matches!(self.tokens.get(n), Some(Token::Many | Token::Folders | Token::Anything)) {
                 break;
             }
