@@ -6,12 +6,12 @@ pub(crate) mod config;
 pub(crate) mod deploy;
 pub(crate) mod deployments;
 pub(crate) mod destroy;
-//TMP pub(crate) mod doctor;
+pub(crate) mod doctor;
 pub(crate) mod exec;
 pub(crate) mod init;
 pub(crate) mod logs;
 pub(crate) mod man;
-//TMP pub(crate) mod proxy;
+pub(crate) mod proxy;
 pub(crate) mod ps;
 pub(crate) mod reference;
 pub(crate) mod releases;
@@ -20,7 +20,7 @@ pub(crate) mod rollback;
 pub(crate) mod routes;
 pub(crate) mod run;
 pub(crate) mod secrets;
-//TMP pub(crate) mod server;
+pub(crate) mod server;
 pub(crate) mod status;
 pub(crate) mod version;
 
@@ -54,9 +54,9 @@ pub(crate) enum Command {
     Routes(routes::Arguments),
     Apps(apps::Arguments),
     Destroy(destroy::Arguments),
-    //TMP Server(server::Arguments),
-    //TMP Proxy(proxy::Arguments),
-    //TMP Doctor(doctor::Arguments),
+    Server(server::Arguments),
+    Proxy(proxy::Arguments),
+    Doctor(doctor::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
     Version(version::Arguments),
@@ -64,22 +64,10 @@ pub(crate) enum Command {
     Reference(reference::Arguments),
 }
 
-/// How many threads a command is worth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Threads {
-    /// It mostly waits.
-    One,
-    /// It serves.
-    Workers(usize),
-}
-
 impl Command {
-    /// The runtime it wants: the two planes serve many at once, everything else waits for one answer.
-    pub(crate) fn threads(&self) -> Threads {
-        match self {
-            //TMP Self::Server(server) if server.serves() => Threads::Workers(2),
-            _ => Threads::One,
-        }
+    /// Whether it serves many at once; everything else waits for one answer, which one thread can do.
+    pub(crate) fn serves(&self) -> bool {
+        matches!(self, Self::Server(server) if server.serves())
     }
 
     /// Does it.
@@ -101,9 +89,9 @@ impl Command {
             Self::Routes(arguments) => routes::run(arguments, context).await,
             Self::Apps(arguments) => apps::run(arguments, context).await,
             Self::Destroy(arguments) => destroy::run(arguments, context).await,
-            //TMP Self::Server(arguments) => server::run(arguments, context).await,
-            //TMP Self::Proxy(arguments) => proxy::run(arguments, context).await,
-            //TMP Self::Doctor(arguments) => doctor::run(arguments, context).await,
+            Self::Server(arguments) => server::run(arguments, context).await,
+            Self::Proxy(arguments) => proxy::run(arguments, context),
+            Self::Doctor(arguments) => doctor::run(arguments, context).await,
             Self::Completions(arguments) => completions::run(arguments, context),
             Self::Man(arguments) => man::run(arguments, context),
             Self::Version(arguments) => version::run(arguments, context),

@@ -14,16 +14,16 @@ use crate::output::{Output, terminal};
 pub(crate) const MANIFEST: &str = "coracle.toml";
 
 /// The surroundings of a command.
-pub(crate) struct Context {
+pub(crate) struct Context<'a> {
     /// The global options.
     pub(crate) global: Global,
     /// Where to print.
-    pub(crate) output: Output,
+    pub(crate) output: &'a Output,
     /// The current directory.
     pub(crate) directory: PathBuf,
 }
 
-impl Context {
+impl Context<'_> {
     /// The app that is meant: `-a`, else the one in the manifest here, else the directory's name.
     pub(crate) fn app(&self) -> Result<AppName, Failure> {
         match &self.global.app {
@@ -50,21 +50,35 @@ impl Context {
         if !terminal::can_ask() {
             return Err(Failure::usage(format!("{what} needs a confirmation, and nobody can be asked here")).hint("add -y"));
         }
-        let answer = terminal::ask(&self.output, &format!("{what}. Type {word} to go on: "))?;
+        let answer = terminal::ask(self.output, &format!("{what}. Type {word} to go on: "))?;
         if answer.trim() == word { Ok(()) } else { Err(Failure::failed("not confirmed; nothing was changed")) }
     }
 }
 
 /// The app of a tree: the one its manifest names, else the directory's name, if that is a valid one.
-pub(crate) fn app_of(root: &Path, environment: Option<&str>) -> Result<AppName, Failure> {
-    if let Some(manifest) = read_manifest(root)? {
-        let spec = manifest.resolve(directory_name(root), environment);
-        return spec.map(|spec| spec.app).map_err(|errors| manifest_failure(&root.join(MANIFEST), &errors));
+fn app_of(root: &Path, environment: Option<&str>) -> Result<AppName, Failure> {
+    match app_of_manifest(root, environment, directory_name(root))? {
+        Some(app) => Ok(app),
+        None => directory_name(root).ok_or_else(nameless),
     }
-    directory_name(root).ok_or_else(|| {
-        Failure::usage(format!("which app? There is no {MANIFEST} here, and the directory's name is not a valid app name"))
-            .hint("name it with -a NAME, or write a manifest with `coracle init -a NAME`")
-    })
+}
+
+/// The app that the manifest of a tree names, or `fallback` where it names none; `None` if there is no manifest. All of the
+/// manifest is checked on the way.
+pub(crate) fn app_of_manifest(
+    root: &Path,
+    environment: Option<&str>,
+    fallback: Option<AppName>,
+) -> Result<Option<AppName>, Failure> {
+    let Some(manifest) = read_manifest(root)? else { return Ok(None) };
+    let spec = manifest.resolve(fallback, environment);
+    spec.map(|spec| Some(spec.app)).map_err(|errors| manifest_failure(&root.join(MANIFEST), &errors))
+}
+
+/// Nothing tells which app is meant.
+pub(crate) fn nameless() -> Failure {
+    Failure::usage(format!("which app? There is no {MANIFEST} here, and the directory's name is not a valid app name"))
+        .hint("name it with -a NAME, or write a manifest with `coracle init -a NAME`")
 }
 
 /// The name of a directory, if it can be an app's.
@@ -74,7 +88,7 @@ pub(crate) fn directory_name(root: &Path) -> Option<AppName> {
 }
 
 /// The manifest of a tree; `None` if it has none.
-pub(crate) fn read_manifest(root: &Path) -> Result<Option<Manifest>, Failure> {
+fn read_manifest(root: &Path) -> Result<Option<Manifest>, Failure> {
     let path = root.join(MANIFEST);
     match std::fs::read_to_string(&path) {
         Ok(text) => Manifest::parse(&text).map(Some).map_err(|errors| manifest_failure(&path, &errors)),
@@ -87,7 +101,7 @@ pub(crate) fn read_manifest(root: &Path) -> Result<Option<Manifest>, Failure> {
 }
 
 /// Mistakes in a manifest, with their lines.
-pub(crate) fn manifest_failure(path: &Path, errors: &coracle_model::manifest::ManifestErrors) -> Failure {
+fn manifest_failure(path: &Path, errors: &coracle_model::manifest::ManifestErrors) -> Failure {
     let count = errors.0.len();
     let mistakes = if count == 1 { "a mistake".to_owned() } else { format!("{count} mistakes") };
     Failure::usage(format!("{} has {mistakes}; nothing was done", path.display())).excerpt(errors.to_string())

@@ -28,8 +28,6 @@ enum Kind {
     Failed,
     /// It failed, in the server's word for how.
     Server(ProblemKind),
-    /// Everything has been said; only the exit code is left.
-    Silent,
 }
 
 /// A failure for scripts.
@@ -68,11 +66,6 @@ impl Failure {
         Self::new(Kind::Server(kind), message)
     }
 
-    /// It failed, and everything that is to be said has been said.
-    pub(crate) fn silent() -> Self {
-        Self::new(Kind::Silent, "")
-    }
-
     /// What to type next.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -105,20 +98,15 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match &self.kind {
             Kind::Usage | Kind::Server(ProblemKind::BadRequest | ProblemKind::Invalid | ProblemKind::TooLarge) => 2,
-            Kind::Failed | Kind::Silent | Kind::Server(_) => 1,
+            Kind::Failed | Kind::Server(_) => 1,
         }
-    }
-
-    /// Whether everything has been said already.
-    pub(crate) fn is_silent(&self) -> bool {
-        self.kind == Kind::Silent
     }
 
     /// For scripts.
     pub(crate) fn as_json(&self) -> FailureJson<'_> {
         let kind = match &self.kind {
             Kind::Usage => "usage",
-            Kind::Failed | Kind::Silent => "failed",
+            Kind::Failed => "failed",
             Kind::Server(kind) => kind.as_str(),
         };
         FailureJson { error: Body { kind, message: &self.message, hint: self.hint.as_deref(), evidence: &self.evidence } }
@@ -126,7 +114,7 @@ impl Failure {
 
     /// For people.
     pub(crate) fn render(&self, paint: Paint, verbose: bool) -> String {
-        let mut text = format!("{} {}\n", paint.with(Style::Red, "error:"), harmless(&self.message));
+        let mut text = format!("{} {}\n", paint.with(Style::Red, "error:"), paragraph(&self.message));
         if let Some(excerpt) = &self.excerpt {
             for line in excerpt.lines() {
                 text.push_str(&format!("{}\n", harmless(line)));
@@ -136,13 +124,19 @@ impl Failure {
             text.push_str(&format!("  {} {}\n", paint.with(Style::Dim, "│"), harmless(line)));
         }
         if let (true, Some(cause)) = (verbose, &self.cause) {
-            text.push_str(&format!("{} {}\n", paint.with(Style::Dim, "cause:"), harmless(cause)));
+            text.push_str(&format!("{} {}\n", paint.with(Style::Dim, "cause:"), paragraph(cause)));
         }
         if let Some(hint) = &self.hint {
-            text.push_str(&format!("{} {}\n", paint.with(Style::Cyan, "next:"), harmless(hint)));
+            text.push_str(&format!("{} {}\n", paint.with(Style::Cyan, "next:"), paragraph(hint)));
         }
         text
     }
+}
+
+/// A text of several lines behind a label.
+fn paragraph(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(harmless).collect();
+    lines.join("\n  ")
 }
 
 impl From<NameError> for Failure {

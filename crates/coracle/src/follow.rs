@@ -38,15 +38,17 @@ impl From<Turn> for ChangeOptions {
     }
 }
 
-/// Makes the request that begins a deployment and follows it to its end, or, detached, to its beginning.
+/// Makes the request that begins a deployment and follows it to its end, or, detached, to its beginning. `doing` is shown
+/// until its first event.
 pub(crate) async fn begin(
     context: &Context,
     client: &Client,
     turn: Turn,
+    doing: &str,
     request: impl Future<Output = Result<EventStream, ClientError>>,
 ) -> Result<(), Failure> {
     let mut thread = Thread::new(context, client)?;
-    thread.progress.doing("asking the server");
+    thread.progress.doing(doing);
     let events = tokio::select! {
         events = request => events?,
         _ = thread.interrupts.recv() => return Err(Failure::server(ProblemKind::Cancelled, "called off before it began")),
@@ -90,7 +92,7 @@ impl<'a> Thread<'a> {
         Ok(Self {
             context,
             client,
-            progress: Progress::new(&context.output),
+            progress: Progress::new(context.output),
             interrupts,
             since: Instant::now(),
             taken: 0,

@@ -11,61 +11,96 @@ mod follow;
 mod git;
 mod output;
 mod packing;
+mod peer;
 
+use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use coracle_engine_process::{shim_main, static_site};
+use tokio::runtime::{Builder, Runtime};
 
-use arguments::CommandLine;
-use commands::{Command, Threads};
+use arguments::{CommandLine, Global};
+use commands::Command;
 use context::Context;
 use failure::Failure;
 use output::{Manner, Output};
+
+/// Threads of a server: as many as the smallest machine has cores. Its work is done by engines and builds.
+const SERVER_THREADS: usize = 2;
 
 /// How long what still runs in the background may hold up the end of the process.
 const LEAVE: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
+    if let Some(code) = beside_an_instance() {
+        return code;
+    }
     let line = match CommandLine::try_parse_from(arguments::split_colon(std::env::args_os())) {
         Ok(line) => line,
         Err(answer) => return show(&answer),
     };
-    let global = line.global;
-    let output = Output::standard(Manner::found(global.json, global.quiet, global.verbose, global.no_color));
-    match run(line.command, global, output) {
+    let output = Output::standard(Manner::found(&line.global));
+    match run(line.command, line.global, &output) {
         Ok(code) => ExitCode::from(code),
-        Err(code) => ExitCode::from(code),
+        Err(failure) => {
+            output.failure(&failure);
+            ExitCode::from(failure.exit_code())
+        }
     }
 }
 
-fn run(command: Command, global: arguments::Global, output: Output) -> Result<u8, u8> {
-    let report = |failure: Failure| {
-        output.failure(&failure);
-        failure.exit_code()
-    };
-    let directory = std::env::current_dir()
-        .map_err(|error| report(Failure::failed(format!("the current directory cannot be entered: {error}"))))?;
-    let runtime = runtime(command.threads()).map_err(|error| report(Failure::failed(format!("cannot start: {error}"))))?;
-    let context = Context { global, output, directory };
-    let result = runtime.block_on(command.run(&context));
-    runtime.shutdown_timeout(LEAVE);
-    result.map_err(|failure| {
-        context.output.failure(&failure);
-        failure.exit_code()
-    })
+/// What stands beside each instance of the process engine: there may be hundreds of them, so they come before everything that
+/// costs memory, and the shim forks, so it comes before every thread.
+fn beside_an_instance() -> Option<ExitCode> {
+    let mut words = std::env::args_os().skip(1);
+    match words.next().as_deref().and_then(OsStr::to_str) {
+        Some("shim") => Some(shim_main(words)),
+        Some("static") => Some(serve_files(words)),
+        _ => None,
+    }
 }
 
-fn runtime(threads: Threads) -> std::io::Result<tokio::runtime::Runtime> {
-    match threads {
-        Threads::One => tokio::runtime::Builder::new_current_thread().enable_all().build(),
-        Threads::Workers(count) => tokio::runtime::Builder::new_multi_thread().worker_threads(count).enable_all().build(),
+/// `coracle static --root DIR`: serves a static site on `$PORT`.
+fn serve_files(mut words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
+    let output = Output::standard(Manner::plain());
+    let failure = match (words.next(), words.next(), words.next()) {
+        (Some(option), Some(root), None) if option == "--root" => match static_site::serve_on_port(PathBuf::from(root)) {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(error) => Failure::failed(format!("the site cannot be served: {error}")),
+        },
+        _ => Failure::usage("this command is for Coracle itself"),
+    };
+    output.failure(&failure);
+    ExitCode::from(failure.exit_code())
+}
+
+fn run(command: Command, global: Global, output: &Output) -> Result<u8, Failure> {
+    let directory =
+        std::env::current_dir().map_err(|error| Failure::failed(format!("the current directory cannot be entered: {error}")))?;
+    let context = Context { global, output, directory };
+    if let Command::Proxy(arguments) = command {
+        return commands::proxy::run(arguments, &context);
+    }
+    let runtime = runtime(&command).map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+    let result = runtime.block_on(command.run(&context));
+    runtime.shutdown_timeout(LEAVE);
+    result
+}
+
+fn runtime(command: &Command) -> std::io::Result<Runtime> {
+    if command.serves() {
+        Builder::new_multi_thread().worker_threads(SERVER_THREADS).enable_all().build()
+    } else {
+        Builder::new_current_thread().enable_all().build()
     }
 }
 
 /// Help, version, or a mistake in what was typed: clap has the words for it.
 fn show(answer: &clap::Error) -> ExitCode {
-    let output = Output::standard(Manner::found(false, false, false, false));
+    let output = Output::standard(Manner::found(&Global::default()));
     let text = answer.render();
     let text = if output.manner().colour { text.ansi().to_string() } else { text.to_string() };
     if answer.use_stderr() {

@@ -5,6 +5,7 @@
 //! carries JSON and nothing else.
 
 pub(crate) mod columns;
+pub(crate) mod log;
 pub(crate) mod moment;
 pub(crate) mod progress;
 pub(crate) mod terminal;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
+use crate::arguments::Global;
 use crate::failure::Failure;
 pub(crate) use columns::Columns;
 pub(crate) use text::{Paint, Style};
@@ -41,7 +43,8 @@ pub(crate) struct Manner {
 impl Manner {
     /// As wished, within what the surroundings allow: no colours and no redrawing in a pipe, under `NO_COLOR`
     /// (<https://no-color.org>) or on a dumb terminal.
-    pub(crate) fn found(json: bool, quiet: bool, verbose: bool, no_color: bool) -> Self {
+    pub(crate) fn found(global: &Global) -> Self {
+        let Global { json, quiet, verbose, no_color, .. } = *global;
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let terminal = io::stdout().is_terminal();
@@ -122,14 +125,14 @@ impl Output {
     /// The whole answer as JSON, if that was asked for.
     pub(crate) fn document(&self, value: &impl Serialize) {
         if self.manner.json {
-            self.json_line(serde_json::to_string_pretty(value));
+            self.json(serde_json::to_string_pretty(value));
         }
     }
 
     /// One entry of a stream as a line of JSON, if that was asked for.
     pub(crate) fn record(&self, value: &impl Serialize) {
         if self.manner.json {
-            self.json_line(serde_json::to_string(value));
+            self.json_line(value);
         }
     }
 
@@ -158,14 +161,16 @@ impl Output {
 
     /// What went wrong, the evidence, and what to type next. With `--json` also as a document on standard output.
     pub(crate) fn failure(&self, failure: &Failure) {
-        if failure.is_silent() {
-            return;
-        }
         self.record(&failure.as_json());
         self.write_err(failure.render(self.paint(), self.manner.verbose).as_bytes());
     }
 
-    fn json_line(&self, json: serde_json::Result<String>) {
+    /// A line of JSON, asked for by an option of its own.
+    pub(crate) fn json_line(&self, value: &impl Serialize) {
+        self.json(serde_json::to_string(value));
+    }
+
+    fn json(&self, json: serde_json::Result<String>) {
         match json {
             Ok(text) => self.write_out(format!("{text}\n").as_bytes()),
             Err(error) => self.write_err(format!("this answer cannot be written as JSON: {error}\n").as_bytes()),

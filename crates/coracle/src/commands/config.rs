@@ -145,7 +145,9 @@ pub(crate) async fn change(changes: Vec<ConfigChange>, options: ChangeOptions, c
             context.output.document(&json!({ "stored": names }));
             context.output.tell(format!("stored; the next release of {app} runs with it"));
         }
-        ConfigSet::Deploying(events) => follow::begin(context, &client, options.turn, async { Ok(events) }).await?,
+        ConfigSet::Deploying(events) => {
+            follow::begin(context, &client, options.turn, "asking the server", async { Ok(events) }).await?
+        }
     }
     Ok(DONE)
 }

@@ -7,7 +7,7 @@ use coracle_api::{Client, DeployOptions};
 use coracle_model::AppName;
 
 use super::{DONE, ExitCode};
-use crate::context::{Context, MANIFEST, app_of, read_manifest};
+use crate::context::{Context, MANIFEST, app_of_manifest, directory_name, nameless};
 use crate::failure::Failure;
 use crate::follow::{self, Turn};
 use crate::git;
@@ -51,7 +51,8 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
     }
     let mut packing = Packing::begin(root)?;
     let source = packing.source();
-    let deployed = follow::begin(context, &client, arguments.turn, client.deploy(&app, &options, source)).await;
+    let deployed =
+        follow::begin(context, &client, arguments.turn, "sending the source", client.deploy(&app, &options, source)).await;
     // A tree that cannot be read is why the upload broke off, and the better thing to tell.
     packing.end().await?;
     deployed.map(|()| DONE)
@@ -63,15 +64,19 @@ fn checked(root: &Path, context: &Context) -> Result<AppName, Failure> {
         return Err(Failure::usage(format!("{} is not a directory", root.display())).hint("coracle deploy [PATH]"));
     }
     let environment = context.global.environment.as_deref();
-    if let (Some(environment), None) = (environment, read_manifest(root)?) {
-        return Err(Failure::usage(format!("there is no {MANIFEST} in {} that could describe {environment:?}", root.display()))
-            .hint("write one with `coracle init`, or leave -e away"));
-    }
-    let of_tree = app_of(root, environment);
-    match &context.global.app {
-        // The manifest must be right even if it is not asked for the name.
-        Some(app) => read_manifest(root).map(|_| app.clone()),
-        None => of_tree,
+    let typed = context.global.app.as_ref();
+    let wanted = typed.cloned().or_else(|| directory_name(root));
+    match (app_of_manifest(root, environment, wanted.clone())?, environment, typed) {
+        (None, Some(environment), _) => {
+            Err(Failure::usage(format!("there is no {MANIFEST} in {} that could describe {environment:?}", root.display()))
+                .hint("write one with `coracle init`, or leave -e away"))
+        }
+        (None, None, _) => wanted.ok_or_else(nameless),
+        (Some(named), _, Some(typed)) if named != *typed => {
+            Err(Failure::usage(format!("{MANIFEST} names the app {named}, but {typed} was typed"))
+                .hint(format!("leave -a away, or change `app` in {MANIFEST}")))
+        }
+        (Some(named), ..) => Ok(named),
     }
 }
 

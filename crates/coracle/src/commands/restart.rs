@@ -21,5 +21,5 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, Failure> {
     let (app, client) = (context.app()?, context.client()?);
     let request = client.restart(&app, arguments.turn.into());
-    follow::begin(context, &client, arguments.turn, request).await.map(|()| DONE)
+    follow::begin(context, &client, arguments.turn, "asking the server", request).await.map(|()| DONE)
 }

@@ -1,0 +1,64 @@
+//! `coracle server`: the control plane on this machine.
+
+mod run;
+mod status;
+mod stop;
+mod unit;
+
+use std::net::SocketAddr;
+
+use clap::{Args, Subcommand};
+
+use super::ExitCode;
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// Run, examine or stop the server of this machine
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  coracle server run                      until Ctrl-C
+  coracle server run --http 0.0.0.0:80    as root
+  coracle server unit > /etc/systemd/system/coracle.service
+  coracle server status")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Run(run::Arguments),
+    Unit(unit::Arguments),
+    Status(status::Arguments),
+    Stop(stop::Arguments),
+}
+
+/// Where a server listens; what `run` does and `unit` writes down.
+#[derive(Debug, Clone, Args)]
+struct Listening {
+    /// Where requests to apps are taken; may be given more than once
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
+    http: Vec<SocketAddr>,
+    /// Where the API listens beside its Unix socket, for those who know the token in the state directory
+    ///
+    /// It speaks plain HTTP: meant for an SSH tunnel or a private network.
+    #[arg(long, value_name = "ADDR:PORT")]
+    api_tcp: Option<SocketAddr>,
+}
+
+impl Arguments {
+    /// Whether this is the server itself, and not a question to it.
+    pub(crate) fn serves(&self) -> bool {
+        matches!(self.verb, Verb::Run(_))
+    }
+}
+
+/// Does it.
+pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, Failure> {
+    match arguments.verb {
+        Verb::Run(arguments) => run::run(arguments, context).await,
+        Verb::Unit(arguments) => unit::run(arguments, context),
+        Verb::Status(arguments) => status::run(arguments, context).await,
+        Verb::Stop(arguments) => stop::run(arguments, context).await,
+    }
+}
