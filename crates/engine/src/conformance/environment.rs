@@ -11,7 +11,7 @@ use crate::error::EngineError;
 use crate::runtime::{InstanceSpec, Stream};
 
 /// What a system, a language or an image sets by itself. Nothing of it comes from the server.
-const USUAL: [&str; 17] = [
+const USUAL: [&str; 18] = [
     "GPG_KEY",
     "HOME",
     "HOSTNAME",
@@ -23,6 +23,7 @@ const USUAL: [&str; 17] = [
     "PORT",
     "PWD",
     "PYTHONUNBUFFERED",
+    "PYTHON_SHA256",
     "PYTHON_VERSION",
     "SHELL",
     "TERM",

@@ -1,5 +1,5 @@
 //! The store as its users see it, over real files.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 mod concurrency;
 mod config;
