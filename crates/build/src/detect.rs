@@ -146,8 +146,11 @@ impl Tree<'_> {
             (Some(python), _) => self.python(python),
             (None, Some(package)) if self.knows_web() || package.can_start(self) => self.node(&package, None),
             (None, package) => match self.static_site() {
-                Ok(plan) if self.procfile.is_none() && !self.has_commands() => Ok(plan),
-                _ => self.plain(package.is_some()),
+                _ if self.knows_web() => self.plain(package.is_some()),
+                Ok(plan) => Ok(plan),
+                // There is a site, but not one that can be served as the manifest wants it.
+                Err(error) if static_site::site_root(self.source.root(), None).is_some() => Err(error),
+                Err(_) => self.plain(package.is_some()),
             },
         }
     }
@@ -232,6 +235,11 @@ impl Tree<'_> {
         };
         let mut processes = BTreeMap::new();
         if self.engine == EngineKind::Docker {
+            let port = crate::dockerfile::DEFAULT_PORT;
+            if self.spec.http.port.is_some_and(|wanted| wanted != port) {
+                let message = format!("a static site on the docker engine listens on port {port} in its container");
+                return Err(unsuitable(message, "remove http.port from coracle.toml"));
+            }
             processes.insert(ProcessName::web(), crate::dockerfile::static_server());
         }
         Ok(BuildPlan { recipe: Recipe::Static { root }, processes, release_command: None, reason })

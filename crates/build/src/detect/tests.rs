@@ -357,10 +357,15 @@ fn static_sites_are_what_is_left() {
     "#);
     assert_snapshot!(tree(&[("index.html", "")]).says(Docker), @r#"
     static files (.)
-    web: nginx -c /dev/null -g 'daemon off; pid /tmp/nginx.pid; error_log stderr; events {} http { include /etc/nginx/mime.types; default_type application/octet-stream; access_log /dev/stdout; sendfile on; client_body_temp_path /tmp/body; proxy_temp_path /tmp/proxy; fastcgi_temp_path /tmp/fastcgi; uwsgi_temp_path /tmp/uwsgi; scgi_temp_path /tmp/scgi; server { listen '"${PORT:-8080}"'; root /srv/site; index index.html; absolute_redirect off; location ~ /\.(?!well-known/) { return 404; } location ~ ^/(coracle\.toml|Procfile|Dockerfile)$ { return 404; } location / { try_files $uri $uri/ $uri.html =404; } error_page 404 /404.html; } }'
+    web: nginx -c /etc/nginx/coracle.conf
     (found index.html)
     "#);
     assert_eq!(tree(&[("index.html", ""), ("Procfile", "web: a")]).recipe(), Recipe::Plain);
+    let port = tree(&[("index.html", "")]).with(|spec| spec.http.port = Some(3000));
+    assert_snapshot!(port.says(Docker), @r#"
+    refused: a static site on the docker engine listens on port 8080 in its container
+    hint: remove http.port from coracle.toml
+    "#);
 }
 
 #[test]
