@@ -176,7 +176,30 @@ fn a_command_survives_its_serialized_form() {
     assert_eq!(serde_json::from_str::<CommandLine>(&json).unwrap(), command);
 }
 
+/// What a real shell makes of these words, as arguments of a program.
+fn as_the_shell_splits(words: &str) -> Option<Vec<String>> {
+    let mut shell = std::process::Command::new("/bin/sh");
+    // `-f`: no file name patterns, which ours does not know either.
+    shell.args(["-f", "-c", &format!("exec /usr/bin/printf '%s\\0' {words}")]).env_clear();
+    for name in ["PORT", "OPTS", "EMPTY", "HOSTILE"] {
+        shell.env(name, lookup(name).unwrap());
+    }
+    let output = shell.stderr(std::process::Stdio::null()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.split_terminator('\0').map(str::to_owned).collect())
+}
+
 proptest! {
+    #[test]
+    fn what_is_taken_is_what_a_shell_would_make_of_it(
+        words in r#"([ab =:/\-,é]|['"]|\\[ab $"'\\}]|#|\$(PORT|OPTS|NO|EMPTY|HOSTILE)|\$\{(PORT|NO|OPTS)(:-[a \-b]{0,3})?\}|\$){0,12}"#,
+    ) {
+        let words = format!("x {words}");
+        if let Ok(command) = words.parse::<CommandLine>() {
+            prop_assert_eq!(Some(command.expand(&lookup).1), as_the_shell_splits(&words), "{}", words);
+        }
+    }
+
     #[test]
     fn reading_never_panics_and_what_is_read_survives_a_round_trip(text in ".{0,60}") {
         if let Ok(command) = text.parse::<CommandLine>() {
