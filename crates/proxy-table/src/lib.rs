@@ -101,6 +101,8 @@ pub enum TableError {
         /// Their path prefix.
         path_prefix: String,
     },
+    /// A host that is not in lower case, has a port, or has a `*` that is not its first label.
+    BadHost(String),
     /// A path prefix that does not begin with `/`, or ends with one without being `/`.
     BadPrefix(String),
 }
@@ -110,6 +112,9 @@ impl std::fmt::Display for TableError {
         match self {
             Self::MissingService(id) => write!(f, "a route leads to service {:?}, which the table does not have", id.0),
             Self::DuplicateRoute { host, path_prefix } => write!(f, "two routes for {host}{path_prefix}"),
+            Self::BadHost(host) => {
+                write!(f, "host {host:?} must be a name in lower case without port, `*.` and such a name, or `*`")
+            }
             Self::BadPrefix(prefix) => write!(f, "path prefix {prefix:?} must begin with / and not end with it"),
         }
     }
@@ -122,6 +127,9 @@ impl Table {
     pub fn check(&self) -> Result<(), TableError> {
         let mut seen = std::collections::BTreeSet::new();
         for route in &self.routes {
+            if !is_host(&route.host) {
+                return Err(TableError::BadHost(route.host.clone()));
+            }
             let prefix = route.path_prefix.as_str();
             if !prefix.starts_with('/') || (prefix.len() > 1 && prefix.ends_with('/')) {
                 return Err(TableError::BadPrefix(prefix.to_owned()));
@@ -136,3 +144,20 @@ impl Table {
         Ok(())
     }
 }
+
+/// Whether a route can have this host: one that could never match is a mistake of whoever made the table.
+fn is_host(host: &str) -> bool {
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    host == "*"
+        || name.parse::<std::net::Ipv4Addr>().is_ok()
+        || name
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .is_some_and(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok())
+        || name.split('.').all(|label| {
+            !label.is_empty() && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+        })
+}
+
+#[cfg(test)]
+mod tests;

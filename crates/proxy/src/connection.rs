@@ -143,7 +143,7 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, plane: Arc<Plane>
     let service_link = Arc::clone(&link);
     let service = service_fn(move |request| forward::answer(Arc::clone(&plane), Arc::clone(&service_link), request));
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.header_read_timeout(None).max_buf_size(link.limits.header_bytes);
+    builder.header_read_timeout(None).max_buf_size(link.limits.header_bytes).max_header_size(link.limits.header_bytes);
     let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
     let mut set_to = link.due();
     let mut alarm = pin!(tokio::time::sleep_until(set_to));

@@ -29,11 +29,7 @@ use crate::target::{InFlight, Target};
 use crate::{forwarded, upgrade};
 
 /// Answers one request.
-pub(crate) async fn answer(
-    plane: Arc<Plane>,
-    link: Arc<Link>,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+pub(crate) async fn answer(plane: Arc<Plane>, link: Arc<Link>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     link.work();
     let (parts, body) = request.into_parts();
     let mut record = plane.log.record(link.peer, &parts);

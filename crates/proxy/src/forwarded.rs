@@ -39,11 +39,13 @@ fn is_claim(name: &str) -> bool {
     match name.as_bytes().first() {
         Some(b'f') => name == "forwarded",
         Some(b'x') => {
-            matches!(name, "x-forwarded-prefix" | "x-forwarded-port" | "x-forwarded-ssl" | "x-forwarded-scheme" | "x-forwarded-server")
-                || (name.contains('_') && {
-                    let name = name.replace('_', "-");
-                    name.starts_with("x-forwarded-") || name == "x-request-id" || name == "x-real-ip"
-                })
+            matches!(
+                name,
+                "x-forwarded-prefix" | "x-forwarded-port" | "x-forwarded-ssl" | "x-forwarded-scheme" | "x-forwarded-server"
+            ) || (name.contains('_') && {
+                let name = name.replace('_', "-");
+                name.starts_with("x-forwarded-") || name == "x-request-id" || name == "x-real-ip"
+            })
         }
         _ => false,
     }

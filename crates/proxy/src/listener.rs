@@ -37,7 +37,12 @@ pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 /// Accepts and serves until told otherwise and every connection has ended; `closed` is dropped when the socket is closed.
 /// Dropping this ends its connections.
-pub(crate) async fn serve(listener: TcpListener, plane: Arc<Plane>, mut accepting: watch::Receiver<Accepting>, closed: oneshot::Sender<()>) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    plane: Arc<Plane>,
+    mut accepting: watch::Receiver<Accepting>,
+    closed: oneshot::Sender<()>,
+) {
     let mut connections = JoinSet::new();
     let take = |accepted: std::io::Result<(TcpStream, SocketAddr)>, connections: &mut JoinSet<()>| {
         let (stream, peer) = accepted?;

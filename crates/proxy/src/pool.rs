@@ -123,8 +123,7 @@ impl Pool {
         let stream = tokio::time::timeout(self.connect, TcpStream::connect(self.address));
         let stream = stream.await.map_err(|_elapsed| ConnectError::Timeout)??;
         stream.set_nodelay(true)?;
-        let (sender, connection) =
-            http1::Builder::new().max_buf_size(self.header_bytes).handshake(TokioIo::new(stream)).await?;
+        let (sender, connection) = http1::Builder::new().max_buf_size(self.header_bytes).handshake(TokioIo::new(stream)).await?;
         // How a connection ends is told to whoever sent a request over it.
         let driven = if upgrades {
             self.drive(async move { drop(connection.with_upgrades().await) })

@@ -141,8 +141,8 @@ impl Proxy {
         let control_path = options.control_socket.clone();
         let beginning = tokio::task::spawn_blocking(move || handover::begin(&control_path)).await;
         let mut beginning = beginning.map_err(io::Error::other)??;
-        let table = first_table(&file, &beginning)
-            .map_err(|source| StartError::StateDir { path: options.state_dir.clone(), source })?;
+        let table =
+            first_table(&file, &beginning).map_err(|source| StartError::StateDir { path: options.state_dir.clone(), source })?;
         let listeners = listen(&options.http, &mut beginning)?;
         let (accepting, _) = watch::channel(Accepting::Yes);
         let (doors, doors_opened) = mpsc::unbounded_channel();
@@ -162,7 +162,8 @@ impl Proxy {
         let sockets = sockets.collect::<io::Result<Vec<OwnedFd>>>()?;
         let life = Life { core: Arc::clone(&core), drain: options.drain, _log_writer: log_writer };
         let life = tokio::spawn(life.live(listeners, doors_opened));
-        let mut proxy = Self { http: core.http.clone(), control_socket: options.control_socket, accepting, log: LogHandle(log), life };
+        let mut proxy =
+            Self { http: core.http.clone(), control_socket: options.control_socket, accepting, log: LogHandle(log), life };
         // From here on requests are accepted, and those that were are answered, whatever happens.
         if let Err(error) = proxy.take_control(&core, sockets, beginning).await {
             proxy.accepting.send_replace(Accepting::HandedOver);

@@ -62,7 +62,8 @@ impl Conn {
         }
     }
 
-    async fn take(&mut self, count: usize) -> Option<Vec<u8>> {
+    /// So many bytes.
+    pub async fn take(&mut self, count: usize) -> Option<Vec<u8>> {
         while self.buffer.len() < count {
             if self.stream.read_buf(&mut self.buffer).await.ok()? == 0 {
                 return None;
@@ -127,10 +128,7 @@ impl Backend {
         Self::on(listener, talk)
     }
 
-    pub fn on<F: Future<Output = ()> + Send + 'static>(
-        listener: TcpListener,
-        talk: impl Fn(Conn) -> F + Send + 'static,
-    ) -> Self {
+    pub fn on<F: Future<Output = ()> + Send + 'static>(listener: TcpListener, talk: impl Fn(Conn) -> F + Send + 'static) -> Self {
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&connections);

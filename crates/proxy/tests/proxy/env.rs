@@ -157,6 +157,10 @@ impl Wire {
         Self { stream: TcpStream::connect(address).await.unwrap(), buffer: Vec::new() }
     }
 
+    pub async fn try_to(address: SocketAddr) -> std::io::Result<Self> {
+        Ok(Self { stream: TcpStream::connect(address).await?, buffer: Vec::new() })
+    }
+
     pub async fn send(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).await.unwrap();
     }
@@ -183,10 +187,7 @@ impl Wire {
                 return Ok(String::from_utf8(std::mem::replace(&mut self.buffer, rest)).unwrap());
             }
             if !self.more().await? {
-                return Err(std::io::Error::other(format!(
-                    "ended before {end:?}: {:?}",
-                    String::from_utf8_lossy(&self.buffer)
-                )));
+                return Err(std::io::Error::other(format!("ended before {end:?}: {:?}", String::from_utf8_lossy(&self.buffer))));
             }
         }
     }

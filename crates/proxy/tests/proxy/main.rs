@@ -1,6 +1,8 @@
 //! The proxy from outside: real sockets on both sides, byte for byte where bytes matter.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
+// One program: `pub` here means to the other files of it.
+#![allow(unreachable_pub)]
 
 mod backend;
 mod drain;
@@ -11,6 +13,7 @@ mod hold;
 mod load;
 mod log;
 mod pool;
+mod processes;
 mod routes;
 mod smuggling;
 mod upgrade;

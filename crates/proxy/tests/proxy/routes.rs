@@ -88,12 +88,21 @@ async fn prefixes_are_matched_by_segments_and_stripped() {
 
 #[tokio::test]
 async fn wildcards_cover_one_label_and_exact_hosts_win() {
-    let backends =
-        [Backend::saying("first").await, Backend::saying("second").await, Backend::saying("s1").await, Backend::saying("any").await];
+    let backends = [
+        Backend::saying("first").await,
+        Backend::saying("second").await,
+        Backend::saying("s1").await,
+        Backend::saying("any").await,
+    ];
     let [first, second, s1, any] = backends.each_ref().map(|backend| backend.address);
     let mut env = Env::new().await;
     env.publish(table(
-        &[("*.first.example.com", "/", "f"), ("*.second.example.com", "/", "s"), ("s1.first.example.com", "/", "1"), ("*", "/", "a")],
+        &[
+            ("*.first.example.com", "/", "f"),
+            ("*.second.example.com", "/", "s"),
+            ("s1.first.example.com", "/", "1"),
+            ("*", "/", "a"),
+        ],
         &[
             ("f", Admission::Open, &[("f", first)]),
             ("s", Admission::Open, &[("s", second)]),
