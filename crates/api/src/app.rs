@@ -148,7 +148,7 @@ pub struct InstanceStatus {
 pub enum InstanceState {
     /// Its program runs.
     Running {
-        /// What the image's own HEALTHCHECK says.
+        /// Whether it gets requests, or why not.
         health: Health,
         /// Since when.
         #[schema(value_type = String, format = DateTime)]
@@ -161,15 +161,15 @@ pub enum InstanceState {
     },
 }
 
-/// What an image's own HEALTHCHECK says.
+/// What the check of an instance says: the probe of `web`, or the image's own HEALTHCHECK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Health {
-    /// There is none.
+    /// There is no check.
     Unchecked,
     /// Not decided yet.
     Starting,
-    /// It passed.
+    /// It passed; an instance of `web` gets requests.
     Healthy,
     /// It failed as often as it may.
     Unhealthy,

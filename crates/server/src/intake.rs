@@ -312,7 +312,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, SOURCE_MEDIA_TYPE.parse().unwrap());
         let limits = IntakeLimits { archive_bytes: 1000, ..IntakeLimits::default() };
-        let endless = futures::stream::repeat(Ok::<_, std::io::Error>(Bytes::from_static(&[0x1f; 100]))).take(10_000);
+        let endless = futures::stream::repeat(Bytes::from_static(&[0x1f; 100])).take(10_000).map(Ok::<_, std::io::Error>);
         let answer = receive(incoming.path(), &headers, Body::from_stream(endless), limits).await;
         let status = answer.unwrap_err().status;
         assert!(status == 413 || status == 422, "{status}");

@@ -4,6 +4,7 @@
 mod launch;
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -186,7 +187,7 @@ fn is_same_file(program: &Path, pid: u32) -> std::io::Result<bool> {
 /// Waits until a process is gone, whoever its parent is.
 async fn gone(pid: u32) {
     let Some(id) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return };
-    match rustix::process::pidfd_open(id, rustix::process::PidfdFlags::NONBLOCK).map(AsyncFd::new) {
+    match rustix::process::pidfd_open(id, rustix::process::PidfdFlags::NONBLOCK).map(watched) {
         // The process is gone when its descriptor becomes readable.
         Ok(Ok(descriptor)) => {
             if let Err(error) = descriptor.readable().await {
@@ -201,6 +202,12 @@ async fn gone(pid: u32) {
             }
         }
     }
+}
+
+/// Becomes readable when the descriptor is.
+#[allow(deprecated, reason = "its successor is unsafe, for types that may change their descriptor; this one cannot")]
+fn watched(descriptor: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(descriptor)
 }
 
 #[cfg(test)]

@@ -82,6 +82,19 @@ pub(crate) fn app_status(status: orchestrator::AppStatus, http: &[SocketAddr]) -
     let wanted = processes.iter().map(|process| process.wanted).sum();
     // A process that runs more than it should (it is being scaled down) does not make up for one that runs less.
     let running = processes.iter().map(|process| process.running.min(process.wanted)).sum();
+    let ready = status.ready;
+    let probed = move |it: engine::Instance| {
+        let is_ready = ready.contains(&it.id);
+        let probed = it.id.process.is_web() && Some(it.id.release) == active;
+        let mut shown = instance(it);
+        // Without a HEALTHCHECK of its own, it is our probe that counts.
+        if let InstanceState::Running { health: health @ api::Health::Unchecked, .. } = &mut shown.state
+            && probed
+        {
+            *health = if is_ready { api::Health::Healthy } else { api::Health::Starting };
+        }
+        shown
+    };
     let hosts = hosts(status.release.as_ref());
     let prefix = status.release.as_ref().map_or("/", |release| release.spec.http.path_prefix.as_str());
     api::AppStatus {
@@ -91,7 +104,7 @@ pub(crate) fn app_status(status: orchestrator::AppStatus, http: &[SocketAddr]) -
         hosts,
         release: status.release.map(|release| api::Release::new(release, active)),
         processes,
-        instances: status.instances.into_iter().map(instance).collect(),
+        instances: status.instances.into_iter().map(probed).collect(),
         deployment: status.deployment.map(api::Deployment::from),
         created_at: status.record.created_at,
     }
