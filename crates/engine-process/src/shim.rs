@@ -110,7 +110,6 @@ fn detached(directory: &OsString) -> Result<(), String> {
     let directory = InstanceDir::open(directory.as_ref()).map_err(|error| format!("open the instance directory: {error}"))?;
     let directory = directory.lock().map_err(|error| format!("lock the instance directory: {error}"))?;
     let task = directory.task().map_err(|error| format!("read the task: {error}"))?;
-    rustix::process::setsid().map_err(|error| format!("start a session: {error}"))?;
     new_process(task, Mode::Detached(directory), control, false)
 }
 
@@ -131,6 +130,8 @@ fn new_process(task: Task, mode: Mode, control: Control, wait: bool) -> Result<(
     pid_only.unshare().map_err(|error| error.to_string())?;
     match fork().map_err(|error| format!("fork: {error}"))? {
         Fork::Child => {
+            // A session of its own: no terminal's hang-up and no signal to the server's group reaches it.
+            rustix::process::setsid().ok();
             if wait {
                 rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).ok();
             }

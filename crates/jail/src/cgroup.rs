@@ -163,6 +163,11 @@ impl Group {
         Ok(())
     }
 
+    /// Moves this process into the group, whatever its pid namespace calls it.
+    pub fn join(&self) -> Result<(), JailError> {
+        self.places().iter().try_for_each(|place| write(&place.join("cgroup.procs"), "0"))
+    }
+
     /// Opens the way into the group: a process that writes `0` to each of these joins it, wherever it is by then.
     pub fn doors(&self) -> Result<Vec<OwnedFd>, JailError> {
         self.places()

@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode};
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags};
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,14 @@ impl Show {
 impl FileSystem {
     /// Makes the view in the mount namespace of this process, which must be a new one.
     pub fn apply(&self) -> Result<(), JailError> {
+        // Directories made on the way to what is shown must let others through, whatever the caller thinks of its own files.
+        let before = rustix::process::umask(Mode::from_raw_mode(0o022));
+        let applied = self.mount_all();
+        rustix::process::umask(before);
+        applied
+    }
+
+    fn mount_all(&self) -> Result<(), JailError> {
         // Neither may mounts made here appear outside, nor those made outside appear here later, writable.
         rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
             .step(|| "make mounts private".to_owned())?;

@@ -75,8 +75,7 @@ fn text(error: coracle_jail::JailError) -> String {
 fn enter_group(wanted: &TaskGroup) -> Result<Group, String> {
     let hierarchy = Hierarchy::detect();
     if let Some(supervisors) = &wanted.supervisors {
-        let own = u32::try_from(process::pid_in_proc().map_err(|error| format!("find the own pid: {error}"))?).unwrap_or(0);
-        hierarchy.create(supervisors, &coracle_jail::GroupLimits::default()).and_then(|group| group.add(own)).map_err(text)?;
+        hierarchy.create(supervisors, &coracle_jail::GroupLimits::default()).and_then(|group| group.join()).map_err(text)?;
     }
     match &wanted.limits {
         Some(limits) => {
@@ -173,6 +172,11 @@ fn become_program(command: &mut Command, confinement: &Confinement, doors: &[Own
     }
     process::unblock_signals();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    if let Some(place) = command.get_current_dir()
+        && let Err(error) = rustix::process::chdir(place)
+    {
+        return format!("enter {}: {error}", place.display());
+    }
     let program = command.get_program().to_string_lossy().into_owned();
     let error = command.exec();
     match error.kind() {

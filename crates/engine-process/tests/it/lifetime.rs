@@ -221,7 +221,9 @@ async fn a_killed_shim_takes_everything_with_it() {
         bench.wrote(&spec.id, "ready").await;
         let (shim, program) = (shim_pid(&bench, &spec.id), program_pid(&bench, &spec.id).as_raw_pid());
         rustix::process::kill_process(rustix::process::Pid::from_raw(shim).unwrap(), rustix::process::Signal::KILL).unwrap();
-        until("the program is dead", || coracle_jail::process::Stat::of(program).is_none_or(|stat| stat.state == 'Z')).await;
+        for pid in [shim, program] {
+            until("it is dead", || coracle_jail::process::Stat::of(pid).is_none_or(|stat| stat.state == 'Z')).await;
+        }
         let found = bench.engine.runtime.inspect(&spec.id).await.unwrap().unwrap();
         assert_eq!(found.state, InstanceState::Exited(Exit::default()));
         bench.stop(&spec.id).await;
