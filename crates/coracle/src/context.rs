@@ -1,6 +1,7 @@
 //! What every command needs: what was typed globally, where it was typed, how to print, and whom to ask.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use coracle_api::Client;
 use coracle_model::{AppName, Manifest};
@@ -14,16 +15,16 @@ use crate::output::{Output, terminal};
 pub(crate) const MANIFEST: &str = "coracle.toml";
 
 /// The surroundings of a command.
-pub(crate) struct Context<'a> {
+pub(crate) struct Context {
     /// The global options.
     pub(crate) global: Global,
     /// Where to print.
-    pub(crate) output: &'a Output,
+    pub(crate) output: Arc<Output>,
     /// The current directory.
     pub(crate) directory: PathBuf,
 }
 
-impl Context<'_> {
+impl Context {
     /// The app that is meant: `-a`, else the one in the manifest here, else the directory's name.
     pub(crate) fn app(&self) -> Result<AppName, Failure> {
         match &self.global.app {
@@ -50,7 +51,7 @@ impl Context<'_> {
         if !terminal::can_ask() {
             return Err(Failure::usage(format!("{what} needs a confirmation, and nobody can be asked here")).hint("add -y"));
         }
-        let answer = terminal::ask(self.output, &format!("{what}. Type {word} to go on: "))?;
+        let answer = terminal::ask(&self.output, &format!("{what}. Type {word} to go on: "))?;
         if answer.trim() == word { Ok(()) } else { Err(Failure::failed("not confirmed; nothing was changed")) }
     }
 }

@@ -92,7 +92,7 @@ impl<'a> Thread<'a> {
         Ok(Self {
             context,
             client,
-            progress: Progress::new(context.output),
+            progress: Progress::new(&context.output),
             interrupts,
             since: Instant::now(),
             taken: 0,

@@ -16,6 +16,7 @@ mod peer;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -42,8 +43,8 @@ fn main() -> ExitCode {
         Ok(line) => line,
         Err(answer) => return show(&answer),
     };
-    let output = Output::standard(Manner::found(&line.global));
-    match run(line.command, line.global, &output) {
+    let output = Arc::new(Output::standard(Manner::found(&line.global)));
+    match run(line.command, line.global, Arc::clone(&output)) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             output.failure(&failure);
@@ -77,7 +78,7 @@ fn serve_files(mut words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode 
     ExitCode::from(failure.exit_code())
 }
 
-fn run(command: Command, global: Global, output: &Output) -> Result<u8, Failure> {
+fn run(command: Command, global: Global, output: Arc<Output>) -> Result<u8, Failure> {
     let directory =
         std::env::current_dir().map_err(|error| Failure::failed(format!("the current directory cannot be entered: {error}")))?;
     let context = Context { global, output, directory };

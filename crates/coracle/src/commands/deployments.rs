@@ -104,7 +104,7 @@ fn took(deployment: &Deployment) -> Option<String> {
 }
 
 fn show(deployment: &Deployment, context: &Context) {
-    let (output, paint) = (context.output, context.output.paint());
+    let (output, paint) = (&context.output, context.output.paint());
     output.document(deployment);
     let (outcome, style, cause) = outcome_words(deployment);
     let took = took(deployment).map(|took| format!(" after {took}")).unwrap_or_default();

@@ -41,7 +41,7 @@ pub(crate) async fn run(_: Arguments, context: &Context) -> Result<ExitCode, Fai
         Err(error) => return Err(error.into()),
     };
     context.output.document(&doctor);
-    show(&doctor, context.output);
+    show(&doctor, &context.output);
     Ok(if doctor.worst() == CheckStatus::Fail { ILL } else { DONE })
 }
 

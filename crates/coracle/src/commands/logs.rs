@@ -80,7 +80,7 @@ impl Arguments {
 pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, Failure> {
     let app = context.app()?;
     let mut lines = context.client()?.logs(&app, &arguments.options()).await?;
-    let mut sheet = Sheet::new(context.output);
+    let mut sheet = Sheet::new(&context.output);
     while let Some(line) = lines.next().await {
         sheet.show(&line?);
         if context.output.reader_gone() {

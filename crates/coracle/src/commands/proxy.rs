@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
 
 /// Does it. Not in a runtime: the proxy makes its own.
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, Failure> {
-    log::to_standard_error(context.output);
+    log::to_standard_error(&context.output);
     let mut options = ProxyOptions::new(arguments.http, arguments.control_socket, arguments.state_dir);
     options.drain = arguments.drain.duration();
     options.workers = arguments.workers.into();

@@ -30,7 +30,7 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
 
 /// Shows what a program writes and ends as it ends.
 pub(crate) async fn pass_through(context: &Context, mut lines: coracle_api::RunStream) -> Result<ExitCode, Failure> {
-    let output = context.output;
+    let output = &context.output;
     while let Some(line) = lines.next().await {
         match line? {
             RunLine::Output(line) if line.stream == Stream::Stdout => output.pass_out(format!("{}\n", line.text).as_bytes()),

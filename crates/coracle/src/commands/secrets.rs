@@ -74,7 +74,7 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
             let name = parse_name(&name)?;
             let value = match file {
                 Some(path) => from_file(&path)?,
-                None if io::stdin().is_terminal() => terminal::ask_hidden(context.output, &format!("{name}: "))?,
+                None if io::stdin().is_terminal() => terminal::ask_hidden(&context.output, &format!("{name}: "))?,
                 None => one_line_end_off(limited(io::stdin().lock(), "standard input")?),
             };
             change(vec![checked(name, value)?], options, context).await

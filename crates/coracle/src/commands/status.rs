@@ -22,7 +22,7 @@ pub(crate) async fn run(_: Arguments, context: &Context) -> Result<ExitCode, Fai
     let app = context.app()?;
     let status = context.client()?.app(&app).await?;
     context.output.document(&status);
-    show(&status, context.output, Timestamp::now());
+    show(&status, &context.output, Timestamp::now());
     Ok(DONE)
 }
 

@@ -65,7 +65,7 @@ struct Ready<'a> {
 
 /// Does it.
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, Failure> {
-    log::to_standard_error(context.output);
+    log::to_standard_error(&context.output);
     let mut signals = Signals::listen()?;
     let options = options(&arguments, context)?;
     let starting = Server::start(options);

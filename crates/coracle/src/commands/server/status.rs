@@ -21,7 +21,7 @@ pub(super) async fn run(_: Arguments, context: &Context) -> Result<ExitCode, Fai
     let version = client.version().await?;
     let apps = client.apps().await?.len();
     let process = peer::process_behind(client.endpoint());
-    let (output, paint) = (context.output, context.output.paint());
+    let (output, paint) = (&context.output, context.output.paint());
     output.document(&json!({ "server": version, "endpoint": client.endpoint().to_string(), "process": process, "apps": apps }));
     let fact = |name: &str, value: String| output.line(format!("{} {value}", paint.with(Style::Dim, format!("{name:<9}"))));
     let process = process.map(|process| format!(", process {process}")).unwrap_or_default();
