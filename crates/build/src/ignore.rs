@@ -1,7 +1,8 @@
 //! `.dockerignore`, with Docker's own semantics, which are not those of `.gitignore`: patterns are anchored at the root, a
 //! pattern that matches a directory matches all below it, and the last pattern that matches decides.
 //!
-//! Source of the rules: "Dockerfile reference, .dockerignore file", and moby/patternmatcher where that is silent.
+//! Source of the rules: "Dockerfile reference, .dockerignore file", and moby/patternmatcher where that is silent. As with
+//! BuildKit, a `!` pattern with wildcards reaches into ignored folders; Docker's classic client does not look there.
 
 mod pattern;
 
@@ -69,6 +70,9 @@ impl DockerIgnore {
             };
             let (keeps, text) = match pattern.strip_prefix('!') {
                 Some("") => return Err(wrong("it takes back nothing")),
+                Some(rest) if rest.trim().starts_with('/') && pattern::clean(rest.trim()).is_empty() => {
+                    return Err(wrong("it takes back nothing"));
+                }
                 Some(rest) => (true, rest.trim()),
                 None => (false, pattern),
             };
@@ -215,7 +219,7 @@ mod tests {
         check(r"\!x", &["!x"], &["x"]);
         check(r"a\", &[r"a\"], &["a"]);
         check("a+b(c)|{d}^$.x", &["a+b(c)|{d}^$.x"], &["aab(c)|{d}^$.x", "a+b(c)|{d}^$_x"]);
-        for bad in ["[", "[]", "a[b", "[z-a]", "!", "![", "[a-"] {
+        for bad in ["[", "[]", "a[b", "[z-a]", "!", "!/", "!/.", "![", "[a-"] {
             assert!(DockerIgnore::parse(bad, "x").is_err(), "{bad}");
         }
         assert_eq!(

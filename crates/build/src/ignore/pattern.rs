@@ -146,7 +146,7 @@ fn class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Token, 
 }
 
 /// As Go's `path.Clean`, and without the slash in front: patterns are anchored at the root anyway.
-fn clean(pattern: &str) -> String {
+pub(super) fn clean(pattern: &str) -> String {
     let mut pieces: Vec<&str> = Vec::new();
     for piece in pattern.split('/') {
         match piece {
