@@ -28,8 +28,6 @@ pub struct IntakeLimits {
     pub manifest_bytes: u64,
     /// How long the sender may be silent.
     pub silence: Duration,
-    /// How much of a refused archive is still read, so that its sender gets to see why it was refused.
-    pub refused_bytes: u64,
 }
 
 impl Default for IntakeLimits {
@@ -39,13 +37,9 @@ impl Default for IntakeLimits {
             unpacked: UnpackLimits::default(),
             manifest_bytes: 256 << 10,
             silence: Duration::from_secs(60),
-            refused_bytes: 64 << 20,
         }
     }
 }
-
-/// How long the rest of a refused archive is read at most.
-const REFUSED_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Pieces of the body between the network and the disk.
 const PIECES_AHEAD: usize = 8;
@@ -82,21 +76,11 @@ pub(crate) async fn receive(incoming: &Path, headers: &HeaderMap, body: Body, li
     let sent = body.pass_on(pieces).await;
     let unpacked =
         unpacking.await.map_err(|error| Problem::new(ProblemKind::Internal, format!("unpacking broke off: {error}")))?;
-    match (sent, unpacked) {
-        // What is wrong with the sending explains why the unpacking ended early, not the other way round.
-        (Err(problem), _) => {
-            body.discard().await;
-            Err(problem)
-        }
-        (Ok(()), Ok((tree, facts))) => {
-            tracing::debug!(entries = facts.entries, bytes = facts.bytes, "a source tree has come in");
-            Ok(tree)
-        }
-        (Ok(()), Err(problem)) => {
-            body.discard().await;
-            Err(problem)
-        }
-    }
+    // What is wrong with the sending explains why the unpacking ended early, not the other way round.
+    sent?;
+    let (tree, facts) = unpacked?;
+    tracing::debug!(entries = facts.entries, bytes = facts.bytes, "a source tree has come in");
+    Ok(tree)
 }
 
 fn check_head(headers: &HeaderMap, limits: IntakeLimits) -> Result<(), Problem> {
@@ -152,15 +136,6 @@ impl Incoming {
         // If this cannot be delivered, the unpacker has already seen enough, or will say what was wrong.
         let _delivered: Result<(), _> = pieces.send(Piece::End).await;
         Ok(())
-    }
-
-    /// Reads on for a while, so that the sender comes to read the answer instead of a broken pipe.
-    async fn discard(&mut self) {
-        let until = self.received.saturating_add(self.limits.refused_bytes);
-        let reading = async { while self.received < until && matches!(self.next().await, Ok(Some(_))) {} };
-        if tokio::time::timeout(REFUSED_DEADLINE, reading).await.is_err() {
-            tracing::debug!("the sender of a refused source tree goes on and on");
-        }
     }
 }
 

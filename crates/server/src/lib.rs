@@ -11,6 +11,7 @@ mod doctor;
 mod engines;
 mod intake;
 mod journal;
+mod leftover;
 mod problems;
 mod proxy_process;
 mod published;

@@ -22,7 +22,7 @@ use crate::proxy_process::{ProxyError, ProxyOptions, ProxyProcess};
 use crate::published::Published;
 use crate::state_dir::{self, StateDirError};
 use crate::token::{self, TokenGuard};
-use crate::{api, connections};
+use crate::{api, connections, leftover};
 
 /// How long a start waits for a predecessor that still has the state.
 const STATE_DEADLINE: Duration = Duration::from_secs(20);
@@ -257,9 +257,11 @@ impl Server {
             let listener = TcpListener::bind(address).await.map_err(failed)?;
             self.api_tcp = Some(listener.local_addr().map_err(failed)?);
             let guarded = router.clone().layer(axum::middleware::from_fn_with_state(TokenGuard::new(&token), token::require));
+            let guarded = guarded.layer(axum::middleware::from_fn(leftover::read));
             let owner = connections::Owner { tasks: tasks.clone(), stop: stop.clone(), cut: cut.clone() };
             self.accepting.push(owned(connections::serve_tcp(listener, guarded, owner)));
         }
+        let router = router.layer(axum::middleware::from_fn(leftover::read));
         let listener: UnixListener = connections::bind_private(&self.api_socket)
             .map_err(|source| StartError::Listen { place: self.api_socket.display().to_string(), source })?;
         self.accepting.push(owned(connections::serve_unix(listener, router, connections::Owner { tasks, stop, cut })));

@@ -76,7 +76,6 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
             }
         })?;
         let bytes = body.to_bytes();
-        // What serde says names the field and the place, never the value of a field it could read: secrets may be in there.
         let parsed = serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))?;
         Ok(Self(parsed))
     }
@@ -84,12 +83,43 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 
 fn unreadable(error: &serde_json::Error) -> Problem {
     let detail = match error.classify() {
-        serde_json::error::Category::Data => format!("the body is not what is wanted here: {error}"),
+        serde_json::error::Category::Data => {
+            format!("the body is not what is wanted here: {}", without_value(&error.to_string()))
+        }
         _ => format!("the body is not JSON: line {}, column {}", error.line(), error.column()),
     };
     Problem::new(ProblemKind::BadRequest, detail).hint("GET /v1/openapi.json tells what is wanted")
 }
 
+/// What serde says, without the value it found: `invalid type: string "…", expected a boolean`. It may be a secret in the
+/// wrong place.
+fn without_value(message: &str) -> String {
+    match (message.starts_with("invalid"), message.rfind(", expected ")) {
+        (true, Some(at)) => message[at + 2..].to_owned(),
+        (true, None) => "a value is not valid".to_owned(),
+        (false, _) => message.to_owned(),
+    }
+}
+
 fn bad_request(error: impl std::fmt::Display) -> ApiError {
     ApiError(Problem::new(ProblemKind::BadRequest, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use coracle_api::ConfigPatch;
+
+    #[test]
+    fn what_is_wrong_with_a_body_is_told_without_its_values() {
+        let told = |body: &str| unreadable(&serde_json::from_str::<ConfigPatch>(body).unwrap_err()).detail;
+        let wrong = told(r#"{"changes":[{"name":"A","value":"x","secret":"hunter2, expected hunter2"}]}"#);
+        assert!(!wrong.contains("hunter2") && wrong.contains("expected a boolean at line 1"), "{wrong}");
+        let wrong = told(r#"{"changes":[{"name":"A","value":{"hunter2":1}}]}"#);
+        assert!(!wrong.contains("hunter2"), "{wrong}");
+        assert!(told(r#"{"change":[]}"#).contains("unknown field `change`"));
+        assert!(told(r#"{"changes":[{"name":"a b","value":null}]}"#).contains("environment variable name"));
+        assert!(told(r#"{"changes":"#).contains("not JSON"));
+    }
 }

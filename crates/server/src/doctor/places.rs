@@ -82,6 +82,7 @@ mod tests {
     #[test]
     fn a_state_directory_that_others_may_enter_is_told() {
         let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
         assert_eq!(state_dir(dir.path()).status, CheckStatus::Ok);
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(state_dir(dir.path()).status, CheckStatus::Warn);

@@ -83,7 +83,7 @@ async fn a_detached_deployment_goes_on_alone() {
 #[tokio::test]
 async fn a_second_deployment_is_refused_or_waits_its_turn() {
     let env = Env::start().await;
-    env.machine.script(Which::release(1), Script::never_listens());
+    env.machine.script(Which::instance("shop.v1.web.1"), Script::never_listens());
     let mut first = env.begin("shop", QUICK, &DeployOptions::default()).await.unwrap();
     let id = until(&mut first, began).await;
 

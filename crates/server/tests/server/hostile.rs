@@ -1,8 +1,10 @@
 //! Input that means harm, or is merely wrong: a clear problem, and nothing changes.
 
-use coracle_api::{DeployOptions, ProblemKind, Source};
+use coracle_api::{DeployOptions, Outcome, Phase, ProblemKind, Source};
 
-use crate::harness::{Env, app, archive, raw_over, tree};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::harness::{Env, PATIENCE, all, app, archive, outcome, tree};
 
 fn entry(kind: tar::EntryType, path: &str, link: &str) -> tar::Header {
     let mut header = tar::Header::new_gnu();
@@ -139,9 +141,9 @@ async fn manifests_that_are_wrong_say_where() {
 #[tokio::test]
 async fn missing_secrets_refuse_before_the_build() {
     let env = Env::start().await;
-    let error = env.begin("shop", "secrets = [\"SECRET_KEY\"]\n", &DeployOptions::default()).await.unwrap_err();
-    assert_eq!(error.kind(), Some(ProblemKind::Invalid), "{error:?}");
-    assert!(error.to_string().contains("SECRET_KEY"), "{error}");
+    let events = all(env.begin("shop", "secrets = [\"SECRET_KEY\"]\n", &DeployOptions::default()).await.unwrap()).await;
+    let Some(Outcome::Failed { phase: Phase::Validate, cause, .. }) = outcome(&events) else { panic!("{events:#?}") };
+    assert!(cause.contains("SECRET_KEY"), "{cause}");
     assert!(env.machine.inventory().is_empty());
 }
 
@@ -171,12 +173,19 @@ async fn requests_that_are_wrong_are_told_how() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_no_http_does_no_harm() {
+async fn what_is_no_http_does_no_harm() {
     let env = Env::start().await;
-    let socket = tokio::net::UnixStream::connect(env.state_dir().join("coracle.sock")).await.unwrap();
-    let long = "x".repeat(200_000);
-    let (status, _) = raw_over(socket, "GET", "/v1/version", &[("X-Long", &long)], b"").await;
-    assert_eq!(status, 431);
+    let endless_head = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(200_000));
+    for bytes in [endless_head.as_bytes(), b"\x16\x03\x01\x02\x00", b"\r\n\r\n\r\n", &[0; 4096]] {
+        let mut socket = tokio::net::UnixStream::connect(env.state_dir().join("coracle.sock")).await.unwrap();
+        // The server may hang up before it has read it all.
+        socket.write_all(bytes).await.ok();
+        socket.shutdown().await.ok();
+        let mut answer = Vec::new();
+        let hung_up = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut answer)).await;
+        assert!(hung_up.is_ok(), "the connection stays open after {:?}", &bytes[..20.min(bytes.len())]);
+        assert!(!String::from_utf8_lossy(&answer).contains(" 200 "));
+    }
     assert_eq!(env.client.version().await.unwrap().api, "v1");
 }
 
@@ -186,8 +195,22 @@ async fn the_tree_of_a_refused_deployment_is_removed() {
     let bytes = tree(&[("README", "nothing that could be built")]);
     let result = env.client.deploy(&app("shop"), &DeployOptions::default(), Source::from_bytes(bytes)).await;
     match result {
-        Ok(events) => drop(crate::harness::all(events).await),
+        Ok(events) => drop(all(events).await),
         Err(error) => assert_eq!(error.problem().unwrap().status, 422, "{error:?}"),
     }
     env.eventually("it is removed", async |env| env.incoming_is_empty().then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_whoever_is_still_sending() {
+    let env = Env::start_with(|options| options.api_tcp = Some("127.0.0.1:0".parse().unwrap())).await;
+    let large = vec![0x1f_u8; 3 << 20];
+    let gzip = [("Content-Type", "application/gzip")];
+    for (path, expected) in [("/v1/apps/Bad/deployments", 400), ("/v1/nothing", 404), ("/v1/apps/shop/deployments?x=1", 400)] {
+        let (status, answer) = env.raw("POST", path, &gzip, &large).await;
+        assert_eq!(status, expected, "{path}: {answer}");
+    }
+    let stream = tokio::net::TcpStream::connect(env.api_tcp.unwrap()).await.unwrap();
+    let (status, _) = crate::harness::raw_over(stream, "POST", "/v1/apps/shop/deployments", &gzip, &large).await;
+    assert_eq!(status, 401);
 }
