@@ -15,7 +15,7 @@ use super::{Answer, Shared};
 use crate::wire;
 
 /// All apps, by name.
-#[utoipa::path(get, path = "/apps", tag = "apps", responses(
+#[utoipa::path(get, path = "/apps", tag = "apps", operation_id = "list_apps", responses(
     (status = 200, body = api::AppList),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -61,7 +61,7 @@ fn summary(record: AppRecord, release: Option<&Release>, instances: &[Instance])
 }
 
 /// One app in full.
-#[utoipa::path(get, path = "/apps/{app}", tag = "apps", params(("app" = String, Path)), responses(
+#[utoipa::path(get, path = "/apps/{app}", tag = "apps", operation_id = "show_app", params(("app" = String, Path)), responses(
     (status = 200, body = api::AppStatus),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -71,7 +71,7 @@ pub(super) async fn show(State(context): State<Shared>, App(app): App) -> Answer
 }
 
 /// Stops and forgets an app: instances, volumes, artifacts, releases, configuration.
-#[utoipa::path(delete, path = "/apps/{app}", tag = "apps", params(("app" = String, Path)), responses(
+#[utoipa::path(delete, path = "/apps/{app}", tag = "apps", operation_id = "destroy_app", params(("app" = String, Path)), responses(
     (status = 204, description = "It is gone"),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -89,7 +89,7 @@ pub(super) async fn destroy(State(context): State<Shared>, App(app): App) -> Ans
 }
 
 /// The releases of an app that are kept, oldest first.
-#[utoipa::path(get, path = "/apps/{app}/releases", tag = "apps", params(("app" = String, Path)), responses(
+#[utoipa::path(get, path = "/apps/{app}/releases", tag = "apps", operation_id = "list_releases", params(("app" = String, Path)), responses(
     (status = 200, body = ReleaseList),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -100,7 +100,7 @@ pub(super) async fn releases(State(context): State<Shared>, App(app): App) -> An
 }
 
 /// Changes how many instances should run, and answers when they do.
-#[utoipa::path(put, path = "/apps/{app}/scale", tag = "apps", params(("app" = String, Path)), request_body = ScaleRequest, responses(
+#[utoipa::path(put, path = "/apps/{app}/scale", tag = "apps", operation_id = "scale_app", params(("app" = String, Path)), request_body = ScaleRequest, responses(
     (status = 200, body = api::AppStatus),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]

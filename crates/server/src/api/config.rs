@@ -14,7 +14,7 @@ use crate::deployments::Work;
 use crate::wire;
 
 /// The configuration of an app, by name; secrets without their values.
-#[utoipa::path(get, path = "/apps/{app}/config", tag = "configuration", params(("app" = String, Path)), responses(
+#[utoipa::path(get, path = "/apps/{app}/config", tag = "configuration", operation_id = "list_config", params(("app" = String, Path)), responses(
     (status = 200, body = ConfigList),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -29,7 +29,7 @@ async fn current(context: &Shared, app: &AppName) -> Answer<ConfigList> {
 }
 
 /// Changes configuration. If the app has an active release, a release with the new configuration is deployed.
-#[utoipa::path(patch, path = "/apps/{app}/config", tag = "configuration", params(("app" = String, Path), ChangeOptions),
+#[utoipa::path(patch, path = "/apps/{app}/config", tag = "configuration", operation_id = "change_config", params(("app" = String, Path), ChangeOptions),
     request_body = ConfigPatch, responses(
     (status = 200, description = "JSON: it is stored, and nothing is deployed. Events: a release with it is being deployed", content(
         (ConfigList = "application/json"),

@@ -28,7 +28,7 @@ const LONGEST_COMMIT: usize = 64;
 
 /// Deploys a source tree: a gzip-compressed tar archive with the manifest at its root. Unless `detach` is set, closing the
 /// connection calls the deployment off (until the switch).
-#[utoipa::path(post, path = "/apps/{app}/deployments", tag = "deployments", params(("app" = String, Path), DeployOptions),
+#[utoipa::path(post, path = "/apps/{app}/deployments", tag = "deployments", operation_id = "deploy_app", params(("app" = String, Path), DeployOptions),
     request_body(content = String, content_type = "application/gzip"), responses(
     (status = 200, body = DeploymentEvent, content_type = "text/event-stream"),
     (status = "default", body = Problem, content_type = "application/problem+json"),
@@ -50,7 +50,7 @@ pub(super) async fn deploy(
 }
 
 /// What a deployment of this source tree would do, without doing it.
-#[utoipa::path(post, path = "/apps/{app}/deployments/plan", tag = "deployments", params(("app" = String, Path), DeployOptions),
+#[utoipa::path(post, path = "/apps/{app}/deployments/plan", tag = "deployments", operation_id = "plan_deployment", params(("app" = String, Path), DeployOptions),
     request_body(content = String, content_type = "application/gzip"), responses(
     (status = 200, body = DeploymentPlan),
     (status = "default", body = Problem, content_type = "application/problem+json"),
@@ -88,7 +88,7 @@ fn checked_commit(commit: String) -> Result<String, Problem> {
 }
 
 /// The latest deployments of an app, newest first.
-#[utoipa::path(get, path = "/apps/{app}/deployments", tag = "deployments", params(("app" = String, Path)), responses(
+#[utoipa::path(get, path = "/apps/{app}/deployments", tag = "deployments", operation_id = "list_deployments", params(("app" = String, Path)), responses(
     (status = 200, body = DeploymentList),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -99,7 +99,7 @@ pub(super) async fn list(State(context): State<Shared>, App(app): App) -> Answer
 }
 
 /// One deployment.
-#[utoipa::path(get, path = "/deployments/{id}", tag = "deployments", params(("id" = String, Path, example = "d12")), responses(
+#[utoipa::path(get, path = "/deployments/{id}", tag = "deployments", operation_id = "show_deployment", params(("id" = String, Path, example = "d12")), responses(
     (status = 200, body = Deployment),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -113,7 +113,7 @@ async fn recorded(context: &Shared, id: DeploymentId) -> Answer<Deployment> {
 }
 
 /// The events of a deployment from its start, and on until its end. Closing the connection calls nothing off.
-#[utoipa::path(get, path = "/deployments/{id}/events", tag = "deployments", params(("id" = String, Path, example = "d12")), responses(
+#[utoipa::path(get, path = "/deployments/{id}/events", tag = "deployments", operation_id = "follow_deployment", params(("id" = String, Path, example = "d12")), responses(
     (status = 200, body = DeploymentEvent, content_type = "text/event-stream"),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -150,7 +150,7 @@ fn problem_of(outcome: &Outcome) -> Option<Problem> {
 }
 
 /// Calls a deployment off. Refused from the switch on.
-#[utoipa::path(post, path = "/deployments/{id}/cancel", tag = "deployments", params(("id" = String, Path, example = "d12")), responses(
+#[utoipa::path(post, path = "/deployments/{id}/cancel", tag = "deployments", operation_id = "cancel_deployment", params(("id" = String, Path, example = "d12")), responses(
     (status = 202, body = Deployment, description = "It is being called off; its events tell the end"),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -170,7 +170,7 @@ pub(super) async fn cancel(State(context): State<Shared>, Id(id): Id) -> Answer<
 }
 
 /// Takes up an earlier release again: same artifact, same configuration, no rebuild.
-#[utoipa::path(post, path = "/apps/{app}/rollback", tag = "deployments", params(("app" = String, Path), ChangeOptions),
+#[utoipa::path(post, path = "/apps/{app}/rollback", tag = "deployments", operation_id = "rollback_app", params(("app" = String, Path), ChangeOptions),
     request_body = RollbackRequest, responses(
     (status = 200, body = DeploymentEvent, content_type = "text/event-stream"),
     (status = "default", body = Problem, content_type = "application/problem+json"),
@@ -186,7 +186,7 @@ pub(super) async fn rollback(
 }
 
 /// Replaces all instances by fresh ones, without losing a request.
-#[utoipa::path(post, path = "/apps/{app}/restart", tag = "deployments", params(("app" = String, Path), ChangeOptions), responses(
+#[utoipa::path(post, path = "/apps/{app}/restart", tag = "deployments", operation_id = "restart_app", params(("app" = String, Path), ChangeOptions), responses(
     (status = 200, body = DeploymentEvent, content_type = "text/event-stream"),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]

@@ -8,7 +8,7 @@ use super::{Answer, Shared};
 use crate::{doctor as examination, wire};
 
 /// Who answers.
-#[utoipa::path(get, path = "/version", tag = "machine", responses(
+#[utoipa::path(get, path = "/version", tag = "machine", operation_id = "show_version", responses(
     (status = 200, body = Version),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -28,7 +28,7 @@ pub(super) async fn version(State(context): State<Shared>) -> Answered<Version> 
 }
 
 /// What works on this machine, and why not.
-#[utoipa::path(get, path = "/doctor", tag = "machine", responses(
+#[utoipa::path(get, path = "/doctor", tag = "machine", operation_id = "examine_machine", responses(
     (status = 200, body = Doctor),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -37,7 +37,7 @@ pub(super) async fn doctor(State(context): State<Shared>) -> Answer<Answered<Doc
 }
 
 /// The routes that the proxy was told, and who answers for them.
-#[utoipa::path(get, path = "/routes", tag = "machine", responses(
+#[utoipa::path(get, path = "/routes", tag = "machine", operation_id = "list_routes", responses(
     (status = 200, body = RouteList),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]

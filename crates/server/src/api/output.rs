@@ -27,7 +27,7 @@ const WAITING_BYTES: usize = 16 << 20;
 const MOST_ARGUMENTS: usize = 4096;
 
 /// Lines of an app's instances, merged; lines of JSON.
-#[utoipa::path(get, path = "/apps/{app}/logs", tag = "output", params(("app" = String, Path), LogOptions), responses(
+#[utoipa::path(get, path = "/apps/{app}/logs", tag = "output", operation_id = "read_logs", params(("app" = String, Path), LogOptions), responses(
     (status = 200, body = LogLine, content_type = "application/x-ndjson"),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -45,7 +45,7 @@ pub(super) async fn logs(
 }
 
 /// Runs a one-off process of the active release with its configuration; lines of JSON. Closing the connection kills it.
-#[utoipa::path(post, path = "/apps/{app}/run", tag = "output", params(("app" = String, Path)), request_body = RunRequest, responses(
+#[utoipa::path(post, path = "/apps/{app}/run", tag = "output", operation_id = "run_program", params(("app" = String, Path)), request_body = RunRequest, responses(
     (status = 200, body = RunLine, content_type = "application/x-ndjson"),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -56,7 +56,7 @@ pub(super) async fn run(State(context): State<Shared>, App(app): App, Json(reque
 }
 
 /// Runs a program inside a running instance; lines of JSON. Closing the connection kills it.
-#[utoipa::path(post, path = "/apps/{app}/exec", tag = "output", params(("app" = String, Path)), request_body = ExecRequest, responses(
+#[utoipa::path(post, path = "/apps/{app}/exec", tag = "output", operation_id = "exec_program", params(("app" = String, Path)), request_body = ExecRequest, responses(
     (status = 200, body = RunLine, content_type = "application/x-ndjson"),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]

@@ -23,3 +23,14 @@ async fn the_server_hands_it_out() {
         assert!(paths.contains_key(path), "{path} is missing in {:?}", paths.keys());
     }
 }
+
+#[test]
+fn every_operation_has_a_name_of_its_own() {
+    let document: serde_json::Value = serde_json::from_str(&coracle_server::openapi_json()).unwrap();
+    let operations = document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values());
+    let mut names: Vec<_> = operations.map(|operation| operation["operationId"].as_str().unwrap()).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert!(count >= 21 && names.len() == count, "{names:?}");
+}
