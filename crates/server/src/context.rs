@@ -35,6 +35,8 @@ pub(crate) struct Context {
     pub intake: IntakeLimits,
     /// The connection behind the docker engine.
     pub docker: Option<DockerEngine>,
+    /// Whether Docker is not to be used.
+    pub docker_declined: bool,
     /// Where Docker was to be looked for, if that was told.
     pub docker_socket: Option<String>,
     /// Work begun by a request that must not end with it.

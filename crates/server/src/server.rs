@@ -215,6 +215,7 @@ impl Server {
             engines: parts.engines,
             default_engine: parts.default_engine,
             docker,
+            docker_declined: options.engine == EngineChoice::Process,
             docker_socket: options.docker_socket,
             deployments,
             published,

@@ -23,8 +23,8 @@ use crate::journal::{Journal, Opening};
 /// How many deployments a list shows.
 const LISTED: u32 = 50;
 
-/// The longest name of a commit: SHA-256 in hexadecimal digits.
-const LONGEST_COMMIT: usize = 64;
+/// The longest name of a commit: SHA-256 in hexadecimal digits, and what `git describe` puts around it.
+const LONGEST_COMMIT: usize = 100;
 
 /// Deploys a source tree: a gzip-compressed tar archive with the manifest at its root. Unless `detach` is set, closing the
 /// connection calls the deployment off (until the switch).
@@ -80,11 +80,14 @@ async fn take_in(context: &Shared, app: &AppName, options: DeployOptions, reques
     }
 }
 
+/// A commit is shown to people and told to no program, so any short plain word will do.
 fn checked_commit(commit: String) -> Result<String, Problem> {
-    let plain = (1..=LONGEST_COMMIT).contains(&commit.len()) && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
-    plain
-        .then_some(commit)
-        .ok_or_else(|| Problem::new(ProblemKind::BadRequest, "a commit is named by up to 64 hexadecimal digits"))
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+/".contains(&byte);
+    if (1..=LONGEST_COMMIT).contains(&commit.len()) && commit.bytes().all(allowed) {
+        return Ok(commit);
+    }
+    let detail = format!("a commit is named by up to {LONGEST_COMMIT} letters, digits and any of -_.+/");
+    Err(Problem::new(ProblemKind::BadRequest, detail).hint("`git rev-parse HEAD` names it"))
 }
 
 /// The latest deployments of an app, newest first.

@@ -20,6 +20,7 @@ pub(super) async fn reachable(facts: &Facts<'_>) -> Check {
                 "start Docker again: `systemctl start docker`",
             ),
         },
+        None if facts.docker_declined => ok(NAME, "not used: the server was started with `--engine process`"),
         None => match ask(facts).await {
             Ok(docker) => warn(
                 NAME,

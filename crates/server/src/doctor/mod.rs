@@ -21,6 +21,8 @@ use crate::context::Context;
 pub(crate) struct Facts<'a> {
     pub state_dir: &'a Path,
     pub docker: Option<&'a DockerEngine>,
+    /// Whether the server was told to go without Docker.
+    pub docker_declined: bool,
     /// Where Docker was looked for, if it was told.
     pub docker_socket: Option<String>,
     /// For whom; only to ask Docker whether it is there.
@@ -40,6 +42,7 @@ pub(crate) async fn examine(context: &Context) -> Doctor {
     let facts = Facts {
         state_dir: &context.state_dir,
         docker: context.docker.as_ref(),
+        docker_declined: context.docker_declined,
         docker_socket: context.docker_socket.clone(),
         owner: context.store.owner().clone(),
         http: &context.http,
@@ -53,7 +56,16 @@ pub(crate) async fn examine(context: &Context) -> Doctor {
 pub async fn examine_machine(state_dir: PathBuf, http: &[SocketAddr], docker_socket: Option<String>) -> Doctor {
     // Any id will do: nothing is created under it.
     let Ok(owner) = "00000000".parse::<OwnerId>() else { return Doctor { checks: Vec::new() } };
-    let facts = Facts { state_dir: &state_dir, docker: None, docker_socket, owner, http, proxy: None, isolation: Vec::new() };
+    let facts = Facts {
+        state_dir: &state_dir,
+        docker: None,
+        docker_declined: false,
+        docker_socket,
+        owner,
+        http,
+        proxy: None,
+        isolation: Vec::new(),
+    };
     examine_by(&facts).await
 }
 
@@ -79,7 +91,12 @@ fn isolated(engine: EngineKind, isolation: &Isolation) -> Check {
         return ok(&name, isolation.enforced.join("; "));
     }
     let detail = format!("enforced: {}; not enforced: {}", listed(&isolation.enforced), listed(&isolation.missing));
-    warn(&name, detail, "run only apps you trust this far, or run the server as root")
+    let hint = if rustix::process::geteuid().is_root() {
+        "fine for apps that you trust this far; keep others on another machine"
+    } else {
+        "fine for apps that you trust this far; run the server as root for more"
+    };
+    warn(&name, detail, hint)
 }
 
 fn listed(items: &[String]) -> String {
