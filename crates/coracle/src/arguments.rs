@@ -121,7 +121,7 @@ fn first_command(definition: &clap::Command, words: &[OsString]) -> Option<usize
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
     fn split(line: &str) -> String {

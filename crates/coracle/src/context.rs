@@ -43,15 +43,16 @@ impl Context {
         self.global.state.clone().unwrap_or_else(|| Surroundings::found().default_state())
     }
 
-    /// Asks before something is destroyed; `-y` answers. Where nobody can be asked, the answer is no.
-    pub(crate) fn confirm_by_typing(&self, word: &str, what: &str) -> Result<(), Failure> {
+    /// Asks before something is destroyed; `-y` answers. Where nobody can be asked, the answer is no. `act` is what is about
+    /// to be done (`destroying shop`), `what` the sentence that says what it means.
+    pub(crate) fn confirm_by_typing(&self, word: &str, act: &str, what: &str) -> Result<(), Failure> {
         if self.global.yes {
             return Ok(());
         }
         if !terminal::can_ask() {
-            return Err(Failure::usage(format!("{what} needs a confirmation, and nobody can be asked here")).hint("add -y"));
+            return Err(Failure::usage(format!("{act} needs a confirmation, and nobody can be asked here")).hint("add -y"));
         }
-        let answer = terminal::ask(&self.output, &format!("{what}. Type {word} to go on: "))?;
+        let answer = terminal::ask(&self.output, &format!("{what} Type {word} to go on: "))?;
         if answer.trim() == word { Ok(()) } else { Err(Failure::failed("not confirmed; nothing was changed")) }
     }
 }

@@ -22,10 +22,11 @@ pub(crate) async fn run(_: Arguments, context: &Context) -> Result<ExitCode, Fai
     // A name that was mistyped is told before anything is asked.
     let status = client.app(&app).await?;
     let what = match status.instances.len() {
-        0 => format!("This removes {app} with its releases, volumes and configuration"),
-        count => format!("This stops {count} instances of {app} and removes its releases, volumes and configuration"),
+        0 => format!("This removes {app} with its releases, volumes and configuration."),
+        1 => format!("This stops the instance of {app} and removes its releases, volumes and configuration."),
+        count => format!("This stops the {count} instances of {app} and removes its releases, volumes and configuration."),
     };
-    context.confirm_by_typing(app.as_str(), &what)?;
+    context.confirm_by_typing(app.as_str(), &format!("destroying {app}"), &what)?;
     client.destroy(&app).await?;
     context.output.document(&json!({ "destroyed": app }));
     context.output.line(format!("{app} is gone"));

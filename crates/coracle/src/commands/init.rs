@@ -47,9 +47,10 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, F
         Failure::usage(format!("the name of {} cannot be an app's name", root.display())).hint("choose one: coracle init -a NAME")
     })?;
     let facts = facts(root, &app);
-    let mut written = vec![write(&root.join(MANIFEST), &template(&app, &facts), context.global.yes)?];
+    let place = |name: &str| if root == Path::new(".") { PathBuf::from(name) } else { root.join(name) };
+    let mut written = vec![write(&place(MANIFEST), &template(&app, &facts), context.global.yes)?];
     if arguments.ignore_file {
-        written.push(write(&root.join(IGNORE_FILE), IGNORED, context.global.yes)?);
+        written.push(write(&place(IGNORE_FILE), IGNORED, context.global.yes)?);
     }
     context.output.document(&json!({ "app": app, "written": written }));
     for path in &written {

@@ -95,7 +95,7 @@ fn an_environment_without_a_manifest_is_refused_before_anything_is_sent() {
 #[test]
 fn init_writes_a_manifest_that_is_valid_and_never_overwrites_one() {
     let desk = Desk::with_shop(&[("Procfile", "web: python3 app.py\n")]);
-    desk.coracle(&["init", "--ignore-file"]).code(0).out_has("wrote ./coracle.toml").err_has("next: coracle deploy");
+    desk.coracle(&["init", "--ignore-file"]).code(0).out_has("wrote coracle.toml").err_has("next: coracle deploy");
     assert_eq!(files_below(&desk.shop()), [".coracleignore", "Procfile", "coracle.toml"]);
     // It is read again by every command that needs the app's name.
     desk.coracle(&["status"]).code(1).err_has("cannot reach the server");
@@ -115,7 +115,10 @@ fn destroying_needs_a_confirmation_that_a_script_must_give() {
         _ => _ = answer.say("HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n"),
     });
     let desk = Desk::new();
-    desk.coracle(&["destroy", "-a", "shop", &server.option()]).code(2).err_has("add -y");
+    desk.coracle(&["destroy", "-a", "shop", &server.option()])
+        .code(2)
+        .err_has("destroying shop needs a confirmation")
+        .err_has("add -y");
     assert_eq!(server.heard().line, "GET /v1/apps/shop");
     assert!(server.heard_nothing_else());
     desk.coracle(&["destroy", "-a", "shop", "-y", &server.option()]).code(0).out_has("shop is gone");

@@ -1,9 +1,11 @@
 //! The program as it is typed: exit codes, streams, signals. Where it talks to a server, that is a scripted one, since a real
-//! one cannot be made to break off in the middle of a word; whole stories with a real one stand in `tests/`.
+//! one cannot be made to break off in the middle of a word; one test has a real
+//! one, to see that everything is wired; whole stories stand in `tests/`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod asking;
 mod following;
 mod program;
 mod scripted;
+mod serving;
 mod streams;

@@ -93,6 +93,16 @@ impl Running {
         }
     }
 
+    /// What standard output has shown.
+    pub(crate) fn seen(&self) -> &str {
+        &self.seen
+    }
+
+    /// The process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ctrl-C.
     pub(crate) fn interrupt(&self) {
         let pid = rustix::process::Pid::from_child(&self.child);

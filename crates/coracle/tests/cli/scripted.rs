@@ -5,7 +5,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use crate::program::PATIENCE;
 
@@ -146,8 +145,7 @@ impl Answer {
 
     /// Waits until the other side hangs up.
     pub(crate) fn wait_for_hang_up(&mut self) {
-        self.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        self.stream.read(&mut [0; 1]).ok();
+        self.stream.read_exact(&mut [0; 1]).ok();
     }
 
     pub(crate) fn say(&mut self, text: &str) -> bool {
