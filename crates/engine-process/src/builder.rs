@@ -48,7 +48,7 @@ impl ProcessBuilder {
         let (home, request) = (&self.site.home, bench.request);
         let place = slug.place(home);
         make_private(&home.slugs(&slug.app), bench.user)?;
-        make_private(&place, bench.user)?;
+        make_directory(&place, 0o755).map_err(|error| EngineError::io("make the slug", &error))?;
         let (source, tree) = (request.source.clone(), slug.tree(home));
         let skip = matches!(request.plan.recipe, Recipe::Node { .. }).then_some("node_modules");
         let cancel = bench.cancel.clone();
@@ -108,7 +108,10 @@ impl Builder for ProcessBuilder {
             return Err(BuildError::Cancelled);
         }
         let slug = SlugName { app: request.app.clone(), name: format!("{}-{}", request.release, nonce()?) };
-        let bench = Bench::set_up(&self.site, request, output, cancel)?;
+        // A caller that goes away ends file work too.
+        let cancel = cancel.child_token();
+        let _end = cancel.clone().drop_guard();
+        let bench = Bench::set_up(&self.site, request, output, &cancel)?;
         output.line(Stream::Stdout, format!("building {} ({})", request.plan.recipe, request.plan.reason));
         let made = tokio::select! {
             made = self.make(&slug, &bench) => made,

@@ -177,8 +177,25 @@ pub(crate) fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
 }
 
+/// How often a tree is removed again because somebody who is just ending still writes into it.
+const REMOVALS: u32 = 20;
+
 /// Removes a tree, read-only directories included. One that is gone is no error.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    let mut outcome = remove_once(path);
+    for _ in 0..REMOVALS {
+        match &outcome {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                std::thread::sleep(std::time::Duration::from_millis(25));
+                outcome = remove_once(path);
+            }
+            _ => break,
+        }
+    }
+    outcome
+}
+
+fn remove_once(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
         Ok(()) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

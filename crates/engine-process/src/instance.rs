@@ -149,13 +149,14 @@ fn all_pids() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
-/// Kills processes that bear `marker` in the environment they were started with: what is left of an instance whose shim
+/// Kills processes that bear one of `markers` in the environment they were started with: what is left of an instance whose shim
 /// was killed, where no namespace and no cgroup holds it together. Answers whether any was found.
-pub(crate) fn kill_marked(marker: &str) -> bool {
+pub(crate) fn kill_marked(markers: &[String]) -> bool {
     let own = std::process::id();
     let is_marked = |pid: &i32| {
-        std::fs::read(format!("/proc/{pid}/environ"))
-            .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(|entry| entry == marker.as_bytes()))
+        std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environ| {
+            environ.split(|byte| *byte == 0).any(|entry| markers.iter().any(|marker| entry == marker.as_bytes()))
+        })
     };
     let marked: Vec<Pid> =
         all_pids().filter(|pid| u32::try_from(*pid) != Ok(own)).filter(is_marked).filter_map(Pid::from_raw).collect();

@@ -99,11 +99,6 @@ impl Site {
         path
     }
 
-    /// What an instance's processes bear in their environment.
-    pub(crate) fn marker(&self, id: &InstanceId) -> (String, String) {
-        ("CORACLE_INSTANCE".to_owned(), format!("{}.{id}", self.owner))
-    }
-
     /// Waits for the turn to change an instance.
     pub(crate) async fn lock(&self, id: &InstanceId) -> tokio::sync::OwnedMutexGuard<()> {
         let lock = {
@@ -156,13 +151,19 @@ impl Site {
                 self.remove_group(name)?;
             }
         }
+        self.remove_empty_groups();
+        Ok(())
+    }
+
+    /// Removes the groups above those of instances, if nobody needs them.
+    pub(crate) fn remove_empty_groups(&self) {
+        let base = groups_of(self.owner.as_str());
         for name in [format!("{base}/supervisors"), base, "coracle".to_owned()] {
             if let Some(group) = self.means.hierarchy.find(&name) {
                 // Busy means that somebody needs it.
                 group.remove(Duration::ZERO).ok();
             }
         }
-        Ok(())
     }
 
     /// Kills what no namespace and no cgroup holds.
@@ -170,10 +171,10 @@ impl Site {
         if self.means.has_pid_namespaces() {
             return;
         }
-        let (name, value) = self.marker(id);
-        let marker = format!("{name}={value}");
+        let home = crate::surroundings::text(&self.home.instance(id).join("home"));
+        let markers = [format!("HOME={home}"), format!("{}={home}", crate::surroundings::MARKER)];
         let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
-        while kill_marked(&marker) && tokio::time::Instant::now() < deadline {
+        while kill_marked(&markers) && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

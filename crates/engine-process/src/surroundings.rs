@@ -15,6 +15,9 @@ use crate::task::{PortChoice, Task};
 /// What of the server's own environment every program gets: it says how text and time are shown, nothing about the server.
 const PASSED_ON: [&str; 4] = ["LANG", "LC_ALL", "LC_CTYPE", "TZ"];
 
+/// A variable that tells whose process it is, where nothing else does: the value is the instance's HOME.
+pub(crate) const MARKER: &str = "CORACLE_INSTANCE";
+
 /// The task of an instance. Makes its volumes if they are not there yet.
 pub(crate) fn task_of(site: &Site, spec: &InstanceSpec, slug: &SlugName, record: &SlugRecord) -> Result<Task, EngineError> {
     let command = spec
@@ -33,7 +36,10 @@ pub(crate) fn task_of(site: &Site, spec: &InstanceSpec, slug: &SlugName, record:
         env.insert(variable, text(&show.target));
         shows.push(show);
     }
-    env.extend([site.marker(&spec.id)]);
+    if !site.means.has_pid_namespaces() && spec.env.iter().any(|(name, _)| name.as_str() == "HOME") {
+        // Then HOME does not tell whose process it is.
+        env.insert(MARKER.to_owned(), text(&instance.join("home")));
+    }
     env.extend(spec.env.iter().map(|(name, value)| (name.to_string(), value.expose().to_owned())));
     let wanted = env.get("PATH").map(|path| std::env::split_paths(path).collect()).unwrap_or_else(|| site.search_path());
     env.insert("PATH".to_owned(), join(record.path.iter().cloned().chain(wanted)));

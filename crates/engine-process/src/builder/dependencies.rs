@@ -64,7 +64,7 @@ impl Place {
             let (path, user) = (path.clone(), bench.user);
             in_background(move || {
                 // What a build that was cut off left behind is not trusted.
-                let made = remove_tree(&path).and_then(|()| make_directory(&path, 0o750)).and_then(|()| give_to(&path, user));
+                let made = remove_tree(&path).and_then(|()| make_directory(&path, 0o755)).and_then(|()| give_to(&path, user));
                 made.map_err(|error| EngineError::io("make a place for dependencies", &error))
             })
             .await?;

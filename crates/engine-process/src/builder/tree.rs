@@ -62,7 +62,8 @@ fn stays_inside(link: &Path, to: &Path) -> bool {
     true
 }
 
-/// Makes everything in the tree read-only, and readable for the app's user and its owner alone.
+/// Makes everything in the tree read-only. Who may read it is decided by the directory of the app's slugs, which others
+/// may not enter, and by what an instance is shown.
 pub(super) fn seal(tree: &Path, user: Option<User>) -> Result<(), BuildError> {
     let sealed = each(tree, |path, kind| {
         if kind.is_symlink() {
@@ -70,7 +71,7 @@ pub(super) fn seal(tree: &Path, user: Option<User>) -> Result<(), BuildError> {
         }
         give_group(path, user)?;
         let runs = kind.is_dir() || path.symlink_metadata()?.permissions().mode() & 0o111 != 0;
-        std::fs::set_permissions(path, PermissionsExt::from_mode(if runs { 0o550 } else { 0o440 }))
+        std::fs::set_permissions(path, PermissionsExt::from_mode(if runs { 0o555 } else { 0o444 }))
     });
     sealed.map_err(|error| EngineError::io("seal the slug", &error).into())
 }

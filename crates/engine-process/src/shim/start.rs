@@ -19,6 +19,9 @@ use super::port::{self, ReservedPort};
 use super::supervise::{KillBy, Output, Running};
 use crate::task::{PortChoice, ShimRecord, Task, TaskGroup};
 
+/// How often groups are made anew when somebody removes the ones above.
+const GROUP_ATTEMPTS: u32 = 4;
+
 /// Starts the program of a task.
 pub(super) fn start(task: Task, mode: Mode) -> Result<Running, String> {
     let signals = SignalQueue::block(&[Signal::TERM, Signal::INT, Signal::CHILD, Signal::HUP])
@@ -71,9 +74,21 @@ fn text(error: coracle_jail::JailError) -> String {
     error.to_string()
 }
 
-/// Makes or finds the cgroup of the program, and moves this shim to that of the supervisors.
+/// Makes or finds the cgroup of the program, and moves this shim to that of the supervisors. An app that is being removed
+/// may take the empty groups above away at the very moment, so this is tried again.
 fn enter_group(wanted: &TaskGroup) -> Result<Group, String> {
     let hierarchy = Hierarchy::detect();
+    let mut outcome = make_group(&hierarchy, wanted);
+    for _ in 0..GROUP_ATTEMPTS {
+        if outcome.is_ok() {
+            break;
+        }
+        outcome = make_group(&hierarchy, wanted);
+    }
+    outcome
+}
+
+fn make_group(hierarchy: &Hierarchy, wanted: &TaskGroup) -> Result<Group, String> {
     if let Some(supervisors) = &wanted.supervisors {
         hierarchy.create(supervisors, &coracle_jail::GroupLimits::default()).and_then(|group| group.join()).map_err(text)?;
     }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// How long anything here may take.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 pub(crate) struct Bench {
     pub(crate) dir: tempfile::TempDir,
@@ -178,11 +178,24 @@ impl Drop for Bench {
                 .ok();
             }
         }
+        remove_groups(&owner(self.dir.path()));
         // Sealed directories of an ordinary user do not let themselves be removed otherwise.
         for entry in walkdir::WalkDir::new(self.dir.path()).into_iter().filter_map(Result::ok) {
             if entry.file_type().is_dir() {
                 std::fs::set_permissions(entry.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).ok();
             }
+        }
+    }
+}
+
+/// Removes the control groups of a server, which no instance is in any more.
+pub(crate) fn remove_groups(owner: &str) {
+    let hierarchy = coracle_jail::Hierarchy::detect();
+    let base = format!("coracle/{owner}");
+    for name in hierarchy.children(&base).into_iter().chain([base.clone()]) {
+        if let Some(group) = hierarchy.find(&name) {
+            group.kill(Duration::from_secs(2));
+            group.remove(Duration::from_secs(2)).ok();
         }
     }
 }

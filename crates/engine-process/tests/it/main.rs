@@ -4,6 +4,7 @@
 mod bench;
 mod builds;
 mod confinement;
+mod conformance;
 mod lifetime;
 mod ordinary_user;
 mod output;
