@@ -29,6 +29,6 @@ pub(crate) async fn run(_: Arguments, context: &Context) -> Result<ExitCode, Fai
     context.confirm_by_typing(app.as_str(), &format!("destroying {app}"), &what)?;
     client.destroy(&app).await?;
     context.output.document(&json!({ "destroyed": app }));
-    context.output.line(format!("{app} is gone"));
+    context.output.tell(format!("{app} is gone"));
     Ok(DONE)
 }

@@ -35,11 +35,17 @@ fn table(releases: &[Release], now: Timestamp) -> Columns {
             Cell::styled(release.number.to_string(), Style::Bold),
             moment::ago(release.created_at, now).into(),
             release.engine.to_string().into(),
-            release.description.clone().into(),
+            described(release).into(),
             if release.active { Cell::styled("active", Style::Green) } else { "".into() },
         ]);
     }
     columns
+}
+
+/// The description shortens the commit, and with it the word that says it is not the whole truth.
+fn described(release: &Release) -> String {
+    let dirty = release.commit.as_ref().is_some_and(|commit| commit.ends_with("-dirty"));
+    if dirty { format!("{} with changes", release.description) } else { release.description.clone() }
 }
 
 #[cfg(test)]
@@ -63,12 +69,13 @@ mod tests {
             artifact: "slug-1".into(),
             created_at: Timestamp::UNIX_EPOCH,
         };
-        let releases = [release("v12", true, "rollback to v2"), release("v2", false, "deploy 3f2a91c")];
+        let mut releases = [release("v12", true, "rollback to v2"), release("v2", false, "deploy 3f2a91c")];
+        releases[1].commit = Some("3f2a91c0ffee-dirty".into());
         let now = Timestamp::from_second(7200).unwrap();
         insta::assert_snapshot!(table(&releases, now).render(None, Paint(false)), @r"
         RELEASE  CREATED  ENGINE   FROM
-        v12      2 h ago  process  rollback to v2  active
-        v2       2 h ago  process  deploy 3f2a91c
+        v12      2 h ago  process  rollback to v2               active
+        v2       2 h ago  process  deploy 3f2a91c with changes
         ");
     }
 }

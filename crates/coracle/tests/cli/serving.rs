@@ -66,6 +66,26 @@ fn a_site_is_deployed_and_outlives_its_server() {
 }
 
 #[test]
+fn over_tcp_a_token_is_wanted() {
+    let desk = Desk::new();
+    let run = ["server", "run", "--engine", "process", "--http", "127.0.0.1:0", "--api-tcp", "127.0.0.1:0", "--print-ready"];
+    let mut server = Running::start(desk.command(&run));
+    let _cleanup = Cleanup(&desk);
+    server.shows("\n");
+    let ready: serde_json::Value = serde_json::from_str(server.seen()).unwrap();
+    let url = format!("http://{}", ready["api_tcp"].as_str().unwrap());
+    let token = std::fs::read_to_string(desk.home.path().join("state/token")).unwrap();
+    desk.coracle(&["apps", "--server", &url]).code(2).err_has("wants a token");
+    for (token, code) in [(token.trim(), 0), ("wrong", 1)] {
+        let mut command = desk.command(&["apps", "--server", &url, "--json"]);
+        command.env("CORACLE_TOKEN", token);
+        Running::start(command).end().code(code);
+    }
+    desk.coracle(&["server", "stop", "--proxy"]).code(0);
+    server.end().code(0).err_has("for those who know the token in");
+}
+
+#[test]
 fn a_port_that_is_taken_is_told_with_what_to_do() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -110,6 +110,10 @@ fn tell_ready(server: &Server, print: bool, context: &Context) {
     }
     let (http, api) = (ready.http.join(", "), ready.api.display());
     context.output.remark(format!("ready: requests on {http}, API on {api}, engine {}", ready.engine));
+    if let Some(address) = &ready.api_tcp {
+        let token = context.state().join("token");
+        context.output.remark(format!("API on http://{address}, too, for those who know the token in {}", token.display()));
+    }
 }
 
 /// The first signal asks the server to stop, the second cuts it off.

@@ -42,9 +42,9 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
     };
     let proxy = arguments.proxy && stop_proxy(context).await?;
     context.output.document(&json!({ "stopped": { "server": server, "proxy": proxy } }));
-    context.output.line(if server { "the server has stopped" } else { "no server was running" });
+    context.output.tell(if server { "the server has stopped" } else { "no server was running" });
     if arguments.proxy {
-        context.output.line(if proxy { "the proxy has stopped" } else { "no proxy was running" });
+        context.output.tell(if proxy { "the proxy has stopped" } else { "no proxy was running" });
     }
     Ok(DONE)
 }
