@@ -1,5 +1,7 @@
 //! Which engines this machine has. Chosen once, at the start; above this module an engine is an engine.
 
+mod late;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,8 +23,8 @@ pub enum EngineChoice {
     Process,
 }
 
-/// How long a start waits for a Docker that active releases need: after a reboot, both start at the same time.
-const DOCKER_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a start waits for a Docker that is needed: after a reboot, both start at the same time.
+const DOCKER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How often it looks.
 const DOCKER_INTERVAL: Duration = Duration::from_secs(1);
@@ -56,39 +58,63 @@ pub(crate) enum SearchError {
     Store(#[from] StoreError),
 }
 
+/// What became of looking for Docker.
+enum Found {
+    Nothing,
+    Docker(DockerEngine),
+    /// It is needed and will come.
+    Late(Engine),
+}
+
 impl Search<'_> {
     /// Finds the engines of this machine.
     pub(crate) async fn run(self, store: &Store) -> Result<Engines, SearchError> {
-        let docker = match self.choice {
-            EngineChoice::Process => None,
-            EngineChoice::Docker => Some(self.docker(DOCKER_DEADLINE).await?),
-            EngineChoice::Auto => {
-                let patience = if needs_docker(store).await? { DOCKER_DEADLINE } else { Duration::ZERO };
-                match self.docker(patience).await {
-                    Ok(docker) => Some(docker),
-                    Err(error) => {
-                        tracing::info!(%error, "going on without the docker engine");
-                        None
-                    }
-                }
-            }
+        let found = match self.choice {
+            EngineChoice::Process => Found::Nothing,
+            EngineChoice::Docker => Found::Docker(self.docker(DOCKER_DEADLINE).await?),
+            EngineChoice::Auto => self.docker_if_any(needs_docker(store).await?).await,
         };
         let process = ProcessEngine::open(ProcessOptions {
             owner: self.owner.clone(),
             dir: self.state_dir.join("process"),
             program: self.program.to_owned(),
             isolation: IsolationMode::Auto,
-        })?;
-        let default = if docker.is_some() { EngineKind::Docker } else { EngineKind::Process };
-        let all = docker.iter().map(DockerEngine::engine).chain([process.engine()]).collect();
-        Ok(Engines { all, default, docker })
+        })?
+        .engine();
+        Ok(match found {
+            Found::Nothing => Engines { all: vec![process], default: EngineKind::Process, docker: None },
+            Found::Late(late) => Engines { all: vec![late, process], default: EngineKind::Docker, docker: None },
+            Found::Docker(docker) => {
+                Engines { all: vec![docker.engine(), process], default: EngineKind::Docker, docker: Some(docker) }
+            }
+        })
+    }
+
+    /// Docker, if it answers. If apps run on it already, it is waited for, and the server goes on without it only until it
+    /// does: everything else must not have to wait.
+    async fn docker_if_any(&self, needed: bool) -> Found {
+        let patience = if needed { DOCKER_DEADLINE } else { Duration::ZERO };
+        match self.docker(patience).await {
+            Ok(docker) => Found::Docker(docker),
+            Err(error) if needed => {
+                tracing::warn!(%error, "apps need docker, and it does not answer yet");
+                Found::Late(late::engine(self.docker_options()))
+            }
+            Err(error) => {
+                tracing::info!(%error, "going on without the docker engine");
+                Found::Nothing
+            }
+        }
+    }
+
+    fn docker_options(&self) -> DockerOptions {
+        docker_options(self.owner.clone(), self.docker_socket.clone(), self.state_dir.join("docker"))
     }
 
     async fn docker(&self, patience: Duration) -> Result<DockerEngine, EngineError> {
         let give_up = tokio::time::Instant::now() + patience;
         loop {
-            let options = docker_options(self.owner.clone(), self.docker_socket.clone(), self.state_dir.join("docker"));
-            match connect(options).await {
+            match connect(self.docker_options()).await {
                 Err(error) if tokio::time::Instant::now() < give_up => {
                     tracing::info!(%error, "waiting for docker");
                     tokio::time::sleep(DOCKER_INTERVAL).await;

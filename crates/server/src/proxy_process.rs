@@ -110,7 +110,10 @@ impl ProxyProcess {
         // The ports stay the same, also where any free one was good enough at first: people know them by now.
         let options = ProxyOptions { http: self.http(), ..self.options.clone() };
         match established(&options, &self.client).await {
-            Ok(status) => *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status,
+            Ok(status) => {
+                tracing::info!(pid = status.pid, "the proxy takes requests again");
+                *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+            }
             Err(error) => return tracing::error!(%error, "the proxy cannot be started"),
         }
         // It serves by the table it has kept on disk already; this one is newer if something changed meanwhile.

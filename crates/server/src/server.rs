@@ -24,9 +24,6 @@ use crate::state_dir::{self, StateDirError};
 use crate::token::{self, TokenGuard};
 use crate::{api, connections, leftover};
 
-/// How long a start waits for a predecessor that still has the state.
-const STATE_DEADLINE: Duration = Duration::from_secs(20);
-
 /// How long deployments and requests may take to end once the server is asked to stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -52,6 +49,8 @@ pub struct ServerOptions {
     pub docker_socket: Option<String>,
     /// What source trees may cost.
     pub intake: IntakeLimits,
+    /// How long to wait for a predecessor that is just ending and still has the state.
+    pub patience: Duration,
 }
 
 impl ServerOptions {
@@ -65,6 +64,7 @@ impl ServerOptions {
             engine: EngineChoice::Auto,
             docker_socket: None,
             intake: IntakeLimits::default(),
+            patience: Duration::from_secs(20),
             state_dir,
         }
     }
@@ -173,7 +173,9 @@ impl Drop for Server {
 impl Server {
     /// Starts a server on this machine: state, engines, proxy, what was interrupted, then the API.
     pub async fn start(options: ServerOptions) -> Result<Self, StartError> {
-        let store = open_store(&options.state_dir).await?;
+        // First of all what can go wrong without having started anything.
+        let api_tcp = bind_tcp(options.api_tcp).await?;
+        let store = open_store(&options.state_dir, options.patience).await?;
         let search = Search {
             choice: options.engine,
             owner: store.owner().clone(),
@@ -184,22 +186,25 @@ impl Server {
         let engines = search.run(&store).await?;
         let proxy = ProxyProcess::start(options.proxy()).await?;
         let parts = Parts { engines: engines.all, default_engine: engines.default, traffic: proxy.clone(), http: proxy.http() };
-        Self::assemble(options, store, parts, engines.docker, Some(proxy)).await
+        let own = Own { docker: engines.docker, proxy: Some(proxy) };
+        Self::assemble(options, store, api_tcp, parts, own).await
     }
 
     /// Starts a server with these engines and this proxy instead of the machine's own.
     pub async fn with_parts(options: ServerOptions, parts: Parts) -> Result<Self, StartError> {
-        let store = open_store(&options.state_dir).await?;
-        Self::assemble(options, store, parts, None, None).await
+        let api_tcp = bind_tcp(options.api_tcp).await?;
+        let store = open_store(&options.state_dir, options.patience).await?;
+        Self::assemble(options, store, api_tcp, parts, Own::default()).await
     }
 
     async fn assemble(
         options: ServerOptions,
         store: Store,
+        api_tcp: Option<TcpListener>,
         parts: Parts,
-        docker: Option<DockerEngine>,
-        proxy: Option<Arc<ProxyProcess>>,
+        own: Own,
     ) -> Result<Self, StartError> {
+        let Own { docker, proxy } = own;
         let incoming = options.state_dir.join("incoming");
         state_dir::create_emptied(&incoming)?;
         let published = Arc::new(Published::over(parts.traffic));
@@ -244,19 +249,17 @@ impl Server {
         if let Some(proxy) = proxy {
             server.background.push(owned(proxy.watch(orchestrator, halt)));
         }
-        server.listen(options.api_tcp, &options.state_dir.join("token")).await?;
+        server.listen(api_tcp, &options.state_dir.join("token"))?;
         Ok(server)
     }
 
-    async fn listen(&mut self, api_tcp: Option<SocketAddr>, token_file: &Path) -> Result<(), StartError> {
+    fn listen(&mut self, api_tcp: Option<TcpListener>, token_file: &Path) -> Result<(), StartError> {
         let router = api::router(self.context.clone());
         let (tasks, stop, cut) = (self.connections.clone(), self.context.stop.clone(), self.cut.clone());
-        if let Some(address) = api_tcp {
-            let failed = |source| StartError::Listen { place: address.to_string(), source };
+        if let Some(listener) = api_tcp {
             let token =
                 token::read_or_create(token_file).map_err(|source| StartError::Token { path: token_file.to_owned(), source })?;
-            let listener = TcpListener::bind(address).await.map_err(failed)?;
-            self.api_tcp = Some(listener.local_addr().map_err(failed)?);
+            self.api_tcp = listener.local_addr().ok();
             let guarded = router.clone().layer(axum::middleware::from_fn_with_state(TokenGuard::new(&token), token::require));
             let guarded = guarded.layer(axum::middleware::from_fn(leftover::read));
             let owner = connections::Owner { tasks: tasks.clone(), stop: stop.clone(), cut: cut.clone() };
@@ -332,10 +335,23 @@ fn owned(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<(
     AbortOnDropHandle::new(tokio::spawn(task))
 }
 
+/// What only a server has that looks after its own machine.
+#[derive(Default)]
+struct Own {
+    docker: Option<DockerEngine>,
+    proxy: Option<Arc<ProxyProcess>>,
+}
+
+async fn bind_tcp(address: Option<SocketAddr>) -> Result<Option<TcpListener>, StartError> {
+    let Some(address) = address else { return Ok(None) };
+    let bound = TcpListener::bind(address).await;
+    bound.map(Some).map_err(|source| StartError::Listen { place: address.to_string(), source })
+}
+
 /// Opens the state; a predecessor that is just ending is waited for.
-async fn open_store(dir: &Path) -> Result<Store, StartError> {
+async fn open_store(dir: &Path, patience: Duration) -> Result<Store, StartError> {
     state_dir::create(dir)?;
-    let give_up = tokio::time::Instant::now() + STATE_DEADLINE;
+    let give_up = tokio::time::Instant::now() + patience;
     loop {
         // The store itself waits a moment before it says that it is locked.
         match Store::open(dir).await {

@@ -39,6 +39,11 @@ impl Traffic for NoTraffic {
     }
 }
 
+/// Nobody who moves requests.
+pub(crate) fn no_traffic() -> Arc<dyn Traffic> {
+    Arc::new(NoTraffic)
+}
+
 /// A server, and the machine it is on.
 pub(crate) struct Env {
     pub(crate) dir: TempDir,
@@ -80,7 +85,7 @@ impl Env {
         let parts = Parts {
             engines: vec![self.machine.engine()],
             default_engine: EngineKind::Process,
-            traffic: Arc::new(NoTraffic),
+            traffic: no_traffic(),
             http: vec!["127.0.0.1:8080".parse().unwrap()],
         };
         let server = Server::with_parts(options, parts).await.unwrap();

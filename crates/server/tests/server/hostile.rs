@@ -214,3 +214,44 @@ async fn a_refusal_reaches_whoever_is_still_sending() {
     let (status, _) = crate::harness::raw_over(stream, "POST", "/v1/apps/shop/deployments", &gzip, &large).await;
     assert_eq!(status, 401);
 }
+
+/// A file system of a few megabytes.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &std::path::Path) -> Result<Self, rustix::io::Errno> {
+        std::fs::create_dir_all(at).unwrap();
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("none", at, "tmpfs", flags, Some(c"size=4m,mode=0700"))?;
+        Ok(Self(at.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH).ok();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_507_and_leaves_nothing() {
+    let mut disk = None;
+    let env = Env::start_with(|options| disk = Some(SmallDisk::mount(&options.state_dir))).await;
+    let _disk = match disk.unwrap() {
+        Ok(disk) => disk,
+        Err(error) if !rustix::process::geteuid().is_root() => return eprintln!("skipped: mounting needs root ({error})"),
+        Err(error) => panic!("{error}"),
+    };
+    let zeros = vec![0_u8; 8 << 20];
+    let bytes = archive(|tar| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(zeros.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, "zeros", zeros.as_slice()).unwrap();
+    });
+    let error = env.client.deploy(&app("shop"), &DeployOptions::default(), Source::from_bytes(bytes)).await.unwrap_err();
+    assert_eq!(error.problem().map(|problem| (problem.status, problem.kind)), Some((507, ProblemKind::DiskFull)), "{error:?}");
+    assert!(error.hint().unwrap().contains("free some space"));
+    assert!(env.incoming_is_empty());
+    env.deploy("shop").await;
+}

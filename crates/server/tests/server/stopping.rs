@@ -61,3 +61,32 @@ async fn idle_connections_do_not_hold_up_a_stop() {
     env.stop().await;
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
+
+#[tokio::test]
+async fn a_server_that_cannot_listen_says_where_and_starts_nothing() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = coracle_server::ServerOptions::new(dir.path().join("state"), "/nowhere/coracle".into());
+    options.api_tcp = Some(taken.local_addr().unwrap());
+    let Err(error) = coracle_server::Server::start(options).await else { panic!("it started") };
+    assert!(error.to_string().contains(&taken.local_addr().unwrap().to_string()), "{error}");
+    assert!(error.hint().contains("--api-tcp"));
+    assert!(!dir.path().join("state").exists());
+}
+
+#[tokio::test]
+async fn a_second_server_of_the_same_state_is_told_about_the_first() {
+    let env = Env::start().await;
+    let parts = coracle_server::Parts {
+        engines: vec![env.machine.engine()],
+        default_engine: coracle_model::EngineKind::Process,
+        traffic: crate::harness::no_traffic(),
+        http: Vec::new(),
+    };
+    let mut options = coracle_server::ServerOptions::new(env.state_dir(), "/nowhere/coracle".into());
+    options.patience = Duration::ZERO;
+    let Err(error) = coracle_server::Server::with_parts(options, parts).await else { panic!("it started") };
+    assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+    assert!(error.hint().contains("coracle server stop"));
+    assert_eq!(env.client.version().await.unwrap().api, "v1");
+}
