@@ -129,3 +129,25 @@ kinds! {
     /// No space is left on the disk.
     DiskFull = "disk-full", 507, "No space is left on the disk";
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn kinds_of_a_newer_server_are_understood_as_others() {
+        let text = r#"{"type":"x","title":"t","status":418,"detail":"d","kind":"teapot","new":1}"#;
+        let problem: Problem = serde_json::from_str(text).unwrap();
+        assert_eq!((problem.kind, problem.status), (ProblemKind::Other, 418));
+    }
+
+    #[test]
+    fn a_problem_survives_the_wire() {
+        let problem = Problem::new(ProblemKind::DiskFull, "full").hint("free some").evidence(vec!["line".into()]);
+        let text = serde_json::to_string(&problem).unwrap();
+        assert!(text.contains(r#""type":"urn:coracle:problem:disk-full""#) && text.contains(r#""kind":"disk-full""#), "{text}");
+        assert_eq!(serde_json::from_str::<Problem>(&text).unwrap(), problem);
+        assert_eq!(Problem::new(ProblemKind::Busy, "").hint("").hint, None);
+    }
+}
