@@ -234,12 +234,15 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test]
+#[allow(clippy::print_stderr, reason = "what is skipped is said aloud")]
 async fn a_full_disk_is_507_and_leaves_nothing() {
     let mut disk = None;
     let env = Env::start_with(|options| disk = Some(SmallDisk::mount(&options.state_dir))).await;
     let _disk = match disk.unwrap() {
         Ok(disk) => disk,
-        Err(error) if !rustix::process::geteuid().is_root() => return eprintln!("skipped: mounting needs root ({error})"),
+        Err(error) if !rustix::process::geteuid().is_root() && std::env::var_os("CI").is_none() => {
+            return eprintln!("skipped: mounting needs root ({error})");
+        }
         Err(error) => panic!("{error}"),
     };
     let zeros = vec![0_u8; 8 << 20];
