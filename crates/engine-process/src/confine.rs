@@ -12,6 +12,9 @@ use crate::task::TaskGroup;
 /// Open descriptors that a program may have.
 const OPEN_FILES: u64 = 65_536;
 
+/// Directories that every program has of its own, empty at first.
+pub(crate) const PRIVATE: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
+
 /// Sockets that would hand over the machine.
 const DANGEROUS: [&str; 8] = [
     "/run/docker.sock",
@@ -69,7 +72,7 @@ impl Means {
         let mut show = vec![Show { source: program.to_owned(), target: home.program(), writable: false }];
         show.extend(shows);
         let file_system = FileSystem {
-            private: ["/tmp", "/var/tmp", "/dev/shm"].map(PathBuf::from).to_vec(),
+            private: PRIVATE.map(PathBuf::from).to_vec(),
             hide: std::iter::once(self.hidden.clone()).chain(DANGEROUS.map(PathBuf::from)).collect(),
             show,
             read_only: true,

@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::broadcast;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::confine::{Means, groups_of, is_reachable};
+use crate::confine::{Means, PRIVATE, groups_of, is_reachable};
 use crate::files::{Home, make_directory};
 use crate::instance::{Shim, kill_marked};
 use crate::users::Users;
@@ -90,13 +90,24 @@ impl Site {
     pub(crate) fn search_path(&self) -> Vec<PathBuf> {
         let own = std::env::var_os("PATH").unwrap_or_default();
         let own = std::env::split_paths(&own).filter(|path| path.is_absolute());
-        let mut path: Vec<PathBuf> = own.filter(|path| !self.means.own_users || is_reachable(path)).collect();
+        let mut path: Vec<PathBuf> = own.filter(|path| self.can_enter(path)).collect();
         for standard in STANDARD_PATH.map(PathBuf::from) {
             if !path.contains(&standard) {
                 path.push(standard);
             }
         }
         path
+    }
+
+    /// Whether an app's programs can look into a directory of the machine.
+    fn can_enter(&self, path: &Path) -> bool {
+        let hidden = self.means.has_mount_namespaces() && PRIVATE.iter().any(|private| path.starts_with(private));
+        !hidden && (!self.means.own_users || is_reachable(path))
+    }
+
+    /// Whether an app's programs can run a program of the machine, wherever its links lead.
+    pub(crate) fn can_run(&self, program: &Path) -> bool {
+        program.canonicalize().is_ok_and(|real| real.parent().is_some_and(|place| self.can_enter(place)))
     }
 
     /// Waits for the turn to change an instance.

@@ -43,7 +43,8 @@ pub(super) async fn install(
     dependencies: &PythonDependencies,
     version: Option<&str>,
 ) -> Result<SlugRecord, BuildError> {
-    let python = find_python(&bench.site.search_path(), version)
+    let usable = |program: &Path| bench.site.can_run(program);
+    let python = find_python(&bench.site.search_path(), version, &usable)
         .ok_or_else(|| BuildError::CannotBuild("Python is not installed on this machine: install python3".to_owned()))?;
     if let Some(wish) = version
         && !text(&python).contains(wish.split('.').take(2).collect::<Vec<_>>().join(".").as_str())
@@ -187,11 +188,11 @@ fn find_uv(bench: &Bench<'_>) -> Installer {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|place| place.join("uv")).find(|file| is_program(file));
     let Some(source) = found.and_then(|file| file.canonicalize().ok()) else { return Installer::Pip };
-    if !bench.site.means.own_users || source.parent().is_some_and(is_reachable) {
-        Installer::Uv { seen: source.clone(), source }
-    } else if bench.site.means.has_mount_namespaces() {
-        // It is a single file that needs nothing beside it.
+    if bench.site.means.has_mount_namespaces() {
+        // It is a single file that needs nothing beside it, so it can be shown wherever it is.
         Installer::Uv { seen: bench.site.home.root().join("bin/uv"), source }
+    } else if !bench.site.means.own_users || source.parent().is_some_and(is_reachable) {
+        Installer::Uv { seen: source.clone(), source }
     } else {
         Installer::Pip
     }
@@ -199,11 +200,13 @@ fn find_uv(bench: &Bench<'_>) -> Installer {
 
 /// The interpreter of that version, if it is there, else the usual one. Shims of version managers choose by the working
 /// directory and its owner's home, which a service has not, so a real one is preferred.
-fn find_python(path: &[PathBuf], version: Option<&str>) -> Option<PathBuf> {
+fn find_python(path: &[PathBuf], version: Option<&str>, usable: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
     let wish = version.map(|wish| wish.split('.').take(2).collect::<Vec<_>>().join("."));
     let names = wish.map(|wish| format!("python{wish}")).into_iter().chain(["python3".to_owned()]);
-    let all: Vec<PathBuf> =
-        names.flat_map(|name| path.iter().map(move |place| place.join(&name))).filter(|file| is_program(file)).collect();
+    let all: Vec<PathBuf> = names
+        .flat_map(|name| path.iter().map(move |place| place.join(&name)))
+        .filter(|file| is_program(file) && usable(file))
+        .collect();
     let real = all.iter().find(|file| !is_script(file)).and_then(|file| file.canonicalize().ok());
     real.or_else(|| all.first().cloned())
 }
@@ -239,11 +242,11 @@ mod tests {
         let (shims, bin) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         program(shims.path(), "python3", "#!/bin/sh");
         let path = [shims.path().to_owned(), bin.path().to_owned()];
-        assert_eq!(find_python(&path, None).unwrap(), shims.path().join("python3"));
+        assert_eq!(find_python(&path, None, &|_| true).unwrap(), shims.path().join("python3"));
         let usual = program(bin.path(), "python3", "ELF");
-        assert_eq!(find_python(&path, Some("3.12")).unwrap(), usual);
+        assert_eq!(find_python(&path, Some("3.12"), &|_| true).unwrap(), usual);
         let wanted = program(bin.path(), "python3.12", "ELF");
-        assert_eq!(find_python(&path, Some("3.12.4")).unwrap(), wanted);
-        assert_eq!(find_python(&path, None).unwrap(), usual);
+        assert_eq!(find_python(&path, Some("3.12.4"), &|_| true).unwrap(), wanted);
+        assert_eq!(find_python(&path, None, &|_| true).unwrap(), usual);
     }
 }

@@ -209,6 +209,12 @@ pub(crate) fn collector() -> (OutputSink, Arc<Mutex<Vec<OutputLine>>>) {
     (sink, lines)
 }
 
+/// Says loudly that a test did not run.
+pub(crate) fn skipped(why: &str) {
+    use std::io::Write;
+    writeln!(std::io::stderr(), "SKIPPED: {why}").unwrap();
+}
+
 /// Polls until it is so.
 pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + SOON;

@@ -7,7 +7,7 @@ use coracle_model::plan::{PythonDependencies, Recipe};
 use coracle_model::{ByteSize, Limits, ProcessName, Span};
 use tokio_util::sync::CancellationToken;
 
-use crate::bench::{Bench, collector, is_root, until};
+use crate::bench::{Bench, collector, is_root, skipped, until};
 
 fn requirements() -> Recipe {
     Recipe::Python {
@@ -59,7 +59,7 @@ async fn dependencies_are_installed_once_and_a_change_of_code_copies_files_only(
     let (_, text) = bench.run_spec(&bench.spec("v1.web.1", &first.id, &["python", "app.py"])).await;
     assert_eq!(text, "installed", "the first release changed");
     // Pruning keeps what is kept, with its dependencies.
-    bench.engine.builder.prune(&bench.app, &[second.id.clone()]).await.unwrap();
+    bench.engine.builder.prune(&bench.app, std::slice::from_ref(&second.id)).await.unwrap();
     assert!(!bench.engine.builder.has(&first.id).await.unwrap());
     assert!(bench.engine.builder.has(&second.id).await.unwrap());
     bench.engine.builder.prune(&bench.app, &[]).await.unwrap();
@@ -81,6 +81,27 @@ async fn a_failing_step_is_named_and_leaves_nothing() {
     }
 }
 
+#[tokio::test]
+async fn uv_installs_where_it_is_present() {
+    let found = std::env::split_paths(&std::env::var_os("PATH").unwrap()).any(|place| place.join("uv").is_file());
+    if !found {
+        skipped("needs uv");
+        return;
+    }
+    let bench = Bench::new();
+    let artifact = bench.build(&bench.source(&LOCAL), requirements()).await;
+    let (exit, text) = bench.run_spec(&bench.spec("v1.web.1", &artifact.id, &["python", "app.py"])).await;
+    assert!(exit.unwrap().success(), "{text}");
+    assert_eq!(text, "installed");
+    let lock = "version = 1\nrequires-python = \">=3.9\"\n[[package]]\nname = \"shop\"\nversion = \"0.1.0\"\nsource = { virtual = \".\" }\n";
+    let project = "[project]\nname = \"shop\"\nversion = \"0.1.0\"\nrequires-python = \">=3.9\"\ndependencies = []\n";
+    let source = bench.source(&[("uv.lock", lock), ("pyproject.toml", project), ("app.py", "import sys; print(sys.prefix)")]);
+    let artifact = bench.build(&source, Recipe::Python { dependencies: PythonDependencies::UvLock, version: None }).await;
+    let (exit, text) = bench.run_spec(&bench.spec("v1.web.1", &artifact.id, &["python", "app.py"])).await;
+    assert!(exit.unwrap().success(), "{text}");
+    assert!(text.contains("/deps/shop/") && text.ends_with("/venv"), "{text}");
+}
+
 /// A package whose build does `what`.
 fn greedy(what: &str) -> Vec<(&'static str, String)> {
     let backend = format!("def build_wheel(*a, **k):\n    {what}\n");
@@ -93,7 +114,7 @@ fn greedy(what: &str) -> Vec<(&'static str, String)> {
 #[tokio::test]
 async fn a_build_that_wants_too_much_memory_is_killed_with_that_reason() {
     if !is_root() {
-        eprintln!("SKIPPED: needs root");
+        skipped("needs root");
         return;
     }
     let bench = Bench::new();
@@ -199,7 +220,7 @@ async fn hostile_trees_are_refused() {
 #[tokio::test]
 async fn node_packages_are_installed_beside_the_slug_and_the_build_script_runs() {
     if !std::path::Path::new("/usr/bin/npm").exists() {
-        eprintln!("SKIPPED: needs npm");
+        skipped("needs npm");
         return;
     }
     let bench = Bench::new();

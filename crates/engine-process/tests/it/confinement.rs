@@ -3,13 +3,13 @@
 use coracle_engine::{InstanceState, PortRequest};
 use coracle_model::{ByteSize, Cpus, Limits};
 
-use crate::bench::{Bench, is_root, until};
+use crate::bench::{Bench, is_root, skipped, until};
 
 /// Skips loudly where the means are missing.
 macro_rules! needs_root {
     () => {
         if !is_root() {
-            eprintln!("SKIPPED: needs root");
+            skipped("needs root");
             return;
         }
     };

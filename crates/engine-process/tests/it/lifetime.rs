@@ -44,7 +44,7 @@ async fn an_instance_serves_on_its_port_and_outlives_the_server() {
         bench.wrote(&spec.id, "ready").await;
         assert!(get(address).await.ends_with("hello"));
         bench.reopen();
-        assert_eq!(bench.engine.runtime.list().await.unwrap(), [started.clone()]);
+        assert_eq!(bench.engine.runtime.list().await.unwrap(), std::slice::from_ref(&started));
         assert_eq!(bench.start(&spec).await, started, "started twice");
         assert!(get(address).await.ends_with("hello"));
         bench.stop(&spec.id).await;

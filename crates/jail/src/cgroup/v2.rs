@@ -176,10 +176,7 @@ mod tests {
         let (root, hierarchy) = hierarchy("cpuset cpu io memory pids");
         hierarchy.create("coracle/aa/shop.v1.web.1", &GroupLimits::default()).unwrap();
         for above in ["", "coracle", "coracle/aa"] {
-            assert_eq!(
-                read(&root, &format!("{above}/cgroup.subtree_control").trim_start_matches('/').to_owned()),
-                "+memory +cpu +pids"
-            );
+            assert_eq!(read(&root, format!("{above}/cgroup.subtree_control").trim_start_matches('/')), "+memory +cpu +pids");
         }
         assert!(!root.path().join("coracle/aa/shop.v1.web.1/cgroup.subtree_control").exists());
     }
