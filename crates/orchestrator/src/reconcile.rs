@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::core::{BackOff, Core};
+use crate::core::{BackOff, Core, Registry};
 use crate::error::OrchestratorError;
 use crate::probe::{self, Check};
 use crate::rollout::wanted_instances;
@@ -167,7 +167,8 @@ impl Core {
 
     /// Sees to it that a running instance of `web` is probed and, once healthy, gets requests.
     fn ensure_ready(self: &Arc<Self>, engine: &Engine, release: &Release, id: &InstanceId, tasks: &mut JoinSet<()>) {
-        if !id.process.is_web() || self.registry().ready.contains_key(id) || !self.registry().probing.insert(id.clone()) {
+        let needs_probe = |registry: &mut Registry| !registry.ready.contains_key(id) && registry.probing.insert(id.clone());
+        if !id.process.is_web() || !needs_probe(&mut self.registry()) {
             return;
         }
         let (core, engine, id) = (self.clone(), engine.clone(), id.clone());

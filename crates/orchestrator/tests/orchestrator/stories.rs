@@ -226,11 +226,12 @@ async fn calling_off_a_hanging_build_ends_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_deployment_is_told_who_is_at_it() {
     let world = World::new().await;
-    world.machine.script_build(1, BuildScript::Hangs);
+    world.deploy(spec("shop")).await.unwrap();
+    world.machine.script_build(2, BuildScript::Hangs);
     let cancel = CancellationToken::new();
     let (orchestrator, request, token) = (world.orchestrator.clone(), world.request(spec("shop")), cancel.clone());
     let first = tokio::spawn(async move { orchestrator.deploy(request, &Progress::silent(), &token).await });
-    world.until("the first builds", async || !world.machine.built().is_empty()).await;
+    world.until("the first builds", async || world.machine.built().len() == 2).await;
     let error = world.deploy(spec("shop")).await.unwrap_err();
     let OrchestratorError::Store(StoreError::Busy(holder)) = error else { panic!("{error}") };
     assert_eq!(holder.phase, Phase::Build);

@@ -79,6 +79,8 @@ pub(crate) fn spec(name: &str) -> AppSpec {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        // What the orchestrator logs belongs to a failing test's output.
+        tracing_subscriber::fmt().with_test_writer().try_init().ok();
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("tree")).unwrap();
         let store = Store::open(&dir.path().join("state")).await.unwrap();
@@ -148,7 +150,8 @@ impl World {
         let service = table.services.get(&ServiceId(name.to_owned())).ok_or("no such service")?;
         let target = service.targets.first().ok_or_else(|| format!("{:?}", service.admission))?;
         let mut stream = tokio::net::TcpStream::connect(target.address).await.map_err(|error| error.to_string())?;
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.map_err(|error| error.to_string())?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.map_err(|error| error.to_string())?;
+        stream.shutdown().await.map_err(|error| error.to_string())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.map_err(|error| error.to_string())?;
         let (head, body) = answer.split_once("\r\n\r\n").ok_or("no head")?;
