@@ -1,0 +1,97 @@
+//! Control groups of this machine, with real processes in them. Needs a hierarchy that may be written to.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use coracle_jail::{GroupLimits, Hierarchy};
+
+/// The machine's hierarchy, and a name of this test's own in it; nothing where there is none.
+fn hierarchy(test: &str) -> Option<(Hierarchy, String)> {
+    match Hierarchy::detect() {
+        Hierarchy::None { why } => {
+            writeln!(std::io::stderr(), "SKIPPED: {why}").unwrap();
+            None
+        }
+        found => Some((found, format!("coracle-jail-test/{}-{test}", std::process::id()))),
+    }
+}
+
+/// A program that waits for a line before it does anything.
+fn waiting(program: &str) -> Child {
+    let program = format!("input()\n{program}");
+    Command::new("/usr/bin/python3").args(["-c", &program]).stdin(Stdio::piped()).spawn().unwrap()
+}
+
+fn release(child: &mut Child) {
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+}
+
+#[test]
+fn what_is_in_a_group_is_counted_killed_and_removed() {
+    let Some((hierarchy, name)) = hierarchy("kill") else { return };
+    let limits = GroupLimits { memory: Some(64 << 20), cpu_milli: Some(500), pids: Some(10) };
+    let group = hierarchy.create(&name, &limits).unwrap();
+    let mut child = waiting("");
+    group.add(child.id()).unwrap();
+    assert_eq!(group.pids(), [child.id()]);
+    assert_eq!(group.stats().pids, 1);
+    assert!(hierarchy.children("coracle-jail-test").contains(&name));
+    assert!(group.remove(Duration::ZERO).is_err(), "removed with a process in it");
+    assert!(hierarchy.create(&name, &limits).is_ok(), "limits may be set again");
+    assert!(group.kill(Duration::from_secs(5)));
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap()), Some(9));
+    group.remove(Duration::from_secs(5)).unwrap();
+    group.remove(Duration::ZERO).unwrap();
+    assert!(hierarchy.find(&name).is_none());
+}
+
+#[test]
+fn memory_beyond_the_limit_is_refused_by_killing_and_counted() {
+    let Some((hierarchy, name)) = hierarchy("memory") else { return };
+    let group = hierarchy.create(&name, &GroupLimits { memory: Some(32 << 20), ..GroupLimits::default() }).unwrap();
+    let mut child = waiting("x = bytearray(100_000_000)");
+    group.add(child.id()).unwrap();
+    release(&mut child);
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap()), Some(9));
+    assert!(group.stats().oom_kills > 0, "{:?}", group.stats());
+    group.remove(Duration::from_secs(5)).unwrap();
+}
+
+#[test]
+fn a_fork_bomb_is_overtaken() {
+    let Some((hierarchy, name)) = hierarchy("bomb") else { return };
+    let group = hierarchy.create(&name, &GroupLimits { pids: Some(40), ..GroupLimits::default() }).unwrap();
+    let mut child = waiting("import os\nwhile True:\n  try: os.fork()\n  except OSError: pass");
+    group.add(child.id()).unwrap();
+    release(&mut child);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while group.stats().pids < 40 {
+        assert!(Instant::now() < deadline, "{:?}", group.stats());
+        std::thread::yield_now();
+    }
+    assert!(group.kill(Duration::from_secs(10)));
+    child.wait().unwrap();
+    group.remove(Duration::from_secs(5)).unwrap();
+}
+
+#[test]
+fn this_process_joins_through_the_doors_of_a_group() {
+    let Some((hierarchy, name)) = hierarchy("doors") else { return };
+    let group = hierarchy.create(&name, &GroupLimits::default()).unwrap();
+    let mut command = Command::new("/usr/bin/python3");
+    let doors: Vec<String> = group
+        .doors()
+        .unwrap()
+        .iter()
+        .map(|door| std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(door))).unwrap())
+        .map(|path| path.display().to_string())
+        .collect();
+    let program = "import sys\nfor door in sys.argv[1:]: open(door, 'w').write('0')\nprint(open('/proc/self/cgroup').read())";
+    let output = command.args(["-c", program]).args(&doors).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success());
+    assert_eq!(text.matches(&format!("/{name}")).count(), doors.len(), "{text}");
+    group.remove(Duration::from_secs(5)).unwrap();
+}
