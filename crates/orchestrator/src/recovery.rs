@@ -18,7 +18,10 @@ impl Core {
         }
         for deployment in &unfinished {
             tracing::warn!(deployment = %deployment.id, app = %deployment.app, phase = %deployment.phase, "was interrupted");
-            self.settle(deployment).await?;
+            if let Err(error) = self.settle(deployment).await {
+                // Its engine may be down. The app serves; the next deployment of it settles this one first.
+                tracing::warn!(deployment = %deployment.id, %error, "cannot be settled yet");
+            }
         }
         self.wake.notify_one();
         Ok(())
