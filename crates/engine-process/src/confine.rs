@@ -12,6 +12,9 @@ use crate::task::TaskGroup;
 /// Open descriptors that a program may have.
 const OPEN_FILES: u64 = 65_536;
 
+/// Why nothing is confined when nobody wants it to be.
+pub(crate) const SWITCHED_OFF: &str = "switched off";
+
 /// Directories that every program has of its own, empty at first.
 pub(crate) const PRIVATE: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 
@@ -136,7 +139,7 @@ impl Means {
 
     /// Nearly always the reason is one that a person can do something about.
     fn explain(&self, why: String) -> String {
-        if rustix::process::geteuid().is_root() { why } else { "needs root".to_owned() }
+        if rustix::process::geteuid().is_root() || why == SWITCHED_OFF { why } else { "needs root".to_owned() }
     }
 }
 

@@ -39,7 +39,12 @@ impl Standing {
         if !directory.is_dir() {
             return Ok(Self::Absent);
         }
-        if let Some(exit) = read_json(&directory.join("exit.json"))? {
+        // Files are written whole, so a damaged one was damaged by the disk: nobody knows how the instance ended.
+        let exit = match read_json(&directory.join("exit.json")) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Some(Exit::default()),
+            exit => exit?,
+        };
+        if let Some(exit) = exit {
             return Ok(Self::Exited(exit));
         }
         let Some(record) = read_json::<ShimRecord>(&directory.join("pid.json"))? else {

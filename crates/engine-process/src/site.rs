@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::broadcast;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::confine::{Means, PRIVATE, groups_of, is_reachable};
+use crate::confine::{Means, PRIVATE, SWITCHED_OFF, groups_of, is_reachable};
 use crate::files::{Home, make_directory};
 use crate::instance::{Shim, kill_marked};
 use crate::users::Users;
@@ -59,10 +59,7 @@ impl Site {
         link_program(&program, &home.program()).map_err(failed("link", &home.program()))?;
         let (support, hierarchy) = match options.isolation {
             IsolationMode::Auto => (probe(&program)?, Hierarchy::detect()),
-            IsolationMode::None => {
-                let why = "switched off";
-                (Support::nothing(why), Hierarchy::None { why: why.to_owned() })
-            }
+            IsolationMode::None => (Support::nothing(SWITCHED_OFF), Hierarchy::None { why: SWITCHED_OFF.to_owned() }),
         };
         let means = Means::new(support, hierarchy, &home);
         let users = Users::open(home.users(), &options.owner).map_err(failed("read", &home.users()))?;

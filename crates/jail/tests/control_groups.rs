@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use coracle_jail::{GroupLimits, Hierarchy};
 
 /// The machine's hierarchy, and a name of this test's own in it; nothing where there is none.
+#[expect(clippy::print_stderr, reason = "a test that did not run must be seen")]
 fn hierarchy(test: &str) -> Option<(Hierarchy, String)> {
     match Hierarchy::detect() {
         Hierarchy::None { why } => {
-            writeln!(std::io::stderr(), "SKIPPED: {why}").unwrap();
+            eprintln!("SKIPPED: {why}");
             None
         }
         found => Some((found, format!("coracle-jail-test/{}-{test}", std::process::id()))),

@@ -239,3 +239,29 @@ async fn node_packages_are_installed_beside_the_slug_and_the_build_script_runs()
     let (_, lines) = bench.try_build(&bench.request(&source, recipe())).await;
     assert!(lines.iter().any(|line| line == "dependencies have not changed"), "{lines:?}");
 }
+
+/// A mount that goes with the test.
+struct SmallDisk<'a>(&'a std::path::Path);
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        rustix::mount::unmount(self.0, rustix::mount::UnmountFlags::DETACH).ok();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_as_such() {
+    if !is_root() {
+        skipped("needs root");
+        return;
+    }
+    let bench = Bench::new();
+    let slugs = bench.home().join("slugs");
+    rustix::mount::mount("tmpfs", &slugs, "tmpfs", rustix::mount::MountFlags::empty(), c"size=1m").unwrap();
+    let _disk = SmallDisk(&slugs);
+    let source = bench.source(&[("large", &"x".repeat(3 << 20))]);
+    let (outcome, _) = bench.try_build(&bench.request(&source, Recipe::Plain)).await;
+    assert!(matches!(outcome, Err(BuildError::Engine(coracle_engine::EngineError::DiskFull { .. }))), "{outcome:?}");
+    let source = bench.source(&[("small", "x")]);
+    bench.build(&source, Recipe::Plain).await;
+}

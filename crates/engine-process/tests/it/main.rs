@@ -8,3 +8,4 @@ mod conformance;
 mod lifetime;
 mod ordinary_user;
 mod output;
+mod sites;
