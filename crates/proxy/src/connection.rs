@@ -29,6 +29,7 @@ const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const BUSY: u8 = 2;
+const CHANGED: u8 = 3;
 
 /// What the parts of one connection tell each other.
 pub(crate) struct Link {
@@ -93,8 +94,17 @@ impl Link {
 
     /// The answer is through: the next request may come.
     pub(crate) fn rest(&self) {
+        if self.phase.load(Ordering::Relaxed) == CHANGED {
+            return;
+        }
         self.phase.store(IDLE, Ordering::Relaxed);
         self.set_deadline(self.limits.idle);
+    }
+
+    /// The connection speaks something else than HTTP from here on: what is read is nobody's head.
+    pub(crate) fn change(&self) {
+        self.phase.store(CHANGED, Ordering::Relaxed);
+        self.deadline.store(NEVER, Ordering::Relaxed);
     }
 
     fn set_deadline(&self, after: Duration) {
@@ -111,7 +121,7 @@ impl Link {
 
     fn has_read(&self, bytes: &[u8]) {
         let phase = self.phase.load(Ordering::Relaxed);
-        if phase == BUSY || bytes.is_empty() {
+        if !matches!(phase, IDLE | HEAD) || bytes.is_empty() {
             return;
         }
         if phase == IDLE {
@@ -164,7 +174,7 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, plane: Arc<Plane>
             let due = link.due();
             if due > Instant::now() {
                 set_to = due;
-            } else if link.phase.load(Ordering::Relaxed) == BUSY {
+            } else if matches!(link.phase.load(Ordering::Relaxed), BUSY | CHANGED) {
                 link.late.store(true, Ordering::Relaxed);
                 link.answered();
                 set_to = Instant::now() + FAR;

@@ -255,6 +255,7 @@ impl Exchange<'_> {
         }
         let server_upgrade = parts.extensions.remove::<OnUpgrade>();
         let (Some(client), Some(server)) = (client_upgrade, server_upgrade) else { return Err(Refusal::BadGateway) };
+        self.link.change();
         upgrade::join(self.plane, in_flight.target(), client, server, sender);
         Ok(Response::from_parts(parts, Body::nothing()))
     }

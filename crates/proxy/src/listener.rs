@@ -27,6 +27,20 @@ pub(crate) enum Accepting {
     Stopped,
 }
 
+impl Accepting {
+    /// Tells everybody to stop. False if accepting has ended already: a proxy that has handed over owns nothing any more
+    /// that it could close.
+    pub(crate) fn stop(accepting: &watch::Sender<Self>) -> bool {
+        accepting.send_if_modified(|now| {
+            let serves = *now == Self::Yes;
+            if serves {
+                *now = Self::Stopped;
+            }
+            serves
+        })
+    }
+}
+
 /// Opens a listening socket.
 pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };

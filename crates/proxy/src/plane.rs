@@ -1,5 +1,6 @@
 //! What every connection shares: the snapshot that is served by, and all that outlives it.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -89,7 +90,8 @@ impl Plane {
         for gate in to_release {
             self.spawn(gate.release());
         }
-        self.targets.sweep(|target| snapshot.has(target));
+        let needed: HashSet<*const Target> = snapshot.targets().map(Arc::as_ptr).collect();
+        self.targets.sweep(|target| needed.contains(&Arc::as_ptr(target)));
     }
 
     /// Where a request goes. `tried` are targets that do not answer it; `called` says that it has waited for its turn.

@@ -220,13 +220,7 @@ impl Proxy {
 
     /// Begins to stop. False if it is ending already, because it was told before or has handed over.
     pub fn stop(&self) -> bool {
-        self.accepting.send_if_modified(|accepting| {
-            let serves = *accepting == Accepting::Yes;
-            if serves {
-                *accepting = Accepting::Stopped;
-            }
-            serves
-        })
+        Accepting::stop(&self.accepting)
     }
 
     /// Waits until it has ended: told to stop or handed over, and drained. Cancel safe.

@@ -64,9 +64,9 @@ impl Snapshot {
         Self { table, exact, wildcard, any, services }
     }
 
-    /// Whether one of its services has this target.
-    pub(crate) fn has(&self, target: &Arc<Target>) -> bool {
-        self.services.iter().any(|service| service.targets().iter().any(|other| Arc::ptr_eq(other, target)))
+    /// All targets of its services.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
+        self.services.iter().flat_map(|service| service.targets())
     }
 
     /// The rule for a host (as it stands in the request, or empty) and a path.

@@ -149,7 +149,7 @@ async fn answer(core: &Arc<Core>, request: Request<Incoming>) -> Result<Answer, 
         (&Method::GET, "/v1/status") => Ok(json(&core.status())),
         (&Method::POST, "/v1/drain") => core.drain(read(request).await?).await,
         (&Method::POST, "/v1/stop") => {
-            core.accepting.send_if_modified(|accepting| std::mem::replace(accepting, Accepting::Stopped) != Accepting::Stopped);
+            Accepting::stop(&core.accepting);
             Ok(json(&serde_json::json!({})))
         }
         (&Method::POST, "/v1/handover") => hand_over(core, request).await,

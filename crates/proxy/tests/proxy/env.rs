@@ -98,7 +98,10 @@ impl Env {
     }
 }
 
-pub fn table(routes: &[(&str, &str, &str)], services: &[(&str, Admission, &[(&str, SocketAddr)])]) -> Table {
+/// Its id, whether it takes requests, and its targets.
+pub type Row<'r> = (&'r str, Admission, &'r [(&'r str, SocketAddr)]);
+
+pub fn table(routes: &[(&str, &str, &str)], services: &[Row<'_>]) -> Table {
     Table {
         generation: 1,
         routes: routes

@@ -107,7 +107,7 @@ async fn a_service_is_replaced_under_load_without_two_at_once() {
         env.admit(hold(20_000, 1000), &[]).await;
         let drained = env.client().drain(&crate::env::ids(&[&old]), Duration::from_secs(10)).await.unwrap();
         assert_eq!(drained.cut_off, 0);
-        app = None;
+        drop(app.take());
         until("requests wait", async || env.waiting().await == 8).await;
         app = Some(Backend::echo().await);
         env.serve(&[(&format!("v{version}"), app.as_ref().unwrap().address)]).await;
