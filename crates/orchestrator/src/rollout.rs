@@ -62,7 +62,7 @@ impl Failure {
                 phase,
                 cause: error.to_string(),
                 evidence: Vec::new(),
-                hint: "see what is wrong with `coracle doctor`, then deploy again".to_owned(),
+                hint: "see what is wrong with `coracle doctor`, then `coracle deploy`".to_owned(),
             },
         }
     }

@@ -50,7 +50,7 @@ impl Rollout<'_> {
             Candidate::Tree(request) => self.core.check_request(request).await?,
             Candidate::Again { base, .. } => {
                 if !engine.builder.has(&base.artifact.id).await? {
-                    let again = "deploy that version of the source again with `coracle deploy`";
+                    let again = "build that version of the source again with `coracle deploy`";
                     return Err(Failure::release(
                         format!("what {} was built into is gone ({})", base.number, base.artifact.id),
                         again,
@@ -125,13 +125,14 @@ impl Rollout<'_> {
     fn check_processes(&self, release: &Release) -> Result<(), Failure> {
         let processes = release.processes();
         if processes.is_empty() {
-            let hint = "name one in coracle.toml ([processes.web] command = \"…\") or in a Procfile (web: …)";
+            let hint =
+                "name one in coracle.toml ([processes.web] command = \"…\") or in a Procfile (web: …), then `coracle deploy`";
             return Err(Failure::release("the app has no process to run", hint));
         }
         if let Some(name) = processes.keys().find(|name| [RELEASE_COMMAND, ONE_OFF].contains(&name.as_str())) {
             return Err(Failure::release(
                 format!("{name:?} cannot be the name of a process: Coracle uses it itself"),
-                "rename it",
+                "rename it, then `coracle deploy`",
             ));
         }
         for (name, spec) in
@@ -155,7 +156,7 @@ impl Rollout<'_> {
         let spec = one_off_spec(release, &config, RELEASE_COMMAND, command.clone(), 1);
         let limit = release.spec.deploy.timeout;
         let (sink, tail) = self.output();
-        let hint = "mend the command and deploy again; the app is as it was before";
+        let hint = "mend the command, then `coracle deploy`; the app is as it was before";
         match engine.runtime.run(&spec, &sink, limit.duration(), self.cancel).await {
             Ok(exit) if exit.success() => Ok(()),
             Ok(exit) => Err(Failure::Release {
@@ -166,7 +167,7 @@ impl Rollout<'_> {
             Err(EngineError::TimedOut { .. }) => Err(Failure::Release {
                 cause: format!("the release command `{command}` did not end within {limit}"),
                 evidence: tail.lines(),
-                hint: "raise deploy.timeout in coracle.toml if it needs longer".to_owned(),
+                hint: "raise deploy.timeout in coracle.toml if it needs longer, then `coracle deploy`".to_owned(),
             }),
             Err(EngineError::CannotStart { cause, .. }) => Err(Failure::Release {
                 cause: format!("the release command `{command}` cannot be started: {cause}"),
@@ -212,7 +213,7 @@ impl Rollout<'_> {
                 Ok(_) => Ok(()),
                 Err(EngineError::CannotStart { id, cause }) => {
                     let evidence = self.core.evidence(engine, &id).await;
-                    let hint = "mend the command or the image and deploy again; the old release goes on".to_owned();
+                    let hint = "mend the command or the image, then `coracle deploy`".to_owned();
                     Err(Failure::Release { cause: format!("{id} cannot be started: {cause}"), evidence, hint })
                 }
                 Err(error) => Err(error.into()),
@@ -260,16 +261,14 @@ impl Rollout<'_> {
                     phase: self.phase(),
                     cause: error.to_string(),
                     evidence,
-                    hint: "see what is wrong with `coracle doctor`, then deploy again".to_owned(),
+                    hint: "see what is wrong with `coracle doctor`, then `coracle deploy`".to_owned(),
                 });
             }
-            (Unhealthy::Exited(_) | Unhealthy::Gone, _) => "mend what the log shows and deploy again; the old release goes on",
+            (Unhealthy::Exited(_) | Unhealthy::Gone, _) => "mend what the log shows, then `coracle deploy`",
             (Unhealthy::Failing(_), Check::Http { .. }) => {
-                "see that the health path (http.health) answers 2xx or 3xx on $PORT, or raise deploy.timeout; the old release goes on"
+                "see that the health path (http.health) answers 2xx or 3xx on $PORT, or raise deploy.timeout; then `coracle deploy`"
             }
-            (Unhealthy::Failing(_), _) => {
-                "see that the app listens on 0.0.0.0:$PORT, or raise deploy.timeout; the old release goes on"
-            }
+            (Unhealthy::Failing(_), _) => "see that the app listens on $PORT, or raise deploy.timeout; then `coracle deploy`",
         };
         Failure::Release { cause: format!("{id} is not healthy: {reason}"), evidence, hint: hint.to_owned() }
     }
@@ -373,7 +372,7 @@ impl Rollout<'_> {
             return Err(Failure::Release {
                 cause: format!("{id} became unhealthy after the switch, which was taken back: {reason}"),
                 evidence,
-                hint: "mend what the log shows and deploy again; the old release serves".to_owned(),
+                hint: "mend what the log shows, then `coracle deploy`; the old release serves".to_owned(),
             });
         }
         Ok(())
@@ -464,7 +463,7 @@ impl Core {
         match planned {
             Ok(Ok(plan)) => Ok(plan),
             Ok(Err(PlanError::Unsuitable { message, hint })) => Err(OrchestratorError::refused(message, hint)),
-            Ok(Err(error)) => Err(OrchestratorError::refused(error.to_string(), "mend it and deploy again")),
+            Ok(Err(error)) => Err(OrchestratorError::refused(error.to_string(), "mend it, then `coracle deploy`")),
             Err(_) => Err(OrchestratorError::refused("looking at the source tree failed unexpectedly", "see the server's log")),
         }
     }
@@ -497,12 +496,16 @@ fn build_failure(error: BuildError, evidence: Vec<String>) -> Failure {
         BuildError::Cancelled => return Failure::Cancelled,
         BuildError::Engine(EngineError::Cancelled) => return Failure::Cancelled,
         BuildError::Engine(EngineError::DiskFull { .. }) => {
-            "free some space on the server's disk (coracle doctor), then deploy again"
+            "free some space on the server's disk (`coracle doctor`), then `coracle deploy`"
         }
-        BuildError::Engine(_) => "see what is wrong with `coracle doctor`, then deploy again",
-        BuildError::OutOfMemory { .. } => "make the build need less, or raise build.memory in coracle.toml",
-        BuildError::TimedOut { .. } => "make the build faster: put what rarely changes into earlier steps",
-        BuildError::StepFailed { .. } | BuildError::CannotBuild(_) => "mend it and deploy again; the old release goes on",
+        BuildError::Engine(_) => "see what is wrong with `coracle doctor`, then `coracle deploy`",
+        BuildError::OutOfMemory { .. } => {
+            "make the build need less, or raise build.memory in coracle.toml; then `coracle deploy`"
+        }
+        BuildError::TimedOut { .. } => {
+            "make the build faster (what rarely changes belongs into earlier steps), then `coracle deploy`"
+        }
+        BuildError::StepFailed { .. } | BuildError::CannotBuild(_) => "mend it, then `coracle deploy`",
     };
     Failure::Release { cause: error.to_string(), evidence, hint: hint.to_owned() }
 }

@@ -43,7 +43,7 @@ async fn a_build_that_fails_shows_its_last_lines_and_changes_nothing() {
     world.machine.script_build(2, BuildScript::Fails { lines: lines.clone(), step: "pip install".to_owned(), code: 1 });
     let (phase, cause, evidence, hint) = failure(world.deploy(spec("shop")).await);
     assert_eq!((phase, cause.as_str(), evidence), (Phase::Build, "pip install failed with exit code 1", lines));
-    assert!(hint.contains("deploy again"));
+    assert!(hint.contains("`coracle deploy`"));
     assert_eq!(world.get("shop").await.as_deref(), Ok("v1 web.1"));
     assert_eq!(world.releases("shop").await, [1]);
 }
