@@ -19,7 +19,7 @@ pub struct Belongings {
     pub networks: BTreeSet<String>,
     /// Volumes, by name.
     pub volumes: BTreeSet<String>,
-    /// Images, by id.
+    /// Images, by tag.
     pub images: BTreeSet<String>,
     /// Processes: server, proxy, supervisors, instances of the process engine.
     pub processes: BTreeSet<Process>,
@@ -57,8 +57,8 @@ impl Belongings {
             found.containers = docker_list(&["ps", "-a", "--format", "{{.Names}}", "--filter", &label]);
             found.networks = docker_list(&["network", "ls", "--format", "{{.Name}}", "--filter", &label]);
             found.volumes = docker_list(&["volume", "ls", "--format", "{{.Name}}", "--filter", &label]);
-            let label = format!("label=dev.coracle.built-for={owner}");
-            found.images = docker_list(&["images", "-a", "-q", "--no-trunc", "--filter", &label]);
+            let ours = format!("reference=coracle-{owner}/*");
+            found.images = docker_list(&["images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", &ours]);
         }
         found
     }

@@ -71,6 +71,12 @@ impl Deploying {
     /// Waits until the phase, or a later one, has begun; `false` if the deployment ended before.
     pub async fn reaches(&mut self, wanted: Phase) -> bool {
         while let Some(line) = self.next().await {
+            // The first phase begins with the deployment itself: `d12: deploying v4 of shop`.
+            let begins =
+                line.strip_prefix('d').and_then(|rest| rest.split_once(": ")).is_some_and(|(id, _)| id.parse::<u32>().is_ok());
+            if wanted == Phase::Validate && begins {
+                return true;
+            }
             if PHASES.iter().any(|(phase, begins)| *phase >= wanted && line.starts_with(begins)) {
                 return true;
             }

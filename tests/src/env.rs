@@ -143,7 +143,8 @@ impl Env {
         let client = self.client();
         let give_up = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = self.server().as_mut().and_then(|child| child.try_wait().unwrap()) {
+            let ended = self.server().as_mut().and_then(|child| child.try_wait().unwrap());
+            if let Some(status) = ended {
                 self.server().take();
                 return Err(format!("the server ended with {status}"));
             }

@@ -30,7 +30,7 @@ on_both_engines! {
         kitchen.coracle(&["logs", "-p", "worker", "-n", "all"]).await.succeeds().says("cook v2 is at the stove").says("cake is ready");
 
         // A migration that fails changes nothing.
-        kitchen.tree.write("migrations/0004_bad.sql", "ALTER TABLE nothing ADD COLUMN more TEXT;\n").version("v3");
+        kitchen.tree.write("migrations/0004_bad.sql", "ALTER TABLE absent ADD COLUMN more TEXT;\n").version("v3");
         kitchen.deploy_as_it_is().await.fails().shows("no such table");
         kitchen.get("/").await.says("\"version\":\"v2\"");
         kitchen.settles().await;

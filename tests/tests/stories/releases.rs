@@ -71,7 +71,8 @@ on_both_engines! {
 
     async fn scaling_changes_how_many_answer(env: Env) {
         let shop = env.app("flask");
-        shop.tree.change("shop.py", "from {VERSION}\\n\"", "from {VERSION} by {os.getpid()} on {os.uname().nodename}\\n\"");
+        shop.tree.change("shop.py", "from {VERSION}\\n\"", "from {VERSION} by the one born at {BORN}\\n\"");
+        shop.tree.append("shop.py", "BORN = time.monotonic_ns()");
         shop.deploy("v1").await;
         let load = shop.load(40).only_get().start();
 
