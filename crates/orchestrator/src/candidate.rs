@@ -12,7 +12,7 @@ use crate::orchestrator::DeployRequest;
 /// A release to be.
 pub(crate) enum Candidate {
     /// Source to build.
-    Tree(DeployRequest),
+    Tree(Box<DeployRequest>),
     /// The artifact and manifest of an earlier release.
     Again {
         /// That release.

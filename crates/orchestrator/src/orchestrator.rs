@@ -137,7 +137,7 @@ impl HostOrchestrator {
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<Deployed, OrchestratorError> {
-        self.core.deploy(Candidate::Tree(request), progress, cancel).await
+        self.core.deploy(Candidate::Tree(Box::new(request)), progress, cancel).await
     }
 
     /// Changes configuration and, if the app has an active release, makes a release of it. `None`: kept for the first deploy.

@@ -1,5 +1,6 @@
-//! One deployment, from the request to the record. [`Rollout::roll_out`] is the algorithm; what follows is its steps.
+//! One deployment, from the request to the record. [`Rollout::roll_out`] is the algorithm; its steps stand in [`making`], [`steps`] and [`undo`].
 
+mod making;
 mod steps;
 pub(crate) use steps::wanted_instances;
 mod undo;

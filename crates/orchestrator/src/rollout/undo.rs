@@ -63,10 +63,10 @@ impl Rollout<'_> {
             }
             self.change_live(|live| live.hold = false);
         }
-        if held || suspended || self.was_exposed() {
-            if let Err(error) = self.core.publish().await {
-                tracing::warn!(%error, "the proxy could not be told that a deployment was undone");
-            }
+        if (held || suspended || self.was_exposed())
+            && let Err(error) = self.core.publish().await
+        {
+            tracing::warn!(%error, "the proxy could not be told that a deployment was undone");
         }
     }
 
