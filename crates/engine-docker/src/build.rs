@@ -1,7 +1,6 @@
 //! Builds images: from a Dockerfile of the tree, from one made for the tree, or by fetching a ready image.
 
 mod buildkit;
-mod cage;
 mod classic;
 mod context;
 mod dockerfile;
@@ -9,6 +8,7 @@ mod journal;
 mod message;
 mod prune;
 mod pull;
+mod warden;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +23,10 @@ use http_body_util::BodyExt;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::build::cage::Cage;
 use crate::build::dockerfile::Dockerfile;
 use crate::build::journal::Journal;
 use crate::build::message::{Failure, Message, Messages};
+use crate::build::warden::Warden;
 use crate::client::{Client, is_disk_full, timely, unavailable};
 use crate::labels;
 use crate::wire;
@@ -55,7 +55,7 @@ struct Attempt<'a> {
     began: Timestamp,
     reader: Reader,
     journal: Option<Journal>,
-    cage: Option<Cage>,
+    warden: Option<Warden>,
 }
 
 impl ImageBuilder {
@@ -87,9 +87,6 @@ impl ImageBuilder {
         if matches!(result, Err(BuildError::Cancelled | BuildError::TimedOut { .. })) {
             self.settle(&attempt.reader).await;
         }
-        if let Some(cage) = attempt.cage.take() {
-            cage.remove().await;
-        }
         self.artifact(request, ArtifactId::new(result?)).await
     }
 
@@ -102,12 +99,12 @@ impl ImageBuilder {
     ) -> Result<Attempt<'a>, BuildError> {
         let facts = &self.client.facts;
         let needed = dockerfile.needs_buildkit() && facts.has_buildkit();
-        let cage = match facts.buildkit || needed {
-            true => Cage::new(&self.client, request),
+        let warden = match facts.buildkit || needed {
+            true => Warden::begin(&self.client, dockerfile.text(), request.limits),
             false => Err(String::new()),
         };
-        let (reader, journal, cage) = match cage {
-            Ok(cage) => (Reader::BuildKit(buildkit::Reader::default()), None, Some(cage)),
+        let (reader, journal, warden) = match warden {
+            Ok(warden) => (Reader::BuildKit(buildkit::Reader::default()), None, Some(warden)),
             Err(reason) if needed => {
                 output.line(Stream::Stderr, format!("This build's memory and processors are not limited: {reason}"));
                 (Reader::BuildKit(buildkit::Reader::default()), None, None)
@@ -124,7 +121,7 @@ impl ImageBuilder {
                 pull::unless_present(&self.client, &base, output).await?;
             }
         }
-        Ok(Attempt { request, output, began: Timestamp::now(), reader, journal, cage })
+        Ok(Attempt { request, output, began: Timestamp::now(), reader, journal, warden })
     }
 
     /// Sends the tree and reads the progress to the end. Answers the image's id.
@@ -186,7 +183,6 @@ impl ImageBuilder {
                 let labels = labels::of_image(&self.client.owner, &request.app, request.release);
                 parameters.push(("version", "2".to_owned()));
                 parameters.push(("labels", serde_json::json!(labels).to_string()));
-                parameters.extend(attempt.cage.as_ref().map(|cage| ("cgroupparent", cage.parent())));
             }
             // No labels here: each would be a step of its own, run anew for every release.
             Reader::Classic(_) => parameters.extend(classic::parameters(&self.client.facts, &request.limits)),
@@ -214,7 +210,7 @@ impl ImageBuilder {
         let out_of_memory = match &attempt.reader {
             Reader::BuildKit(_) => {
                 let killed = failure.code() == Some(KILLED);
-                attempt.cage.as_ref().is_some_and(|cage| cage.ran_out_of_memory(killed))
+                attempt.warden.as_ref().is_some_and(|warden| warden.ran_out_of_memory(killed))
             }
             Reader::Classic(reader) => classic::ran_out_of_memory(&self.client, reader, attempt.began).await,
         };

@@ -43,7 +43,14 @@ impl Client {
                 Ok(ping) => {
                     let docker = open(&socket, &ping)?;
                     let facts = ask(&docker, &socket, &ping).await?;
-                    return Ok(Self { docker, socket, owner: options.owner, state_dir: options.state_dir, facts, images: image::Seen::default() });
+                    return Ok(Self {
+                        docker,
+                        socket,
+                        owner: options.owner,
+                        state_dir: options.state_dir,
+                        facts,
+                        images: image::Seen::default(),
+                    });
                 }
                 Err(error) => refusals.push(format!("{socket}: {error}")),
             }

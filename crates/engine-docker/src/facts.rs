@@ -132,7 +132,9 @@ impl Facts {
         if self.rootless {
             isolation.enforced.push("root inside is an ordinary user outside (rootless engine)".to_owned());
         } else {
-            isolation.missing.push("own users: root inside a container is root outside; use a USER line or a rootless engine".to_owned());
+            isolation
+                .missing
+                .push("own users: root inside a container is root outside; use a USER line or a rootless engine".to_owned());
         }
         isolation
     }

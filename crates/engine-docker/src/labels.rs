@@ -68,20 +68,12 @@ pub(crate) fn of_container(owner: &OwnerId, id: &InstanceId, port: Option<u16>) 
 
 /// The labels of a release's network.
 pub(crate) fn of_release(owner: &OwnerId, app: &AppName, release: ReleaseNumber) -> HashMap<String, String> {
-    HashMap::from([
-        (OWNER.into(), owner.to_string()),
-        (APP.into(), app.to_string()),
-        (RELEASE.into(), release.get().to_string()),
-    ])
+    HashMap::from([(OWNER.into(), owner.to_string()), (APP.into(), app.to_string()), (RELEASE.into(), release.get().to_string())])
 }
 
 /// The labels of an app's volume.
 pub(crate) fn of_volume(owner: &OwnerId, app: &AppName, volume: &VolumeName) -> HashMap<String, String> {
-    HashMap::from([
-        (OWNER.into(), owner.to_string()),
-        (APP.into(), app.to_string()),
-        (VOLUME.into(), volume.to_string()),
-    ])
+    HashMap::from([(OWNER.into(), owner.to_string()), (APP.into(), app.to_string()), (VOLUME.into(), volume.to_string())])
 }
 
 /// The labels of an image that was built.

@@ -61,7 +61,11 @@ impl Ping {
         let ask = async {
             let request = Request::get("/_ping").header("Host", "docker").body(empty()).map_err(io::Error::other)?;
             let (status, headers) = send_for_head(socket, request).await?;
-            if status.is_success() { Ok(Self { headers }) } else { Err(io::Error::other(format!("the engine answered {status}"))) }
+            if status.is_success() {
+                Ok(Self { headers })
+            } else {
+                Err(io::Error::other(format!("the engine answered {status}")))
+            }
         };
         tokio::time::timeout(PING, ask).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }

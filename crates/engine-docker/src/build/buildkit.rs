@@ -178,14 +178,15 @@ mod tests {
     #[test]
     fn real_progress_is_read() {
         let told = Arc::new(Mutex::new(Vec::new()));
-        let sink = { let told = told.clone(); OutputSink::new(move |line| told.lock().unwrap().push((line.stream, line.text))) };
+        let sink = {
+            let told = told.clone();
+            OutputSink::new(move |line| told.lock().unwrap().push((line.stream, line.text)))
+        };
         let mut reader = Reader::default();
         reader.take(&trace(BEGAN), &sink);
         reader.take(&trace(WROTE), &sink);
-        let expected = [
-            (Stream::Stdout, "[base 2/2] RUN echo hello 42; echo err >&2".to_owned()),
-            (Stream::Stderr, "err".to_owned()),
-        ];
+        let expected =
+            [(Stream::Stdout, "[base 2/2] RUN echo hello 42; echo err >&2".to_owned()), (Stream::Stderr, "err".to_owned())];
         assert_eq!(*told.lock().unwrap(), expected);
     }
 

@@ -38,8 +38,9 @@ pub(super) fn parameters(facts: &Facts, limits: &BuildLimits) -> Vec<(&'static s
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     step: Option<String>,
-    /// The container in which a step runs.
+    /// The container in which the step runs, or did run.
     container: Option<String>,
+    running: bool,
     /// The step's result came from the cache.
     cached: bool,
     image: Option<String>,
@@ -63,6 +64,7 @@ impl Reader {
         }
         if let Some(container) = text.strip_prefix(" ---> Running in ") {
             self.container = Some(container.trim().to_owned());
+            self.running = true;
             return None;
         }
         if let Some(rest) = text.strip_prefix(" ---> ") {
@@ -70,7 +72,7 @@ impl Reader {
         }
         if text.starts_with("Removing intermediate container ") {
             self.finish_lines(output);
-            self.container = None;
+            self.running = false;
             return None;
         }
         self.tell(text, output);
@@ -110,7 +112,7 @@ impl Reader {
             Some(rest) => (Stream::Stderr, rest.strip_suffix(PLAIN).unwrap_or(rest)),
             None => (Stream::Stdout, text),
         };
-        if self.container.is_none() && text.trim().is_empty() {
+        if !self.running && text.trim().is_empty() {
             return;
         }
         self.saw_full_disk |= is_disk_full(text);
@@ -155,7 +157,10 @@ mod tests {
 
     fn read(texts: &[&str]) -> (Reader, Vec<String>, Vec<Layer>) {
         let told = Arc::new(Mutex::new(Vec::new()));
-        let sink = { let told = told.clone(); OutputSink::new(move |line| told.lock().unwrap().push(line.text)) };
+        let sink = {
+            let told = told.clone();
+            OutputSink::new(move |line| told.lock().unwrap().push(line.text))
+        };
         let mut reader = Reader::default();
         let layers = texts
             .iter()

@@ -13,6 +13,9 @@ const GENERATED: &str = ".coracle.Dockerfile";
 /// The largest Dockerfile that is looked into.
 const LARGEST: u64 = 4 << 20;
 
+/// Arguments that BuildKit alone sets.
+const PLATFORM_ARGUMENTS: [&str; 4] = ["BUILDPLATFORM", "TARGETPLATFORM", "TARGETARCH", "TARGETOS"];
+
 /// A Dockerfile and what it leaves out of the tree.
 pub(super) struct Dockerfile {
     /// Its path in the tree.
@@ -58,6 +61,11 @@ impl Dockerfile {
         needs_buildkit(&self.text)
     }
 
+    /// Its text.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The images it begins from, as far as they are named outright.
     pub(super) fn bases(&self) -> Vec<String> {
         bases(&self.text)
@@ -91,7 +99,8 @@ fn needs_buildkit(text: &str) -> bool {
     let has_frontend = directives
         .filter_map(|line| line.trim_start_matches('#').split_once('='))
         .any(|(name, _)| name.trim().eq_ignore_ascii_case("syntax"));
-    has_frontend || text.lines().any(is_for_buildkit)
+    let has_platform = PLATFORM_ARGUMENTS.iter().any(|argument| text.contains(argument));
+    has_frontend || has_platform || text.lines().any(is_for_buildkit)
 }
 
 fn is_for_buildkit(line: &str) -> bool {
@@ -144,6 +153,7 @@ mod tests {
             "FROM a\nCOPY --from=b --link a b",
             "FROM a\nRUN <<EOF\necho\nEOF",
             "FROM a\nCOPY <<-\"EOF\" /a",
+            "FROM --platform=$BUILDPLATFORM a",
         ] {
             assert!(needs_buildkit(text), "{text}");
         }

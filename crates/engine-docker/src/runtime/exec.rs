@@ -101,9 +101,8 @@ fn with_descendants(root: i32) -> Vec<i32> {
     while let Some(pid) = found.get(next) {
         let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
         let children = tasks.flat_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-        let children: Vec<i32> = children
-            .flat_map(|text| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-            .collect();
+        let children: Vec<i32> =
+            children.flat_map(|text| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect();
         found.extend(children);
         next += 1;
     }

@@ -40,8 +40,9 @@ impl Networks {
             return Ok(name);
         }
         match timely(self.client.docker.inspect_network(&name, None::<InspectNetworkOptions>)).await {
-            Ok(found) if found.labels.as_ref().and_then(|l| l.get(labels::OWNER)).map(String::as_str)
-                == Some(self.client.owner.as_str()) => {}
+            Ok(found)
+                if found.labels.as_ref().and_then(|l| l.get(labels::OWNER)).map(String::as_str)
+                    == Some(self.client.owner.as_str()) => {}
             Ok(_) => return Err(self.failed(&name, "a network of this name exists and is not ours")),
             Err(error) if status(&error) == Some(404) => self.create(&name, id).await?,
             Err(error) => return Err(self.client.error(format!("inspect network {name}"), &error)),

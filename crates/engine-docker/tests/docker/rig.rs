@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,65 +14,59 @@ use coracle_model::{AppName, Artifact, ArtifactId, BuildPlan, ByteSize, CommandL
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-pub const DEBIAN: &str = "debian:bookworm-slim";
+pub(crate) const PYTHON: &str = "python:3.11-slim";
+pub(crate) const DEBIAN: &str = "debian:bookworm-slim";
 
-pub struct Rig {
-    pub docker: Docker,
-    pub handle: DockerEngine,
-    pub engine: Engine,
-    pub owner: OwnerId,
-    pub app: AppName,
-    pub dir: TempDir,
+pub(crate) struct Rig {
+    pub(crate) docker: Docker,
+    pub(crate) handle: DockerEngine,
+    pub(crate) engine: Engine,
+    pub(crate) owner: OwnerId,
+    pub(crate) app: AppName,
+    pub(crate) dir: TempDir,
 }
 
 /// The lines a build or a program wrote.
 #[derive(Clone, Default)]
-pub struct Told(Arc<Mutex<Vec<OutputLine>>>);
+pub(crate) struct Told(Arc<Mutex<Vec<OutputLine>>>);
 
 impl Told {
-    pub fn sink(&self) -> OutputSink {
+    pub(crate) fn sink(&self) -> OutputSink {
         let lines = self.0.clone();
         OutputSink::new(move |line| lines.lock().unwrap().push(line))
     }
 
-    pub fn lines(&self) -> Vec<OutputLine> {
+    pub(crate) fn lines(&self) -> Vec<OutputLine> {
         self.0.lock().unwrap().clone()
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.lines().iter().map(|line| format!("{}\n", line.text)).collect()
     }
 }
 
 impl Rig {
     /// `None` where there is no engine and that may be.
-    pub async fn new() -> Option<Self> {
+    pub(crate) async fn new() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
-        let owner: OwnerId = unique_owner();
-        let options = DockerOptions { owner: owner.clone(), socket: None, state_dir: dir.path().join("state") };
-        let handle = match DockerEngine::connect(options).await {
-            Ok(handle) => handle,
-            Err(error) if std::env::var_os("CI").is_some_and(|ci| ci == "true") => panic!("no container engine: {error}"),
-            Err(error) => {
-                eprintln!("SKIPPED, NOT TESTED: no container engine: {error}");
-                return None;
-            }
-        };
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/base-images");
-        assert!(Command::new(script).arg(DEBIAN).status().unwrap().success(), "no base image");
+        let owner = unique_owner();
+        let handle = connect(&owner, dir.path(), DEBIAN).await?;
         let docker = Docker::connect_with_defaults().unwrap();
-        Some(Self { docker, engine: handle.engine(), handle, owner, app: "shop".parse().unwrap(), dir })
+        let rig = Self { docker, engine: handle.engine(), handle, owner, app: "shop".parse().unwrap(), dir };
+        // Different for every test, so that a build that copies it finds nothing of another test in the cache.
+        rig.file("owner", rig.owner.as_str());
+        Some(rig)
     }
 
     /// Writes a file of the source tree.
-    pub fn file(&self, path: &str, text: &str) -> &Self {
+    pub(crate) fn file(&self, path: &str, text: &str) -> &Self {
         let path = self.dir.path().join("source").join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
         self
     }
 
-    pub fn request(&self, recipe: Recipe, release: u32) -> BuildRequest {
+    pub(crate) fn request(&self, recipe: Recipe, release: u32) -> BuildRequest {
         BuildRequest {
             app: self.app.clone(),
             release: release.to_string().parse().unwrap(),
@@ -82,24 +77,24 @@ impl Rig {
     }
 
     /// Builds the Dockerfile as the given release.
-    pub async fn try_build(&self, release: u32, told: &Told) -> Result<Artifact, BuildError> {
+    pub(crate) async fn try_build(&self, release: u32, told: &Told) -> Result<Artifact, BuildError> {
         let request = self.request(dockerfile(), release);
         self.engine.builder.build(&request, &told.sink(), &CancellationToken::new()).await
     }
 
-    pub async fn build(&self, release: u32) -> Artifact {
+    pub(crate) async fn build(&self, release: u32) -> Artifact {
         let told = Told::default();
         self.try_build(release, &told).await.unwrap_or_else(|error| panic!("{error}\n{}", told.text()))
     }
 
     /// Debian as an artifact, without a build.
-    pub async fn debian(&self) -> ArtifactId {
+    pub(crate) async fn debian(&self) -> ArtifactId {
         let request = self.request(Recipe::Image { reference: DEBIAN.into() }, 1);
         let built = self.engine.builder.build(&request, &OutputSink::discard(), &CancellationToken::new()).await;
         built.unwrap().id
     }
 
-    pub fn spec(&self, id: &str, artifact: &ArtifactId, argv: &[&str]) -> InstanceSpec {
+    pub(crate) fn spec(&self, id: &str, artifact: &ArtifactId, argv: &[&str]) -> InstanceSpec {
         let argv = argv.iter().map(|word| (*word).to_owned()).collect();
         InstanceSpec {
             id: id.parse().unwrap(),
@@ -113,43 +108,29 @@ impl Rig {
     }
 
     /// The name of the container of an instance.
-    pub fn container(&self, id: &InstanceId) -> String {
+    pub(crate) fn container(&self, id: &InstanceId) -> String {
         format!("coracle-{}-{}-{}-{}-{}", self.owner, id.app, id.release, id.process, id.index)
     }
 
     /// Runs the `docker` program and answers what it printed, line by line.
-    pub fn seen_by_docker(&self, arguments: &[&str]) -> Vec<String> {
-        let output = Command::new("docker").args(arguments).output().unwrap();
-        assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
-    }
-
-    /// Everything of this owner that the machine still has.
-    pub fn left(&self) -> Vec<String> {
-        let label = format!("label=dev.coracle.owner={}", self.owner);
-        let mut left = self.seen_by_docker(&["ps", "-aq", "--filter", &label]);
-        left.extend(self.seen_by_docker(&["network", "ls", "-q", "--filter", &label]));
-        left.extend(self.seen_by_docker(&["volume", "ls", "-q", "--filter", &label]));
-        let images = self.seen_by_docker(&["images", "-a", "--format", "{{.Repository}}:{{.Tag}}"]);
-        left.extend(images.into_iter().filter(|image| image.contains(self.owner.as_str())));
-        left
+    pub(crate) fn seen_by_docker(&self, arguments: &[&str]) -> Vec<String> {
+        see(arguments)
     }
 
     /// Removes everything, and checks that it is gone.
-    pub async fn clean(self) {
+    pub(crate) async fn clean(self) {
         self.engine.runtime.remove_app(&self.app).await.unwrap();
-        // The layers of the latest builds are cache; two builds of nothing make them stale.
         self.engine.builder.prune(&self.app, &[]).await.unwrap();
-        assert_eq!(self.left(), Vec::<String>::new());
+        assert_eq!(things_of(&self.owner), Vec::<String>::new());
     }
 }
 
-pub fn dockerfile() -> Recipe {
+pub(crate) fn dockerfile() -> Recipe {
     Recipe::Dockerfile { path: "Dockerfile".into(), target: None, args: Default::default() }
 }
 
 /// Waits for something to become true.
-pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
     let wait = async {
         while !check().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -158,7 +139,43 @@ pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
     tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
-fn unique_owner() -> OwnerId {
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-    format!("{:012x}", (nanos ^ (u64::from(std::process::id()) << 32)) & 0xffff_ffff_ffff).parse().unwrap()
+/// Connects to the engine and sees to the base image; `None` where there is no engine and that may be.
+pub(crate) async fn connect(owner: &OwnerId, dir: &Path, image: &str) -> Option<DockerEngine> {
+    let options = DockerOptions { owner: owner.clone(), socket: None, state_dir: dir.join("state") };
+    let handle = match DockerEngine::connect(options).await {
+        Ok(handle) => handle,
+        Err(error) if std::env::var_os("CI").is_some_and(|ci| ci == "true") => panic!("no container engine: {error}"),
+        Err(error) => {
+            eprintln!("SKIPPED, NOT TESTED: no container engine: {error}");
+            return None;
+        }
+    };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/base-images");
+    assert!(Command::new(script).arg(image).status().unwrap().success(), "no base image");
+    Some(handle)
+}
+
+/// Runs the `docker` program and answers what it printed, line by line.
+pub(crate) fn see(arguments: &[&str]) -> Vec<String> {
+    let output = Command::new("docker").args(arguments).output().unwrap();
+    assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// Everything of an owner that the machine has.
+pub(crate) fn things_of(owner: &OwnerId) -> Vec<String> {
+    let label = format!("label=dev.coracle.owner={owner}");
+    let mut things = see(&["ps", "-a", "--format", "container {{.Names}} {{.Status}}", "--filter", &label]);
+    things.extend(see(&["network", "ls", "--format", "network {{.Name}}", "--filter", &label]));
+    things.extend(see(&["volume", "ls", "--format", "volume {{.Name}}", "--filter", &label]));
+    let images = see(&["images", "-a", "--format", "image {{.Repository}}:{{.Tag}}"]);
+    things.extend(images.into_iter().filter(|image| image.contains(owner.as_str())));
+    things
+}
+
+pub(crate) fn unique_owner() -> OwnerId {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{:05x}{:03x}{nanos:08x}", std::process::id() & 0xf_ffff, count & 0xfff).parse().unwrap()
 }

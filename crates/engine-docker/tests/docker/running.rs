@@ -160,7 +160,8 @@ async fn programs_run_inside_and_end_with_their_code_or_when_cancelled() {
         !rig.seen_by_docker(&["top", &rig.container(&spec.id)]).iter().any(|line| line.contains("29"))
     })
     .await;
-    let missing = rig.engine.runtime.exec(&"shop.v9.web.1".parse().unwrap(), &["true".into()], &Told::default().sink(), &cancel).await;
+    let missing =
+        rig.engine.runtime.exec(&"shop.v9.web.1".parse().unwrap(), &["true".into()], &Told::default().sink(), &cancel).await;
     assert!(matches!(missing, Err(EngineError::NoSuchInstance(_))), "{missing:?}");
     rig.clean().await;
 }
@@ -230,7 +231,11 @@ async fn events_and_the_images_own_check_are_heard() {
     rig.handle.probe().await.unwrap();
     let instance = rig.engine.runtime.start(&spec).await.unwrap();
     assert!(matches!(instance.state, InstanceState::Running { health: Health::Starting, .. }), "{instance:?}");
-    rig.engine.runtime.exec(&spec.id, &["touch".into(), "/ok".into()], &Told::default().sink(), &CancellationToken::new()).await.unwrap();
+    rig.engine
+        .runtime
+        .exec(&spec.id, &["touch".into(), "/ok".into()], &Told::default().sink(), &CancellationToken::new())
+        .await
+        .unwrap();
     eventually("it is healthy", async || {
         let seen = rig.engine.runtime.inspect(&spec.id).await.unwrap().unwrap();
         matches!(seen.state, InstanceState::Running { health: Health::Healthy, .. })
