@@ -121,27 +121,19 @@ impl World {
         self.orchestrator.rollback(&app("shop"), to, &Progress::silent(), &CancellationToken::new()).await
     }
 
-    /// Deploys in a task of its own, which ends as a killed server's would when `phase` is told.
+    /// Deploys, and dies as a killed server does at the moment when `phase` is told: not another line of it runs.
     pub(crate) async fn deploy_and_die_in(&self, spec: AppSpec, phase: Phase) {
-        let (reached, when_reached) = tokio::sync::oneshot::channel();
-        let reached = Mutex::new(Some(reached));
+        let reconcile = self.reconcile.abort_handle();
         let progress = Progress::new(move |event| {
             if matches!(event, Event::Phase(now) if now == phase) {
-                // The thread that runs the deployment waits here until its task has been told to end.
-                let (told, wait) = std::sync::mpsc::channel::<()>();
-                if let Some(reached) = reached.lock().unwrap().take() {
-                    reached.send(told).unwrap();
-                    wait.recv_timeout(PATIENCE).ok();
-                }
+                reconcile.abort();
+                std::panic::resume_unwind(Box::new("killed"));
             }
         });
         let (orchestrator, request) = (self.orchestrator.clone(), self.request(spec));
         let task = tokio::spawn(async move { orchestrator.deploy(request, &progress, &CancellationToken::new()).await });
-        let told = tokio::time::timeout(PATIENCE, when_reached).await.expect("the phase was not reached").unwrap();
-        self.reconcile.abort();
-        task.abort();
-        told.send(()).unwrap();
-        task.await.expect_err("the deployment went on after it was killed");
+        let ended = tokio::time::timeout(PATIENCE, task).await.expect("the deployment neither ended nor died");
+        assert!(ended.is_err_and(|error| error.is_panic()), "the phase was not reached");
     }
 
     /// What a request to the app is answered with, or why there is no answer.
