@@ -103,6 +103,12 @@ impl Tree {
         self
     }
 
+    /// Removes a file.
+    pub fn remove(&self, file: &str) -> &Self {
+        std::fs::remove_file(self.directory.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        self
+    }
+
     /// Changes a piece of a file that must be there.
     pub fn change(&self, file: &str, from: &str, to: &str) -> &Self {
         let text = self.read(file);

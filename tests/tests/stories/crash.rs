@@ -55,6 +55,7 @@ async fn killed_during(phase: Phase, engine: EngineKind) {
     shop.settles().await;
     let last = shop.deployments().await.remove(0);
     let active = shop.active().await;
+    eprintln!("killed during {phase} on {engine}: {:?}, active {active:?}", last.outcome);
     match last.outcome {
         Some(Outcome::Interrupted { completed, phase: at }) => {
             assert_eq!(active, Some(if completed { 2 } else { 1 }), "{told}");
