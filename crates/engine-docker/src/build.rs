@@ -314,7 +314,7 @@ impl Builder for ImageBuilder {
 
     async fn prune(&self, app: &AppName, keep: &[ArtifactId]) -> Result<(), EngineError> {
         prune::images(&self.client, app, keep).await?;
-        prune::layers(&self.client, app).await
+        prune::layers(&self.client, app, keep).await
     }
 }
 

@@ -14,7 +14,7 @@ use coracle_model::{AppName, ReleaseNumber};
 use jiff::Timestamp;
 
 /// The layers of this many builds, the latest, are kept as the cache of the next.
-const CACHED_BUILDS: usize = 2;
+pub(super) const CACHED_BUILDS: usize = 2;
 
 /// A layer that a build made or used.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,19 +59,19 @@ pub(super) struct Stale {
     pub(super) since: Timestamp,
 }
 
-/// The layers that only builds before the latest few made, the newest first.
-pub(super) fn stale(state_dir: &Path, app: &AppName) -> Vec<Stale> {
+/// The layers that only builds before the latest `cached` made, the newest first.
+pub(super) fn stale(state_dir: &Path, app: &AppName, cached: usize) -> Vec<Stale> {
     let text = fs::read_to_string(path(state_dir, app)).unwrap_or_default();
     let entries: Vec<Entry<'_>> = text.lines().filter_map(Entry::parse).collect();
-    let recent = recent_builds(&entries);
+    let recent = recent_builds(&entries, cached);
     let needed: HashSet<&str> = entries.iter().filter(|e| recent.contains(e.build)).map(|e| e.id).collect();
     let mut seen = HashSet::new();
     let old = entries.iter().rev().filter(|entry| entry.made && !needed.contains(entry.id));
     old.filter(|entry| seen.insert(entry.id)).map(|entry| Stale { id: entry.id.to_owned(), since: entry.since }).collect()
 }
 
-/// Forgets layers that are gone, and what older builds used without making it.
-pub(super) fn forget(state_dir: &Path, app: &AppName, gone: &HashSet<String>) -> io::Result<()> {
+/// Forgets layers that are gone, and what builds before the latest `cached` used without making it.
+pub(super) fn forget(state_dir: &Path, app: &AppName, cached: usize, gone: &HashSet<String>) -> io::Result<()> {
     let path = path(state_dir, app);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
@@ -79,7 +79,7 @@ pub(super) fn forget(state_dir: &Path, app: &AppName, gone: &HashSet<String>) ->
         Err(error) => return Err(error),
     };
     let entries: Vec<Entry<'_>> = text.lines().filter_map(Entry::parse).collect();
-    let recent = recent_builds(&entries);
+    let recent = recent_builds(&entries, cached);
     let kept = entries.iter().filter(|entry| recent.contains(entry.build) || (entry.made && !gone.contains(entry.id)));
     let kept: String = kept.map(|entry| format!("{}\n", entry.line)).collect();
     if kept.is_empty() {
@@ -112,11 +112,11 @@ impl<'a> Entry<'a> {
     }
 }
 
-fn recent_builds<'a>(entries: &[Entry<'a>]) -> HashSet<&'a str> {
+fn recent_builds<'a>(entries: &[Entry<'a>], cached: usize) -> HashSet<&'a str> {
     let last: HashMap<&str, usize> = entries.iter().enumerate().map(|(index, entry)| (entry.build, index)).collect();
     let mut builds: Vec<_> = last.into_iter().collect();
     builds.sort_by_key(|(_, index)| std::cmp::Reverse(*index));
-    builds.into_iter().take(CACHED_BUILDS).map(|(build, _)| build).collect()
+    builds.into_iter().take(cached).map(|(build, _)| build).collect()
 }
 
 #[cfg(test)]
@@ -138,10 +138,11 @@ mod tests {
         build(2, &[("aaa", false), ("ccc", true)]);
         build(3, &[("aaa", false), ("ddd", true)]);
         let ids = |stale: Vec<Stale>| stale.into_iter().map(|layer| layer.id).collect::<Vec<_>>();
-        assert_eq!(ids(stale(dir.path(), &app)), ["bbb"]);
+        assert_eq!(ids(stale(dir.path(), &app, 2)), ["bbb"]);
         build(4, &[("eee", true)]);
-        assert_eq!(ids(stale(dir.path(), &app)), ["ccc", "bbb"]);
-        forget(dir.path(), &app, &HashSet::from(["bbb".to_owned()])).unwrap();
-        assert_eq!(ids(stale(dir.path(), &app)), ["ccc"]);
+        assert_eq!(ids(stale(dir.path(), &app, 2)), ["ccc", "bbb"]);
+        forget(dir.path(), &app, 2, &HashSet::from(["bbb".to_owned()])).unwrap();
+        assert_eq!(ids(stale(dir.path(), &app, 2)), ["ccc"]);
+        assert_eq!(ids(stale(dir.path(), &app, 0)), ["eee", "ddd", "ccc", "aaa"]);
     }
 }

@@ -34,15 +34,16 @@ pub(super) async fn images(client: &Client, app: &AppName, keep: &[ArtifactId]) 
     Ok(())
 }
 
-/// Removes the layers that recent builds did not need.
-pub(super) async fn layers(client: &Client, app: &AppName) -> Result<(), EngineError> {
+/// Removes the layers that recent builds did not need; all of them if the app keeps nothing.
+pub(super) async fn layers(client: &Client, app: &AppName, keep: &[ArtifactId]) -> Result<(), EngineError> {
+    let cached = if keep.is_empty() { 0 } else { journal::CACHED_BUILDS };
     let mut gone = HashSet::new();
-    for layer in journal::stale(&client.state_dir, app) {
+    for layer in journal::stale(&client.state_dir, app, cached) {
         if remove_layer(client, &layer).await? {
             gone.insert(layer.id);
         }
     }
-    journal::forget(&client.state_dir, app, &gone).map_err(|error| EngineError::io("note which layers are gone", &error))
+    journal::forget(&client.state_dir, app, cached, &gone).map_err(|error| EngineError::io("note which layers are gone", &error))
 }
 
 /// The release in `coracle-<owner>/<app>:v3`.

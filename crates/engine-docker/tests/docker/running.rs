@@ -157,7 +157,7 @@ async fn programs_run_inside_and_end_with_their_code_or_when_cancelled() {
     let (result, ()) = tokio::join!(exec("echo going; sleep 299 & sleep 298", &told, &cancel), stop);
     assert!(matches!(result, Err(EngineError::Cancelled)), "{result:?}");
     eventually("the programs are gone", async || {
-        !rig.seen_by_docker(&["top", &rig.container(&spec.id)]).iter().any(|line| line.contains("29"))
+        !rig.seen_by_docker(&["top", &rig.container(&spec.id)]).iter().any(|line| line.contains("sleep 29"))
     })
     .await;
     let missing =
