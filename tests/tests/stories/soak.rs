@@ -2,6 +2,8 @@
 //!
 //! `make test` runs a short one; `make soak` the full one: COUNT deployments at RATE requests a second.
 
+use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use coracle_model::EngineKind;
@@ -14,6 +16,7 @@ fn number(name: &str, usual: u32) -> u32 {
 on_both_engines! {
     async fn deployments_under_load_lose_nothing_and_leave_nothing(env: Env) {
         let (count, rate) = (number("SOAK_COUNT", 12), number("SOAK_RATE", 200));
+        let layers = unnamed_images();
         let shop = env.app("flask");
         shop.tree.manifest("deploy", "timeout = \"5s\"").manifest("deploy", "keep = 3");
         shop.deploy("v0").await;
@@ -42,7 +45,19 @@ on_both_engines! {
         assert!(report.latency(0.5) < Duration::from_millis(500), "{report}");
         bounded(&env, &shop).await;
         env.leaves_nothing().await;
+        // Other stories make such layers, too; where this one runs alone, there must not be more than before.
+        if std::env::var_os("NEXTEST").is_some() || std::env::var_os("SOAK_ALONE").is_some() {
+            let left: Vec<_> = unnamed_images().difference(&layers).cloned().collect();
+            assert!(left.is_empty(), "layers that nobody needs are left: {left:?}");
+        }
     }
+}
+
+/// Images without a name, which is how the classic builder leaves its layers.
+fn unnamed_images() -> BTreeSet<String> {
+    let listed = Command::new("docker").args(["images", "--quiet", "--filter", "dangling=true"]).output();
+    let text = listed.map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
 }
 
 /// What is there is what three kept releases and one running instance need.
