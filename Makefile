@@ -1,11 +1,15 @@
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint soak bench-deploy clean
+PREFIX ?= /usr/local
+.PHONY: help build install demo test lint soak bench-deploy clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the program: target/release/coracle
 	cargo build --locked --release --package coracle
+
+install: build ## Install it: PREFIX/bin/coracle, PREFIX being /usr/local unless it is given
+	install -D -m 755 "$${CARGO_TARGET_DIR:-target}/release/coracle" "$(DESTDIR)$(PREFIX)/bin/coracle"
 
 demo: ## Deploy, break and roll back a real app under load, on a throw-away server
 	@scripts/demo
