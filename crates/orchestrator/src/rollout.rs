@@ -5,12 +5,13 @@ mod steps;
 pub(crate) use steps::wanted_instances;
 mod undo;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use coracle_engine::{Engine, EngineError};
-use coracle_model::{AppName, Deployment, Outcome, Phase, Release, Strategy};
+use coracle_model::{AppName, Deployment, Outcome, Phase, ProcessName, Release, Strategy};
 use coracle_store::{ConfigChange, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -97,6 +98,8 @@ struct Candidacy {
     release: Release,
     strategy: Strategy,
     old: Option<Release>,
+    /// How many instances of each process are brought up. A change of scale meanwhile is the reconcile loop's, afterwards.
+    wanted: BTreeMap<ProcessName, u16>,
     /// What becomes of the app's configuration with the switch.
     changes: Vec<ConfigChange>,
 }
@@ -113,6 +116,7 @@ impl Core {
         let deployment = self.begin(&app, &candidate).await?;
         let live = LiveGuard::new(self, &deployment);
         progress.tell(Event::Began(deployment.clone()));
+        progress.tell(Event::Phase(Phase::Validate));
         let rollout = Rollout {
             core: self,
             progress,

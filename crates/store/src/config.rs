@@ -2,6 +2,7 @@
 
 use coracle_model::{AppName, EnvName, Secret};
 use jiff::Timestamp;
+use sqlx::SqliteConnection;
 
 use crate::Store;
 use crate::error::StoreError;
@@ -48,11 +49,22 @@ impl Store {
     /// Applies all changes in their order, or none.
     pub async fn set_config(&self, app: &AppName, changes: &[ConfigChange]) -> Result<(), StoreError> {
         const ACTION: &str = "change the configuration";
+        let mut transaction = self.database().begin(ACTION).await?;
+        self.app_within(&mut transaction, app).await?;
+        self.change_config_within(&mut transaction, app, changes).await?;
+        self.database().commit(ACTION, transaction).await
+    }
+
+    /// Changes the configuration as a part of something greater, in whose transaction it stands.
+    pub(crate) async fn change_config_within(
+        &self,
+        connection: &mut SqliteConnection,
+        app: &AppName,
+        changes: &[ConfigChange],
+    ) -> Result<(), StoreError> {
         const SET: &str = "INSERT INTO config (app, name, value, secret, updated_at) VALUES ($1, $2, $3, $4, $5)
             ON CONFLICT (app, name) DO UPDATE SET value = excluded.value, secret = excluded.secret, updated_at = excluded.updated_at";
         const UNSET: &str = "DELETE FROM config WHERE app = $1 AND name = $2";
-        let mut transaction = self.database().begin(ACTION).await?;
-        self.app_within(&mut transaction, app).await?;
         let now = Timestamp::now().as_microsecond();
         for change in changes {
             let query = match &change.value {
@@ -63,9 +75,10 @@ impl Store {
                 }
                 None => sqlx::query(UNSET).bind(app.as_str()).bind(change.name.as_str()),
             };
-            query.execute(&mut *transaction).await.map_err(|error| self.database().failed(ACTION, &error))?;
+            let changed = query.execute(&mut *connection).await;
+            changed.map_err(|error| self.database().failed("change the configuration", &error))?;
         }
-        self.database().commit(ACTION, transaction).await
+        Ok(())
     }
 
     fn config_entry(&self, app: &AppName, (name, sealed, secret, updated_at): Row) -> Result<ConfigEntry, StoreError> {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use sqlx::{FromRow, Sqlite, SqliteConnection, Transaction};
 
 use crate::Store;
+use crate::config::ConfigChange;
 use crate::error::StoreError;
 
 /// How many deployments of each app are remembered.
@@ -84,9 +85,9 @@ impl Store {
         self.database().commit(ACTION, transaction).await
     }
 
-    /// The commit point of a deployment: in one transaction the phase becomes `switch` and the deployment's release the
-    /// app's active one.
-    pub async fn activate(&self, id: DeploymentId) -> Result<(), StoreError> {
+    /// The commit point of a deployment: in one transaction the phase becomes `switch`, the deployment's release the app's
+    /// active one, and the app's configuration what these changes make of it.
+    pub async fn activate(&self, id: DeploymentId, changes: &[ConfigChange]) -> Result<(), StoreError> {
         const ACTION: &str = "activate a release";
         let mut transaction = self.database().begin(ACTION).await?;
         let deployment = self.running_within(&mut transaction, id).await?;
@@ -95,14 +96,15 @@ impl Store {
         }
         self.require_release(&mut transaction, &deployment.app, deployment.to).await?;
         self.set_active(&mut transaction, &deployment.app, Some(deployment.to)).await?;
+        self.change_config_within(&mut transaction, &deployment.app, changes).await?;
         self.set_phase(&mut transaction, id, Phase::Switch).await?;
         self.database().commit(ACTION, transaction).await
     }
 
     /// Takes an activation back after the new release failed while it was watched: in one transaction the release that was
-    /// active before (the deployment's `from`) is active again and the phase becomes `start`, so that a crash from here on
-    /// undoes the new release.
-    pub async fn revert(&self, id: DeploymentId) -> Result<(), StoreError> {
+    /// active before (the deployment's `from`) is active again, the configuration is changed back by `changes`, and the
+    /// phase becomes `start`, so that a crash from here on undoes the new release.
+    pub async fn revert(&self, id: DeploymentId, changes: &[ConfigChange]) -> Result<(), StoreError> {
         const ACTION: &str = "revert an activation";
         let mut transaction = self.database().begin(ACTION).await?;
         let deployment = self.running_within(&mut transaction, id).await?;
@@ -113,6 +115,7 @@ impl Store {
             self.require_release(&mut transaction, &deployment.app, from).await?;
         }
         self.set_active(&mut transaction, &deployment.app, deployment.from).await?;
+        self.change_config_within(&mut transaction, &deployment.app, changes).await?;
         self.set_phase(&mut transaction, id, Phase::Start).await?;
         self.database().commit(ACTION, transaction).await
     }

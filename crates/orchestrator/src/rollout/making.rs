@@ -75,7 +75,8 @@ impl Rollout<'_> {
         if old.is_some() {
             self.note(format!("strategy {strategy}: {why}"));
         }
-        Ok(Candidacy { engine, release, strategy, old, changes })
+        let wanted = Core::wanted(&release, &self.core.store.app(&release.app).await?.scale);
+        Ok(Candidacy { engine, release, strategy, old, wanted, changes })
     }
 
     async fn build_tree(&self, engine: &Engine, request: Box<DeployRequest>) -> Result<(Artifact, AppSpec), Failure> {

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use coracle_engine::{Engine, EngineError, InstanceSpec};
 use coracle_model::{AppName, EnvName, HostPattern, InstanceId, Phase, ProcessName, ProcessSpec, Release, Secret, Strategy};
-use coracle_store::ConfigChange;
 use futures::future::{join_all, try_join_all};
 
 use super::{Candidacy, Failure, Rollout};
 use crate::candidate::inverse;
-use crate::core::{Core, Live};
+use crate::core::Live;
 use crate::error::OrchestratorError;
 use crate::instances::instance_spec;
 use crate::probe::{self, Check, Unhealthy};
@@ -54,8 +53,7 @@ impl Rollout<'_> {
     async fn start(&self, candidacy: &Candidacy, which: impl Fn(&ProcessName) -> bool) -> Result<(), Failure> {
         let Candidacy { engine, release, .. } = candidacy;
         let config = self.core.store.release_env(&release.app, release.number).await?;
-        let wanted = self.wanted(release).await?;
-        let specs = wanted_instances(release, &config, &wanted, which);
+        let specs = wanted_instances(release, &config, &candidacy.wanted, which);
         let starts = specs.iter().map(|spec| async {
             match engine.runtime.start(spec).await {
                 Ok(_) => Ok(()),
@@ -71,15 +69,11 @@ impl Rollout<'_> {
         join_all(starts).await.into_iter().collect()
     }
 
-    async fn wanted(&self, release: &Release) -> Result<BTreeMap<ProcessName, u16>, Failure> {
-        Ok(Core::wanted(release, &self.core.store.app(&release.app).await?.scale))
-    }
-
     /// Waits until every new instance that receives requests is healthy.
     pub(super) async fn probe_web(&self, candidacy: &Candidacy) -> Result<(), Failure> {
         self.enter(Phase::Probe).await?;
         let check = Check::of_web(&candidacy.release);
-        let instances = self.instances(candidacy, ProcessName::is_web).await?;
+        let instances = instances(candidacy, ProcessName::is_web);
         self.unless_cancelled(self.probe(candidacy, &instances, &check)).await
     }
 
@@ -105,12 +99,8 @@ impl Rollout<'_> {
         let evidence = self.core.evidence(engine, id).await;
         let hint = match (&reason, check) {
             (Unhealthy::Engine(error), _) => {
-                return Failure::Platform(OrchestratorError::Deployment {
-                    phase: self.phase(),
-                    cause: error.to_string(),
-                    evidence,
-                    hint: "see what is wrong with `coracle doctor`, then `coracle deploy`".to_owned(),
-                });
+                let hint = "see what is wrong with `coracle doctor`, then `coracle deploy`".to_owned();
+                return Failure::Release { cause: error.to_string(), evidence, hint };
             }
             (Unhealthy::Exited(_) | Unhealthy::Gone, _) => "mend what the log shows, then `coracle deploy`",
             (Unhealthy::Failing(_), Check::Http { .. }) => {
@@ -135,7 +125,7 @@ impl Rollout<'_> {
             }
         }
         self.start(candidacy, background).await?;
-        let instances = self.instances(candidacy, background).await?;
+        let instances = instances(candidacy, background);
         let settle = instances.iter().map(|id| async move {
             match probe::watch(&candidacy.engine, id, &Check::Running, SETTLE).await {
                 Ok(()) => {
@@ -161,8 +151,9 @@ impl Rollout<'_> {
             if let Some((other, host)) = self.core.host_conflict(release).await? {
                 return Err(host_taken(&host, &other));
             }
-            self.change_config(release, changes).await?;
-            self.core.store.activate(self.deployment.id).await?;
+            let before = self.core.store.config(&release.app).await?;
+            self.core.store.activate(self.deployment.id, changes).await?;
+            *self.config_undo.lock().unwrap_or_else(PoisonError::into_inner) = inverse(&before, changes);
             self.change_live(|live| live.hold = false);
             self.exposed.store(true, Ordering::Relaxed);
         }
@@ -174,15 +165,6 @@ impl Rollout<'_> {
         let hosts =
             if serves_http(release) { release.spec.http.hosts.iter().map(ToString::to_string).collect() } else { Vec::new() };
         self.progress.tell(Event::Live(LiveFacts { hosts, elapsed_ms: self.begun.elapsed().as_millis() as u64 }));
-        Ok(())
-    }
-
-    async fn change_config(&self, release: &Release, changes: &[ConfigChange]) -> Result<(), Failure> {
-        if !changes.is_empty() {
-            let before = self.core.store.config(&release.app).await?;
-            self.core.store.set_config(&release.app, changes).await?;
-            *self.config_undo.lock().unwrap_or_else(PoisonError::into_inner) = inverse(&before, changes);
-        }
         Ok(())
     }
 
@@ -203,14 +185,14 @@ impl Rollout<'_> {
     /// Looks after the new instances for a while, with the old ones still there to go back to.
     pub(super) async fn watch(&self, candidacy: &Candidacy) -> Result<(), Failure> {
         let Candidacy { engine, release, old, strategy, .. } = candidacy;
-        self.enter(Phase::Drain).await?;
+        self.enter_after_switch(Phase::Drain).await;
         let span = release.spec.deploy.watch.duration();
         let can_go_back = *strategy == Strategy::BlueGreen && old.as_ref().is_some_and(serves_http);
         if !can_go_back || span.is_zero() {
             return Ok(());
         }
         let check = Check::of_web(release);
-        let instances = self.instances(candidacy, ProcessName::is_web).await?;
+        let instances = instances(candidacy, ProcessName::is_web);
         let watches = instances
             .iter()
             .map(|id| async { probe::watch(engine, id, &check, span).await.map_err(|reason| (id.clone(), reason)) });
@@ -233,7 +215,7 @@ impl Rollout<'_> {
             let engine = self.core.engine(old.artifact.engine)?;
             let instances = self.settled_instances_of(engine, old).await?;
             self.core.drain(&instances, old.spec.deploy.drain.duration()).await;
-            self.enter(Phase::Stop).await?;
+            self.enter_after_switch(Phase::Stop).await;
             self.core.retire(engine, &old.app, old.number).await?;
             Ok::<_, Failure>(())
         };
@@ -245,7 +227,7 @@ impl Rollout<'_> {
     /// Removes what is past keeping.
     pub(super) async fn record(&self, candidacy: &Candidacy) {
         let recorded = async {
-            self.enter(Phase::Record).await?;
+            self.enter_after_switch(Phase::Record).await;
             let record = self.core.store.app(&candidacy.release.app).await?;
             self.core.prune(&record).await?;
             Ok::<_, Failure>(())
@@ -255,9 +237,13 @@ impl Rollout<'_> {
         }
     }
 
-    async fn instances(&self, candidacy: &Candidacy, which: impl Fn(&ProcessName) -> bool) -> Result<Vec<InstanceId>, Failure> {
-        let wanted = self.wanted(&candidacy.release).await?;
-        Ok(wanted_instances(&candidacy.release, &[], &wanted, which).into_iter().map(|spec| spec.id).collect())
+    /// Past the commit point nothing is undone because a phase could not be written down (a full disk, say): a crash from
+    /// here on leads to the same end as one in the phase before.
+    async fn enter_after_switch(&self, phase: Phase) {
+        if let Err(error) = self.core.store.enter_phase(self.deployment.id, phase).await {
+            tracing::warn!(deployment = %self.deployment.id, %phase, %error, "the phase could not be written down");
+        }
+        self.entered(phase);
     }
 
     /// The instances of a release that the reconcile loop may be healing: after its current pass, so that none appears
@@ -275,6 +261,11 @@ impl Rollout<'_> {
             }
         });
     }
+}
+
+/// The instances that a rollout brings up.
+fn instances(candidacy: &Candidacy, which: impl Fn(&ProcessName) -> bool) -> Vec<InstanceId> {
+    wanted_instances(&candidacy.release, &[], &candidacy.wanted, which).into_iter().map(|spec| spec.id).collect()
 }
 
 /// What to start for a release.

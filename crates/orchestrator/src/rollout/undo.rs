@@ -1,6 +1,7 @@
 //! The way back: from any point before the switch, and from a switch that turned out badly.
 
 use coracle_model::{DeploymentKind, InstanceId, ProcessName};
+use coracle_store::StoreError;
 
 use super::{Candidacy, Failure, Rollout};
 use crate::core::Core;
@@ -13,11 +14,8 @@ impl Rollout<'_> {
         {
             let lock = self.core.app_lock(&candidacy.release.app);
             let _not_while_reconciling = lock.lock().await;
-            self.core.store.revert(self.deployment.id).await?;
             let undo = std::mem::take(&mut *self.config_undo.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-            if !undo.is_empty() {
-                self.core.store.set_config(&candidacy.release.app, &undo).await?;
-            }
+            self.core.store.revert(self.deployment.id, &undo).await?;
         }
         if let Err(error) = self.core.publish().await {
             // The proxy is not there. Its supervisor publishes again when it is, and by then the store says the right thing.
@@ -79,13 +77,17 @@ impl Rollout<'_> {
 }
 
 impl Core {
-    /// Removes a release that never became active for good: its instances, what it owned, its record.
+    /// Removes a release that never became active for good: its instances, what it owned, its record. Refuses to touch
+    /// the active one: a switch that could not be taken back stands.
     pub(crate) async fn discard_release(
         &self,
         app: &coracle_model::AppName,
         number: coracle_model::ReleaseNumber,
         drain: bool,
     ) -> Result<(), OrchestratorError> {
+        if self.store.app(app).await?.active == Some(number) {
+            return Err(StoreError::Active(app.clone(), number).into());
+        }
         for engine in self.engines.values() {
             let instances = match instances_of(engine, app, number).await {
                 Ok(instances) => instances,

@@ -139,3 +139,19 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn configuration_changes_with_the_release_or_not_at_all() {
+    let home = Home::new();
+    let store = home.with_shop().await;
+    deployed(&store, &shop()).await;
+    let next = store.begin_deployment(&shop(), coracle_model::DeploymentKind::Config).await.unwrap();
+    let refused = store.activate(next.id, &[set("A", "1")]).await;
+    assert!(matches!(refused, Err(StoreError::NoSuchRelease(..))), "{refused:?}");
+    assert_eq!(plain(&store).await, BTreeMap::new());
+    store.create_release(new_release(&shop(), next.to, &[])).await.unwrap();
+    store.activate(next.id, &[set("A", "1")]).await.unwrap();
+    assert_eq!(plain(&store).await, BTreeMap::from([(name("A"), "1".to_owned())]));
+    store.revert(next.id, &[unset("A")]).await.unwrap();
+    assert_eq!(plain(&store).await, BTreeMap::new());
+}

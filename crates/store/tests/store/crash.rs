@@ -25,7 +25,7 @@ async fn victim() {
         store.set_config(&shop(), &[change]).await.unwrap();
         store.create_release(new_release(&shop(), deployment.to, &[("NUMBER", &number)])).await.unwrap();
         store.enter_phase(deployment.id, Phase::Probe).await.unwrap();
-        store.activate(deployment.id).await.unwrap();
+        store.activate(deployment.id, &[]).await.unwrap();
         println!("active {number}");
         store.finish_deployment(deployment.id, &Outcome::Succeeded).await.unwrap();
     }

@@ -64,7 +64,7 @@ async fn a_phase_is_entered_only_in_order_and_never_across_the_switch() {
         for to in Phase::ALL {
             let deployment = begun(&store, &shop()).await;
             if from.recovery() == Recovery::Complete {
-                store.activate(deployment.id).await.unwrap();
+                store.activate(deployment.id, &[]).await.unwrap();
             }
             store.enter_phase(deployment.id, from).await.unwrap();
             let entered = store.enter_phase(deployment.id, to).await;
@@ -82,13 +82,13 @@ async fn activation_is_one_step_and_needs_the_release() {
     let home = Home::new();
     let store = home.with_shop().await;
     let deployment = store.begin_deployment(&shop(), DeploymentKind::Deploy).await.unwrap();
-    assert!(matches!(store.activate(deployment.id).await, Err(StoreError::NoSuchRelease(..))));
+    assert!(matches!(store.activate(deployment.id, &[]).await, Err(StoreError::NoSuchRelease(..))));
     assert_eq!(store.deployment(deployment.id).await.unwrap().unwrap().phase, Phase::Validate, "a refusal changes nothing");
     store.create_release(crate::harness::new_release(&shop(), deployment.to, &[])).await.unwrap();
-    store.activate(deployment.id).await.unwrap();
+    store.activate(deployment.id, &[]).await.unwrap();
     assert_eq!(store.app(&shop()).await.unwrap().active, Some(deployment.to));
     assert_eq!(store.deployment(deployment.id).await.unwrap().unwrap().phase, Phase::Switch);
-    let again = store.activate(deployment.id).await;
+    let again = store.activate(deployment.id, &[]).await;
     assert!(matches!(again, Err(StoreError::OutOfOrder { from: Phase::Switch, .. })), "{again:?}");
 }
 
@@ -98,10 +98,10 @@ async fn a_reverted_activation_brings_the_former_release_back() {
     let store = home.with_shop().await;
     let first = deployed(&store, &shop()).await;
     let second = begun(&store, &shop()).await;
-    assert!(matches!(store.revert(second.id).await, Err(StoreError::OutOfOrder { from: Phase::Validate, .. })));
-    store.activate(second.id).await.unwrap();
+    assert!(matches!(store.revert(second.id, &[]).await, Err(StoreError::OutOfOrder { from: Phase::Validate, .. })));
+    store.activate(second.id, &[]).await.unwrap();
     store.enter_phase(second.id, Phase::Drain).await.unwrap();
-    store.revert(second.id).await.unwrap();
+    store.revert(second.id, &[]).await.unwrap();
     assert_eq!(store.app(&shop()).await.unwrap().active, Some(first.to));
     assert_eq!(store.deployment(second.id).await.unwrap().unwrap().phase, Phase::Start);
     store.delete_release(&shop(), second.to).await.unwrap();
@@ -114,8 +114,8 @@ async fn the_first_activation_is_reverted_to_nothing() {
     let home = Home::new();
     let store = home.with_shop().await;
     let first = begun(&store, &shop()).await;
-    store.activate(first.id).await.unwrap();
-    store.revert(first.id).await.unwrap();
+    store.activate(first.id, &[]).await.unwrap();
+    store.revert(first.id, &[]).await.unwrap();
     assert_eq!(store.app(&shop()).await.unwrap().active, None);
 }
 
@@ -128,8 +128,8 @@ async fn what_has_ended_stays_as_it_is() {
     let before = store.deployment(id).await.unwrap();
     let cancelled = Outcome::Cancelled { phase: Phase::Build };
     assert!(matches!(store.enter_phase(id, Phase::Record).await, Err(StoreError::Ended(_))));
-    assert!(matches!(store.activate(id).await, Err(StoreError::Ended(_))));
-    assert!(matches!(store.revert(id).await, Err(StoreError::Ended(_))));
+    assert!(matches!(store.activate(id, &[]).await, Err(StoreError::Ended(_))));
+    assert!(matches!(store.revert(id, &[]).await, Err(StoreError::Ended(_))));
     assert!(matches!(store.finish_deployment(id, &cancelled).await, Err(StoreError::Ended(_))));
     assert_eq!(store.deployment(id).await.unwrap(), before);
     let nobody = DeploymentId(99);

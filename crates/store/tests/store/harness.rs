@@ -85,7 +85,7 @@ pub(crate) async fn begun(store: &Store, app: &AppName) -> Deployment {
 /// A deployment from beginning to end.
 pub(crate) async fn deployed(store: &Store, app: &AppName) -> Deployment {
     let deployment = begun(store, app).await;
-    store.activate(deployment.id).await.unwrap();
+    store.activate(deployment.id, &[]).await.unwrap();
     store.finish_deployment(deployment.id, &Outcome::Succeeded).await.unwrap();
     deployment
 }
