@@ -3,13 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coracle_engine::{Engine, EngineError, Instance, LogQuery};
-use coracle_model::{AppName, DeploymentId, EngineKind, InstanceId, ProcessName, Release, ReleaseNumber};
+use coracle_model::{AppName, DeploymentId, EngineKind, InstanceId, ProcessName, Release, ReleaseNumber, Span};
 use coracle_store::Store;
 use futures::StreamExt;
+use futures::future::join_all;
 use tokio::sync::{Notify, watch};
 
 use crate::orchestrator::Settings;
@@ -17,6 +19,9 @@ use crate::traffic::Traffic;
 
 /// How many log lines an error shows.
 const EVIDENCE_LINES: usize = 20;
+
+/// How long an engine may take to say what there is; one that takes longer counts as one that does not answer.
+const LIST_LIMIT: Span = Span::seconds(20);
 
 pub(crate) struct Core {
     pub store: Store,
@@ -31,6 +36,8 @@ pub(crate) struct Core {
     app_locks: Mutex<HashMap<AppName, Arc<tokio::sync::Mutex<()>>>>,
     /// Held while a table is made and published, so that tables reach the proxy in the order they were made.
     pub publishing: tokio::sync::Mutex<u64>,
+    /// Whether the proxy did not take the last table: the reconcile loop tells it again.
+    pub unpublished: AtomicBool,
     /// Held while a release becomes active, so that two apps cannot both find a host free and take it.
     pub switching: tokio::sync::Mutex<()>,
 }
@@ -50,6 +57,9 @@ pub(crate) struct Registry {
     pub back_off: HashMap<InstanceId, BackOff>,
     /// Instances that have been started by the reconcile loop and are being probed.
     pub probing: HashSet<InstanceId>,
+    /// Instances of active releases that are too many and are on their way out. Until they are gone they get no requests,
+    /// even if they are wanted again meanwhile.
+    pub leaving: HashSet<InstanceId>,
 }
 
 /// A deployment that is being worked on.
@@ -95,6 +105,7 @@ impl Core {
             registry: Mutex::default(),
             app_locks: Mutex::default(),
             publishing: tokio::sync::Mutex::new(0),
+            unpublished: AtomicBool::new(false),
             switching: tokio::sync::Mutex::default(),
         }
     }
@@ -154,12 +165,18 @@ impl Core {
     pub(crate) async fn all_instances(&self) -> (Vec<(EngineKind, Instance)>, Vec<EngineKind>) {
         let mut found = Vec::new();
         let mut silent = Vec::new();
-        for (kind, engine) in &self.engines {
-            match engine.runtime.list().await {
-                Ok(instances) => found.extend(instances.into_iter().map(|instance| (*kind, instance))),
+        // All at once: one that hangs must not keep the others' instances waiting.
+        let lists = self.engines.iter().map(|(kind, engine)| async {
+            let list = tokio::time::timeout(LIST_LIMIT.duration(), engine.runtime.list()).await;
+            let late = |_| EngineError::TimedOut { action: "list instances".to_owned(), limit: LIST_LIMIT };
+            (*kind, list.map_err(late).flatten())
+        });
+        for (kind, list) in join_all(lists).await {
+            match list {
+                Ok(instances) => found.extend(instances.into_iter().map(|instance| (kind, instance))),
                 Err(error) => {
                     tracing::warn!(engine = %kind, %error, "cannot list instances");
-                    silent.push(*kind);
+                    silent.push(kind);
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! The logs of an app: those of all its instances, as one stream.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use coracle_engine::{Engine, EngineError, LogLine, LogQuery};
 use coracle_model::{AppName, InstanceId, ProcessName};
 use futures::stream::{BoxStream, SelectAll};
 use futures::{FutureExt, StreamExt};
+use tokio::time::Instant;
 
 use crate::core::Core;
 use crate::error::OrchestratorError;
@@ -42,8 +43,16 @@ impl Core {
         let shown: HashSet<(InstanceId, String)> =
             lines.iter().filter(|(_, line)| line.at == last).map(|(id, line)| (id.clone(), line.text.clone())).collect();
         let fresh = move |(id, line): &(InstanceId, LogLine)| line.at > last || !shown.contains(&(id.clone(), line.text.clone()));
-        let follower =
-            Follower { core: self, app: app.clone(), process, since: last, open: HashSet::new(), streams: SelectAll::new() };
+        let follower = Follower {
+            core: self,
+            app: app.clone(),
+            process,
+            since: last,
+            told: HashMap::new(),
+            open: HashSet::new(),
+            streams: SelectAll::new(),
+            next_look: Instant::now(),
+        };
         let coming = follower.into_stream().filter(move |line| std::future::ready(fresh(line)));
         Ok(futures::stream::iter(lines).chain(coming).boxed())
     }
@@ -77,8 +86,12 @@ struct Follower {
     app: AppName,
     process: Option<ProcessName>,
     since: jiff::Timestamp,
+    /// Up to when each instance has been told. One that has ended is still there for a while, and its stream is opened
+    /// again, since it may be started anew: that must not tell everything again.
+    told: HashMap<InstanceId, jiff::Timestamp>,
     open: HashSet<InstanceId>,
     streams: SelectAll<BoxStream<'static, Followed>>,
+    next_look: Instant,
 }
 
 enum Followed {
@@ -96,29 +109,36 @@ impl Follower {
 
     async fn next_line(&mut self) -> (InstanceId, LogLine) {
         loop {
-            self.open_new().await;
-            let look = tokio::time::sleep(LOOK_EVERY);
-            tokio::pin!(look);
-            loop {
-                let next = if self.streams.is_empty() { std::future::pending().boxed() } else { self.streams.next().boxed() };
-                tokio::select! {
-                    followed = next => match followed {
-                        Some(Followed::Line(id, line)) => return (id, line),
-                        Some(Followed::Ended(id)) => drop(self.open.remove(&id)),
-                        None => {}
-                    },
-                    () = &mut look => break,
-                }
+            if self.next_look <= Instant::now() {
+                self.open_new().await;
+                self.next_look = Instant::now() + LOOK_EVERY;
+            }
+            let next = if self.streams.is_empty() { std::future::pending().boxed() } else { self.streams.next().boxed() };
+            tokio::select! {
+                followed = next => match followed {
+                    Some(Followed::Line(id, line)) => {
+                        self.told.insert(id.clone(), line.at);
+                        return (id, line);
+                    }
+                    Some(Followed::Ended(id)) => drop(self.open.remove(&id)),
+                    None => {}
+                },
+                () = tokio::time::sleep_until(self.next_look) => {}
             }
         }
     }
 
     async fn open_new(&mut self) {
-        for (engine, id) in self.core.instances_with_logs(&self.app, self.process.as_ref()).await {
+        let instances = self.core.instances_with_logs(&self.app, self.process.as_ref()).await;
+        self.told.retain(|told, _| instances.iter().any(|(_, id)| id == told));
+        for (engine, id) in instances {
             if self.open.contains(&id) {
                 continue;
             }
-            let query = LogQuery { tail: None, since: Some(self.since), follow: true };
+            // Times are told in microseconds, and all that an ended stream had for its last one has been told.
+            let after = |at: &jiff::Timestamp| at.checked_add(jiff::SignedDuration::from_micros(1)).unwrap_or(*at);
+            let since = self.told.get(&id).map_or(self.since, after);
+            let query = LogQuery { tail: None, since: Some(since), follow: true };
             if let Ok(lines) = stream(&engine, &id, &query).await {
                 self.open.insert(id.clone());
                 let end = futures::stream::once(std::future::ready(Followed::Ended(id)));

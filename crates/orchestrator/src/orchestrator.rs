@@ -7,6 +7,7 @@ use std::sync::Arc;
 use coracle_engine::{Engine, Exit, Instance, LogLine, LogQuery, OutputSink};
 use coracle_model::{AppName, AppSpec, ByteSize, Cpus, Deployment, EngineKind, InstanceId, ProcessName, Release, ReleaseNumber};
 use coracle_store::{AppRecord, ConfigChange, Store};
+use futures::future::join_all;
 use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
@@ -249,11 +250,12 @@ impl HostOrchestrator {
         self.core.store.delete_app(app).await?;
         self.core.forget_app(app);
         self.core.publish().await?;
-        for engine in self.core.engines.values() {
-            engine.runtime.remove_app(app).await?;
-            engine.builder.prune(app, &[]).await?;
-        }
-        Ok(())
+        let removals = self.core.engines.values().map(|engine| async {
+            let removed = engine.runtime.remove_app(app).await;
+            // One that does not answer keeps the others from nothing.
+            removed.and(engine.builder.prune(app, &[]).await)
+        });
+        Ok(join_all(removals).await.into_iter().collect::<Result<(), _>>()?)
     }
 
     /// How an app stands.

@@ -2,13 +2,16 @@
 //! event, a finished deployment or `ps scale` merely wake it, and so does a timer.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use coracle_engine::{Engine, Instance, InstanceSpec};
-use coracle_model::{AppName, EngineKind, InstanceId, Release, ReleaseNumber};
-use coracle_store::AppRecord;
+use coracle_engine::{Engine, EngineError, Instance, InstanceSpec};
+use coracle_model::{AppName, EngineKind, InstanceId, Release, ReleaseNumber, Span};
+use coracle_store::{AppRecord, StoreError};
 use futures::StreamExt;
+use futures::future::join_all;
 use futures::stream::SelectAll;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -18,21 +21,25 @@ use crate::core::{BackOff, Core, Registry};
 use crate::error::OrchestratorError;
 use crate::probe::{self, Check};
 use crate::rollout::wanted_instances;
+use crate::table::HEALING_ATTEMPTS;
 
 /// How often to look without being woken.
 const EVERY: Duration = Duration::from_secs(10);
 /// An instance that has run this long is forgiven its earlier ends.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+/// How long an instance may take to be started again; the app's lock is held meanwhile.
+const START_LIMIT: Span = Span::seconds(60);
+/// How long a one-off process that nobody waits for may take to end.
+const STRAY_GRACE: Duration = Duration::from_secs(10);
 
 /// Runs until `stop` fires; what it started (probes, removals) ends with it, and the next start takes it up again.
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     let mut events: SelectAll<_> = core.engines.values().map(|engine| engine.runtime.events()).collect();
-    let mut tasks = JoinSet::new();
+    let tasks = Tasks::default();
     loop {
-        if let Err(error) = core.reconcile(&mut tasks).await {
+        if let Err(error) = core.reconcile(&tasks).await {
             tracing::warn!(%error, "reconciling failed; trying again");
         }
-        while tasks.try_join_next().is_some() {}
         let next = core.next_look();
         tokio::select! {
             () = stop.cancelled() => return,
@@ -40,6 +47,18 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
             Some(_) = events.next(), if !events.is_empty() => {}
             () = tokio::time::sleep_until(next) => {}
         }
+    }
+}
+
+/// What the loop has started and does not wait for. Ends with it.
+#[derive(Default)]
+struct Tasks(Mutex<JoinSet<()>>);
+
+impl Tasks {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
     }
 }
 
@@ -52,34 +71,37 @@ impl Core {
     }
 
     /// One look at everything.
-    async fn reconcile(self: &Arc<Self>, tasks: &mut JoinSet<()>) -> Result<(), OrchestratorError> {
+    async fn reconcile(self: &Arc<Self>, tasks: &Tasks) -> Result<(), OrchestratorError> {
         // Instances first, wishes second: an instance seen here that nobody wishes for afterwards is really not wanted.
         let (instances, silent) = self.all_instances().await;
         let records = self.store.apps().await?;
-        if self.forget_ended(&instances, &silent) {
+        if self.forget_ended(&instances, &silent) || self.unpublished.load(Ordering::Relaxed) {
             self.publish().await.unwrap_or_else(|error| tracing::warn!(%error, "cannot publish"));
         }
-        for record in &records {
+        // Each app by itself: a start that takes long holds up nobody else's.
+        let heals = records.iter().map(|record| async {
             if let Err(error) = self.heal(record, &instances, &silent, tasks).await {
                 tracing::warn!(app = %record.name, %error, "cannot heal");
             }
-        }
+        });
+        join_all(heals).await;
         self.remove_orphans(&instances, &records, tasks).await
     }
 
     /// Takes instances that run no more out of the ready ones; whether there were any.
     fn forget_ended(&self, instances: &[(EngineKind, Instance)], silent: &[EngineKind]) -> bool {
         let known: BTreeMap<&InstanceId, &Instance> = instances.iter().map(|(_, instance)| (&instance.id, instance)).collect();
-        if !silent.is_empty() {
-            // An engine that does not answer says nothing about its instances; they may well be serving.
-            return false;
-        }
         let mut registry = self.registry();
         let live = registry.live.clone();
         // A rollout may have started its instances since the list was made.
         let in_rollout = |id: &InstanceId| live.get(&id.app).is_some_and(|live| live.to == id.release);
+        let serves = |id: &InstanceId, address: &SocketAddr| match known.get(id) {
+            Some(instance) => instance.address() == Some(*address),
+            // An engine that does not answer says nothing about its instances; they may well be serving.
+            None => !silent.is_empty(),
+        };
         let before = registry.ready.len();
-        registry.ready.retain(|id, address| in_rollout(id) || known.get(id).and_then(|i| i.address()) == Some(*address));
+        registry.ready.retain(|id, address| in_rollout(id) || serves(id, address));
         registry.ready.len() < before
     }
 
@@ -89,7 +111,7 @@ impl Core {
         record: &AppRecord,
         seen: &[(EngineKind, Instance)],
         silent: &[EngineKind],
-        tasks: &mut JoinSet<()>,
+        tasks: &Tasks,
     ) -> Result<(), OrchestratorError> {
         let lock = self.app_lock(&record.name);
         let _not_while_switching = lock.lock().await;
@@ -109,13 +131,19 @@ impl Core {
         let specs = wanted_instances(&release, &config, &wanted, |process| !suspended.contains(process));
         let there: BTreeMap<&InstanceId, &Instance> =
             seen.iter().map(|(_, i)| (&i.id, i)).filter(|(id, _)| id.app == record.name && id.release == number).collect();
-        for spec in &specs {
+        let leaving = self.registry().leaving.clone();
+        for spec in specs.iter().filter(|spec| !leaving.contains(&spec.id)) {
             match there.get(&spec.id) {
-                Some(instance) if instance.is_running() => self.forgive(instance),
-                seen => self.start_again(engine, &release, spec, seen.is_some(), tasks).await?,
-            }
-            if there.get(&spec.id).is_some_and(|instance| instance.is_running()) {
-                self.ensure_ready(engine, &release, &spec.id, tasks);
+                Some(instance) if instance.is_running() => {
+                    self.forgive(instance);
+                    self.ensure_ready(engine, &release, &spec.id, tasks);
+                }
+                seen => {
+                    // One that cannot be started must not keep the others from it.
+                    if let Err(error) = self.start_again(engine, &release, spec, seen.is_some(), tasks).await {
+                        tracing::warn!(instance = %spec.id, %error, "cannot start");
+                    }
+                }
             }
         }
         let surplus: Vec<InstanceId> = there
@@ -144,7 +172,7 @@ impl Core {
         release: &Release,
         spec: &InstanceSpec,
         has_ended: bool,
-        tasks: &mut JoinSet<()>,
+        tasks: &Tasks,
     ) -> Result<(), OrchestratorError> {
         let now = Instant::now();
         let previous = self.registry().back_off.get(&spec.id).copied();
@@ -160,13 +188,22 @@ impl Core {
         self.registry().back_off.insert(spec.id.clone(), next);
         let why = if has_ended { "has ended" } else { "is missing" };
         tracing::info!(instance = %spec.id, attempt = next.failures, "{why}; starting it");
-        engine.runtime.start(spec).await?;
+        if next.failures == HEALING_ATTEMPTS + 1 {
+            // From here on requests are refused instead of waiting.
+            let core = self.clone();
+            tasks.spawn(async move {
+                core.publish().await.unwrap_or_else(|error| tracing::warn!(%error, "cannot publish"));
+            });
+        }
+        let started = tokio::time::timeout(START_LIMIT.duration(), engine.runtime.start(spec)).await;
+        let late = |_| EngineError::TimedOut { action: format!("start {}", spec.id), limit: START_LIMIT };
+        started.map_err(late)??;
         self.ensure_ready(engine, release, &spec.id, tasks);
         Ok(())
     }
 
     /// Sees to it that a running instance of `web` is probed and, once healthy, gets requests.
-    fn ensure_ready(self: &Arc<Self>, engine: &Engine, release: &Release, id: &InstanceId, tasks: &mut JoinSet<()>) {
+    fn ensure_ready(self: &Arc<Self>, engine: &Engine, release: &Release, id: &InstanceId, tasks: &Tasks) {
         let needs_probe = |registry: &mut Registry| !registry.ready.contains_key(id) && registry.probing.insert(id.clone());
         if !id.process.is_web() || !needs_probe(&mut self.registry()) {
             return;
@@ -182,7 +219,8 @@ impl Core {
                     core.change(|registry| registry.ready.insert(id, address));
                     core.publish().await.unwrap_or_else(|error| tracing::warn!(%error, "cannot publish"));
                 }
-                Ok(None) => tracing::warn!(instance = %id, "has no address"),
+                // Nothing will be different at once; the timer looks again.
+                Ok(None) => return tracing::warn!(instance = %id, "has no address"),
                 Err(reason) => tracing::warn!(instance = %id, %reason, "is not healthy"),
             }
             core.wake.notify_one();
@@ -190,7 +228,8 @@ impl Core {
     }
 
     /// Takes instances out of the table, lets their requests run out, and stops them.
-    fn shrink(self: &Arc<Self>, engine: &Engine, release: &Release, surplus: Vec<InstanceId>, tasks: &mut JoinSet<()>) {
+    fn shrink(self: &Arc<Self>, engine: &Engine, release: &Release, mut surplus: Vec<InstanceId>, tasks: &Tasks) {
+        surplus.retain(|id| self.registry().leaving.insert(id.clone()));
         if surplus.is_empty() {
             return;
         }
@@ -202,6 +241,7 @@ impl Core {
             if let Err(error) = core.stop_instances(&engine, &surplus, policy.grace.duration()).await {
                 tracing::warn!(%error, "cannot stop surplus instances; trying again");
             }
+            core.change(|registry| registry.leaving.retain(|id| !surplus.contains(id)));
             core.wake.notify_one();
         });
     }
@@ -211,14 +251,14 @@ impl Core {
         self: &Arc<Self>,
         instances: &[(EngineKind, Instance)],
         records: &[AppRecord],
-        tasks: &mut JoinSet<()>,
+        tasks: &Tasks,
     ) -> Result<(), OrchestratorError> {
         let mut orphans: BTreeSet<(EngineKind, AppName, ReleaseNumber)> = BTreeSet::new();
         let mut stray = Vec::new();
         for (kind, instance) in instances {
             let id = &instance.id;
             let active = match records.iter().any(|record| record.name == id.app) {
-                true => self.store.app(&id.app).await.ok().and_then(|record| record.active),
+                true => self.active_now(&id.app).await?,
                 false => None,
             };
             let registry = self.registry();
@@ -236,8 +276,13 @@ impl Core {
             }
         }
         for (kind, id) in stray {
-            tracing::info!(instance = %id, "nobody waits for it; removing it");
-            self.stop_instances(self.engine(kind)?, &[id], Duration::from_secs(10)).await?;
+            let (core, engine) = (self.clone(), self.engine(kind)?.clone());
+            tasks.spawn(async move {
+                tracing::info!(instance = %id, "nobody waits for it; removing it");
+                if let Err(error) = core.stop_instances(&engine, std::slice::from_ref(&id), STRAY_GRACE).await {
+                    tracing::warn!(instance = %id, %error, "cannot remove; trying again");
+                }
+            });
         }
         for (kind, app, number) in orphans {
             let (core, engine) = (self.clone(), self.engine(kind)?.clone());
@@ -249,5 +294,15 @@ impl Core {
             });
         }
         Ok(())
+    }
+
+    /// The release that is active at this moment. Only an app that is not there has none for sure: a store that cannot be
+    /// read says nothing, and nobody's instances are removed on its word.
+    async fn active_now(&self, app: &AppName) -> Result<Option<ReleaseNumber>, OrchestratorError> {
+        match self.store.app(app).await {
+            Ok(record) => Ok(record.active),
+            Err(StoreError::NoSuchApp(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 }

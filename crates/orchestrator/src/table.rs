@@ -1,6 +1,7 @@
 //! The routing table, made from what is active and what is ready.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use coracle_model::{AppName, HostPattern, InstanceId, ProcessName, Release};
@@ -13,7 +14,7 @@ use crate::error::OrchestratorError;
 /// Requests to an app whose only instances have just died wait this long for the restart.
 const HEALING_HOLD_MS: u64 = 15_000;
 /// After so many failed restarts requests are answered with 503 instead of waiting.
-const HEALING_ATTEMPTS: u32 = 3;
+pub(crate) const HEALING_ATTEMPTS: u32 = 3;
 /// How many requests of an app may wait at once.
 const MAX_WAITING: usize = 10_000;
 
@@ -26,6 +27,12 @@ impl Core {
     /// Makes the table and publishes it. Tables are published one after the other, each made from what is true then.
     pub(crate) async fn publish(&self) -> Result<(), OrchestratorError> {
         let mut last_generation = self.publishing.lock().await;
+        let published = self.publish_after(&mut last_generation).await;
+        self.unpublished.store(published.is_err(), Ordering::Relaxed);
+        published
+    }
+
+    async fn publish_after(&self, last_generation: &mut u64) -> Result<(), OrchestratorError> {
         let mut active = Vec::new();
         for record in self.store.apps().await? {
             if let Some(number) = record.active {

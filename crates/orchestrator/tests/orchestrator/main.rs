@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod crash;
+mod healing;
 mod properties;
 mod stories;
 mod world;

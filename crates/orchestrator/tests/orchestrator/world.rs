@@ -51,6 +51,8 @@ impl Traffic for Proxy {
 
 pub(crate) struct World {
     pub(crate) machine: FakeEngine,
+    /// The other engine, on which nothing runs.
+    pub(crate) docker: FakeEngine,
     pub(crate) proxy: Arc<Proxy>,
     pub(crate) store: Store,
     pub(crate) orchestrator: HostOrchestrator,
@@ -86,8 +88,9 @@ impl World {
         let store = Store::open(&dir.path().join("state")).await.unwrap();
         let machine = FakeEngine::new(EngineKind::Process);
         let proxy = Arc::new(Proxy::default());
-        let (orchestrator, reconcile) = start(&store, &machine, &proxy).await;
-        let world = Self { machine, proxy, store, orchestrator, reconcile, dir };
+        let docker = FakeEngine::new(EngineKind::Docker);
+        let (orchestrator, reconcile) = start(&store, [&machine, &docker], &proxy).await;
+        let world = Self { machine, docker, proxy, store, orchestrator, reconcile, dir };
         world.procfile("web: serve\n");
         world
     }
@@ -100,7 +103,7 @@ impl World {
     /// The server is gone from one moment to the next, and another one starts.
     pub(crate) async fn restart_server(&mut self) {
         self.reconcile.abort();
-        (self.orchestrator, self.reconcile) = start(&self.store, &self.machine, &self.proxy).await;
+        (self.orchestrator, self.reconcile) = start(&self.store, [&self.machine, &self.docker], &self.proxy).await;
     }
 
     pub(crate) fn request(&self, spec: AppSpec) -> DeployRequest {
@@ -197,13 +200,13 @@ impl Drop for World {
     }
 }
 
-async fn start(store: &Store, machine: &FakeEngine, proxy: &Arc<Proxy>) -> (HostOrchestrator, tokio::task::JoinHandle<()>) {
+async fn start(store: &Store, machines: [&FakeEngine; 2], proxy: &Arc<Proxy>) -> (HostOrchestrator, tokio::task::JoinHandle<()>) {
     let settings = Settings {
         default_engine: EngineKind::Process,
         build_memory: coracle_model::ByteSize::mib(512),
         build_cpus: coracle_model::Cpus::milli(1000),
     };
-    let orchestrator = HostOrchestrator::new(store.clone(), vec![machine.engine()], proxy.clone(), settings);
+    let orchestrator = HostOrchestrator::new(store.clone(), machines.map(FakeEngine::engine).into(), proxy.clone(), settings);
     orchestrator.recover().await.unwrap();
     let looping = orchestrator.clone();
     let reconcile = tokio::spawn(async move { looping.reconcile_forever(CancellationToken::new()).await });
