@@ -34,13 +34,15 @@ pub struct PlainDocker {
     tree: Tree,
     tag: String,
     container: Option<String>,
+    /// How long the parts of the last change took.
+    pub last: String,
 }
 
 impl PlainDocker {
     /// With a copy of the Flask example of its own.
     pub fn new(directory: PathBuf) -> Self {
         let tag = format!("coracle-bench-{}:latest", std::process::id());
-        Self { tree: Tree::example("flask", directory), tag, container: None }
+        Self { tree: Tree::example("flask", directory), tag, container: None, last: String::new() }
     }
 
     /// From the changed line to the first answer of the new version.
@@ -48,11 +50,14 @@ impl PlainDocker {
         self.tree.version(version);
         let begun = Instant::now();
         quietly(Command::new("docker").args(["build", "--quiet", "--tag", &self.tag]).arg(self.tree.path()));
+        let built = begun.elapsed();
         let run = ["run", "--detach", "--publish", "127.0.0.1::8080", "--env", "PORT=8080", &self.tag];
         let container = quietly(Command::new("docker").args(run));
+        let ran = begun.elapsed() - built;
         let address = quietly(Command::new("docker").args(["port", &container, "8080"]));
         answers(address.parse().unwrap(), "localhost", version).await;
         let took = begun.elapsed();
+        self.last = format!("build {built:.2?} · run {ran:.2?} · answer {:.2?}", took - built - ran);
         self.end();
         self.container = Some(container);
         took

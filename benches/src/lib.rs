@@ -5,3 +5,4 @@
 
 pub mod floor;
 pub mod rounds;
+pub mod switch;

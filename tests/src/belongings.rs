@@ -121,7 +121,8 @@ impl Belongings {
 impl Process {
     /// Whether it is one of Coracle's own programs that watches over a single instance.
     pub fn is_supervisor(&self) -> bool {
-        self.command.split(' ').next().is_some_and(|program| program.ends_with("coracle")) && !self.is_proxy()
+        let program = self.command.split(' ').next().and_then(|path| path.rsplit('/').next());
+        program.is_some_and(|name| name.starts_with("coracle")) && !self.is_proxy()
     }
 
     fn is_proxy(&self) -> bool {

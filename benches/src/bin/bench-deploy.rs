@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use coracle_benches::floor::{PlainDocker, PlainGunicorn, answers};
 use coracle_benches::rounds::{Rounds, median, rounded};
+use coracle_benches::switch::switches;
 use coracle_model::EngineKind;
 use coracle_tests::engine::docker_answers;
 use coracle_tests::{App, Env, memory};
@@ -29,6 +30,9 @@ async fn main() {
         println!("docker: no Docker answers, so it is left out");
     }
     deploys(EngineKind::Process, &mut result).await;
+    let switch = median(switches(10, 200).await.into_iter().map(|took| took.as_secs_f64() * 1000.0));
+    println!("a route of 10 leads elsewhere {switch:.2} ms after the proxy was told, at the median of 200 times");
+    result.insert("route_switch_ms".to_owned(), json!({ "ours": rounded(switch) }));
     idle(EngineKind::Process, "idle_rss_mb", &mut result).await;
     if docker_answers() {
         idle(EngineKind::Docker, "idle_rss_mb_docker", &mut result).await;
@@ -75,13 +79,13 @@ async fn deploys(engine: EngineKind, result: &mut Map<String, Value>) {
         }
     }
     println!("{engine}: `deploy` typed → new version answering: {measured}");
-    for line in phases.iter().rev().take(3) {
-        println!("  {line}");
+    if let Some(line) = phases.last() {
+        println!("  the last of ours:  {line}");
+    }
+    if let Floor::Docker(docker) = &floor {
+        println!("  the last by hand:  {}", docker.last);
     }
     result.insert(format!("deploy_{engine}"), measured.json());
-    let switch = route_switch(&shop).await;
-    println!("{engine}: the last answer of the old release came {switch:.1} ms after the first of the new one");
-    result.insert(format!("route_switch_ms_{engine}"), json!({ "ours": rounded(switch) }));
     drop(floor);
     env.leaves_nothing().await;
 }
@@ -103,33 +107,15 @@ async fn ours(env: &Env, shop: &App, version: &str, phases: &mut Vec<String>) ->
     took
 }
 
-/// How long, in milliseconds, requests still got the old release's answer after the first had got the new one's, at the
-/// median of five deployments under 500 requests a second; the clock of the load ticks every 2 ms.
-async fn route_switch(shop: &App) -> f64 {
-    let mut overlaps = Vec::new();
-    shop.deploy("switch-0").await;
-    for round in 1..=5 {
-        let (old, new) = (format!("from switch-{}\n", round - 1), format!("from switch-{round}\n"));
-        let load = shop.load(500).only_get().start();
-        shop.deploy(&format!("switch-{round}")).await;
-        let report = load.stop().await;
-        report.lost_nothing();
-        let (last, first) = (report.last(old.trim()).unwrap(), report.first(new.trim()).unwrap());
-        overlaps.push(last.saturating_sub(first).as_secs_f64() * 1000.0);
-    }
-    shop.settles().await;
-    median(overlaps.into_iter())
-}
-
 /// Ten apps, and nobody asks for anything.
 async fn idle(engine: EngineKind, name: &str, result: &mut Map<String, Value>) {
     const WATCHED: Duration = Duration::from_secs(10);
     let env = Env::start(engine).await;
     let app = env.app("flask");
-    let names: Vec<_> = (1..=10).map(|number| format!("shop-{number}")).collect();
-    for name in &names {
-        let command = app.command(&["deploy", "--app", name]);
-        coracle_tests::Ran::to_its_end(command).await.succeeds();
+    let manifest = app.tree.read("coracle.toml");
+    for number in 1..=10 {
+        app.tree.write("coracle.toml", manifest.replace("app = \"shop\"", &format!("app = \"shop-{number}\"")));
+        app.deploy_as_it_is().await.succeeds();
     }
     let planes = || [env.server_pid(), env.belongings().proxy().unwrap()];
     let before: f64 = planes().into_iter().map(memory::processor).sum();
@@ -140,7 +126,7 @@ async fn idle(engine: EngineKind, name: &str, result: &mut Map<String, Value>) {
     let others = env.belongings().of_apps(&[env.server_pid()]);
     let supervisors = others.processes.iter().filter(|process| process.is_supervisor());
     let supervisors: Vec<_> = supervisors.filter_map(|process| rustix::process::Pid::from_raw(process.pid)).collect();
-    let supervising: f64 = supervisors.iter().map(|pid| memory::resident(*pid) as f64 / 1e6).sum();
+    let supervising: f64 = supervisors.iter().map(|pid| memory::resident(*pid) as f64 / 1e6).sum::<f64>() + 0.0;
     println!(
         "{engine}: 10 apps, idle: server {server:.1} MB, proxy {proxy:.1} MB, together {:.1} MB; {busy:.2} % of a core; \
          beside them {} supervisors with {supervising:.1} MB",
