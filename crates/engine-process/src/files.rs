@@ -152,10 +152,11 @@ pub(crate) fn log_name(number: u32) -> String {
     if number == 0 { "log".to_owned() } else { format!("log.{number}") }
 }
 
-/// Reads a JSON file. `None` if there is none.
+/// Reads a JSON file. `None` if there is none; [`io::ErrorKind::InvalidData`] if it is damaged.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match std::fs::read(path) {
-        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        // One that was cut off is as damaged as one with nonsense in it.
+        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -47,7 +47,12 @@ impl Standing {
         if let Some(exit) = exit {
             return Ok(Self::Exited(exit));
         }
-        let Some(record) = read_json::<ShimRecord>(&directory.join("pid.json"))? else {
+        let record = match read_json::<ShimRecord>(&directory.join("pid.json")) {
+            // One damaged record must not hide every other instance: whatever runs on is found by its marks when it is replaced.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(Self::Exited(Exit::default())),
+            record => record?,
+        };
+        let Some(record) = record else {
             return Ok(if is_locked(directory) { Self::Starting } else { Self::Abandoned });
         };
         if let Some(shim) = Shim::find(&record) {
@@ -169,4 +174,20 @@ pub(crate) fn kill_marked(markers: &[String]) -> bool {
         rustix::process::kill_process(*pid, Signal::KILL).ok();
     }
     !marked.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_instance_whose_files_are_damaged_has_ended_unseen() {
+        for (file, text) in [("pid.json", ""), ("pid.json", "{\"pid\":"), ("exit.json", ""), ("exit.json", "[]x")] {
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::write(directory.path().join(file), text).unwrap();
+            let standing = Standing::of(directory.path()).unwrap();
+            assert!(matches!(standing, Standing::Exited(exit) if exit == Exit::default()), "{file}: {text:?}");
+        }
+    }
 }
