@@ -93,20 +93,27 @@ impl ProxyProcess {
         let mut pause = Duration::ZERO;
         loop {
             let since = Instant::now();
-            if halt.run_until_cancelled(gone(self.status().pid)).await.is_none() {
+            let pid = self.status().pid;
+            if halt.run_until_cancelled(gone(pid)).await.is_none() {
                 return;
             }
             pause = if since.elapsed() > STABLE { Duration::ZERO } else { pause };
-            tracing::warn!(pid = self.status().pid, ?pause, "the proxy has ended; starting it again");
-            if halt.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                return;
+            tracing::warn!(pid, ?pause, "the proxy has ended; starting it again");
+            // Until it has succeeded there is nobody to wait for: the old pid may be somebody else's by now.
+            loop {
+                if halt.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                    return;
+                }
+                pause = (pause * 2).clamp(Duration::from_millis(250), LONGEST_PAUSE);
+                if self.revive(&orchestrator).await {
+                    break;
+                }
             }
-            pause = (pause * 2).clamp(Duration::from_millis(250), LONGEST_PAUSE);
-            self.revive(&orchestrator).await;
         }
     }
 
-    async fn revive(&self, orchestrator: &HostOrchestrator) {
+    /// Whether it runs again.
+    async fn revive(&self, orchestrator: &HostOrchestrator) -> bool {
         // The ports stay the same, also where any free one was good enough at first: people know them by now.
         let options = ProxyOptions { http: self.http(), ..self.options.clone() };
         match established(&options, &self.client).await {
@@ -114,12 +121,16 @@ impl ProxyProcess {
                 tracing::info!(pid = status.pid, "the proxy takes requests again");
                 *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
             }
-            Err(error) => return tracing::error!(%error, "the proxy cannot be started"),
+            Err(error) => {
+                tracing::error!(%error, "the proxy cannot be started");
+                return false;
+            }
         }
         // It serves by the table it has kept on disk already; this one is newer if something changed meanwhile.
         if let Err(error) = orchestrator.republish().await {
             tracing::error!(%error, "the proxy could not be told the table");
         }
+        true
     }
 }
 
