@@ -27,7 +27,8 @@ use crate::build::dockerfile::Dockerfile;
 use crate::build::journal::Journal;
 use crate::build::message::{Failure, Message, Messages};
 use crate::build::warden::Warden;
-use crate::client::{Client, is_disk_full, timely, unavailable};
+use crate::client::{Client, is_disk_full, unavailable};
+use crate::facts::Flavour;
 use crate::labels;
 use crate::wire;
 
@@ -53,6 +54,7 @@ struct Attempt<'a> {
     request: &'a BuildRequest,
     output: &'a OutputSink,
     began: Timestamp,
+    kills_before: u64,
     reader: Reader,
     journal: Option<Journal>,
     warden: Option<Warden>,
@@ -121,7 +123,15 @@ impl ImageBuilder {
                 pull::unless_present(&self.client, &base, output).await?;
             }
         }
-        Ok(Attempt { request, output, began: Timestamp::now(), reader, journal, warden })
+        Ok(Attempt {
+            request,
+            output,
+            began: Timestamp::now(),
+            kills_before: warden::kills_on_this_machine(),
+            reader,
+            journal,
+            warden,
+        })
     }
 
     /// Sends the tree and reads the progress to the end. Answers the image's id.
@@ -141,7 +151,7 @@ impl ImageBuilder {
         if !answer.status.is_success() {
             let status = answer.status;
             let text = answer.text().await.unwrap_or_default();
-            return Err(self.refusal(status, message::refusal(&text)));
+            return Err(self.refusal(status, wire::refusal(&text)));
         }
         self.follow(attempt, answer, sending).await
     }
@@ -207,10 +217,12 @@ impl ImageBuilder {
         if is_disk_full(&failure.text) || attempt.saw_full_disk() {
             return self.client.disk_full().into();
         }
+        let killed = failure.code() == Some(KILLED);
         let out_of_memory = match &attempt.reader {
-            Reader::BuildKit(_) => {
-                let killed = failure.code() == Some(KILLED);
-                attempt.warden.as_ref().is_some_and(|warden| warden.ran_out_of_memory(killed))
+            Reader::BuildKit(_) => attempt.warden.as_ref().is_some_and(|warden| warden.ran_out_of_memory(killed)),
+            // Podman tells nobody; but a step of limited memory that was killed while the kernel killed for want of it says enough.
+            Reader::Classic(_) if self.client.facts.flavour == Flavour::Podman => {
+                killed && self.client.socket.is_local() && warden::kills_on_this_machine() > attempt.kills_before
             }
             Reader::Classic(reader) => classic::ran_out_of_memory(&self.client, reader, attempt.began).await,
         };
@@ -228,7 +240,7 @@ impl ImageBuilder {
         let Reader::Classic(reader) = reader else { return };
         let Some(container) = reader.container() else { return };
         let gone = async {
-            while timely(self.client.docker.inspect_container(container, None)).await.is_ok() {
+            while matches!(self.client.container(container).await, Ok(Some(_))) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };

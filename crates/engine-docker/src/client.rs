@@ -15,7 +15,7 @@ use crate::socket::Socket;
 use crate::wire::Ping;
 
 /// How long an ordinary request may take. Starting a container on a busy machine takes seconds, not minutes.
-const ORDINARY: Duration = Duration::from_secs(60);
+pub(crate) const ORDINARY: Duration = Duration::from_secs(60);
 
 /// How long an engine may say nothing at all where it has nothing to say: Podman sends not even headers before the first
 /// event or the first line of a followed log.
@@ -72,7 +72,7 @@ impl Client {
     pub(crate) fn error(&self, action: impl Into<String>, error: &Error) -> EngineError {
         let (action, cause) = (action.into(), message(error));
         match error {
-            Error::RequestTimeoutError => EngineError::TimedOut { action, limit: Span::seconds(ORDINARY.as_secs()) },
+            Error::RequestTimeoutError => EngineError::TimedOut { action, limit: ordinary() },
             _ if is_unreachable(error) => unavailable(cause),
             _ if is_disk_full(&cause) => self.disk_full(),
             _ => EngineError::Failed { action, cause },
@@ -82,6 +82,11 @@ impl Client {
     pub(crate) fn disk_full(&self) -> EngineError {
         EngineError::DiskFull { place: self.facts.data_root.clone() }
     }
+}
+
+/// The deadline of ordinary requests, as errors tell it.
+pub(crate) fn ordinary() -> Span {
+    Span::seconds(ORDINARY.as_secs())
 }
 
 /// Gives an ordinary request its deadline: head and body together.

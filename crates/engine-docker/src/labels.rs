@@ -48,10 +48,15 @@ pub(crate) fn repository(owner: &OwnerId, app: &AppName) -> String {
     format!("coracle-{owner}/{app}")
 }
 
-/// Whether an image's tag is one of ours. Podman puts `localhost/` in front of names without a registry.
+/// An image's name as we gave it: Podman puts a registry in front of names without one.
+pub(crate) fn without_registry(tag: &str) -> &str {
+    ["localhost/", "docker.io/"].iter().find_map(|registry| tag.strip_prefix(registry)).unwrap_or(tag)
+}
+
+/// Whether an image's tag is one of ours.
 pub(crate) fn is_our_tag(owner: &OwnerId, tag: &str) -> bool {
-    let tag = tag.strip_prefix("localhost/").unwrap_or(tag);
-    tag.strip_prefix("coracle-").and_then(|rest| rest.strip_prefix(owner.as_str())).is_some_and(|rest| rest.starts_with('/'))
+    let rest = without_registry(tag).strip_prefix("coracle-").and_then(|rest| rest.strip_prefix(owner.as_str()));
+    rest.is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// The labels of an instance's container.
@@ -102,6 +107,7 @@ mod tests {
         let owner: OwnerId = "deadbeef".parse().unwrap();
         assert!(is_our_tag(&owner, "coracle-deadbeef/shop:v1"));
         assert!(is_our_tag(&owner, "localhost/coracle-deadbeef/shop:v1"));
+        assert!(is_our_tag(&owner, "docker.io/coracle-deadbeef/shop:v1"));
         for foreign in ["coracle-deadbeef00/shop:v1", "shop:v1", "coracle-deadbeef", "x/coracle-deadbeef/shop:v1"] {
             assert!(!is_our_tag(&owner, foreign), "{foreign}");
         }

@@ -8,6 +8,7 @@ mod build;
 mod client;
 mod facts;
 mod image;
+mod inspect;
 mod labels;
 mod lines;
 mod runtime;

@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use bollard::Docker;
 use bollard::errors::Error;
 use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
-    StatsOptionsBuilder, StopContainerOptionsBuilder,
+    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions, StatsOptionsBuilder,
+    StopContainerOptionsBuilder,
 };
 use coracle_engine::{
     EngineError, Exit, Instance, InstanceEvent, InstanceSpec, Isolation, LogLine, LogQuery, OutputSink, Runtime, Stats,
@@ -61,11 +61,7 @@ impl ContainerRuntime {
 
     /// The instance behind a container's name or id; `None` if there is no such container.
     async fn look(&self, container: &str) -> Result<Option<state::Seen>, EngineError> {
-        match timely(self.docker().inspect_container(container, None)).await {
-            Ok(inspected) => Ok(state::Seen::new(&self.client, inspected)),
-            Err(error) if status(&error) == Some(404) => Ok(None),
-            Err(error) => Err(self.client.error(format!("inspect {container}"), &error)),
-        }
+        Ok(self.client.container(container).await?.and_then(|seen| state::Seen::new(&self.client, seen)))
     }
 
     /// Removes a container, whatever it does, with its anonymous volumes.
@@ -82,7 +78,7 @@ impl ContainerRuntime {
 
     async fn wait_until_gone(&self, container: &str) -> Result<(), EngineError> {
         let gone = async {
-            while timely(self.docker().inspect_container(container, None)).await.is_ok() {
+            while matches!(self.client.container(container).await, Ok(Some(_))) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -90,14 +86,6 @@ impl ContainerRuntime {
             action: format!("remove {container}"),
             limit: Span::seconds(AFTER_GRACE.as_secs()),
         })
-    }
-
-    async fn containers(&self, filter: &[(&str, &str)]) -> Result<Vec<String>, EngineError> {
-        let options = ListContainersOptionsBuilder::default().all(true).filters(&labels::filter(filter)).build();
-        let listed = timely(self.docker().list_containers(Some(options))).await;
-        let listed = listed.map_err(|error| self.client.error("list containers", &error))?;
-        let ours = |labels: &Option<_>| labels.as_ref().is_some_and(|l| labels::instance_of(&self.client.owner, l).is_some());
-        Ok(listed.into_iter().filter(|container| ours(&container.labels)).filter_map(|container| container.id).collect())
     }
 
     async fn remove_volumes(&self, app: &AppName) -> Result<(), EngineError> {
@@ -142,7 +130,7 @@ impl Runtime for ContainerRuntime {
     }
 
     async fn list(&self) -> Result<Vec<Instance>, EngineError> {
-        let ids = self.containers(&[(labels::OWNER, self.client.owner.as_str())]).await?;
+        let ids = self.client.containers(&[(labels::OWNER, self.client.owner.as_str())]).await?;
         let seen: Vec<_> = futures::stream::iter(ids)
             .map(|container| async move { self.look(&container).await })
             .buffer_unordered(AT_ONCE)
@@ -228,7 +216,8 @@ impl Runtime for ContainerRuntime {
     }
 
     async fn remove_app(&self, app: &AppName) -> Result<(), EngineError> {
-        let containers = self.containers(&[(labels::OWNER, self.client.owner.as_str()), (labels::APP, app.as_str())]).await?;
+        let containers =
+            self.client.containers(&[(labels::OWNER, self.client.owner.as_str()), (labels::APP, app.as_str())]).await?;
         let removed: Vec<_> = futures::stream::iter(containers)
             .map(|container| async move { self.remove(&container).await })
             .buffer_unordered(AT_ONCE)
@@ -247,6 +236,7 @@ impl Runtime for ContainerRuntime {
 /// Whether the engine says that the container's network is not there.
 fn lacks_network(error: &Error) -> bool {
     let text = message(error);
+    // Podman adds its own words: `unable to find network with name or ID x: network not found`.
     text.contains("network") && text.contains("not found")
 }
 

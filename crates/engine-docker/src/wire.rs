@@ -1,5 +1,5 @@
-//! The two requests that the client library cannot express: a ping with its headers, and a build with a memory cap beyond
-//! 2 GiB, a cgroup parent and BuildKit's progress. One connection each; dropping the answer closes it, and a closed
+//! The requests that the client library cannot express: a ping with its headers, a build with a memory cap beyond 2 GiB
+//! and BuildKit's progress, and containers in states that Docker does not know. One connection each; dropping the answer closes it, and a closed
 //! connection is how an engine is told to stop building.
 
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ pub(crate) type Body = BoxBody<Bytes, io::Error>;
 const PING: Duration = Duration::from_secs(5);
 
 /// The longest answer that is held in memory whole.
-const LONGEST_ANSWER: usize = 1 << 20;
+const LONGEST_ANSWER: usize = 16 << 20;
 
 /// An answer whose body is still to be read.
 pub(crate) struct Answer {
@@ -114,6 +114,15 @@ where
 /// A request body with nothing in it.
 pub(crate) fn empty() -> Body {
     Full::new(Bytes::new()).map_err(|never| match never {}).boxed()
+}
+
+/// What an engine said instead of doing it: `{"message": "…"}`.
+pub(crate) fn refusal(text: &str) -> String {
+    #[derive(serde::Deserialize)]
+    struct Refusal {
+        message: String,
+    }
+    serde_json::from_str(text).map_or_else(|_| text.trim().to_owned(), |refusal: Refusal| refusal.message)
 }
 
 /// A query string; every value is percent-encoded (RFC 3986, section 2.3: only unreserved characters stay).

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::journal::Layer;
 use super::message::Message;
 use crate::client::{Client, is_disk_full, timely};
-use crate::facts::Facts;
+use crate::facts::{Facts, Flavour};
 use crate::lines::Lines;
 
 /// The scheduler's period in microseconds, as the kernel has it by default.
@@ -23,6 +23,10 @@ const PLAIN: &str = "\u{1b}[0m";
 /// Caps, and the wish that no container of a step stays behind whatever happens.
 pub(super) fn parameters(facts: &Facts, limits: &BuildLimits) -> Vec<(&'static str, String)> {
     let mut parameters = vec![("rm", "1".to_owned()), ("forcerm", "1".to_owned())];
+    if facts.flavour == Flavour::Podman {
+        // Its own format has no place for a HEALTHCHECK.
+        parameters.push(("outputformat", "application/vnd.docker.distribution.manifest.v2+json".to_owned()));
+    }
     if facts.limits.memory {
         parameters.push(("memory", limits.memory.get().to_string()));
         parameters.push(("memswap", limits.memory.get().to_string()));

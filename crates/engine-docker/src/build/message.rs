@@ -97,16 +97,6 @@ impl Messages {
     }
 }
 
-/// What an engine said instead of building: `{"message": "…"}`.
-pub(super) fn refusal(text: &str) -> String {
-    #[derive(Deserialize)]
-    struct Refusal {
-        #[serde(alias = "cause")]
-        message: String,
-    }
-    serde_json::from_str(text).map_or_else(|_| text.trim().to_owned(), |refusal: Refusal| refusal.message)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -48,8 +48,7 @@ pub(super) async fn layers(client: &Client, app: &AppName, keep: &[ArtifactId]) 
 
 /// The release in `coracle-<owner>/<app>:v3`.
 fn release_of(tag: &str, repository: &str) -> Option<ReleaseNumber> {
-    let tag = tag.strip_prefix("localhost/").unwrap_or(tag);
-    tag.strip_prefix(repository)?.strip_prefix(':')?.parse().ok()
+    labels::without_registry(tag).strip_prefix(repository)?.strip_prefix(':')?.parse().ok()
 }
 
 /// Whether the layer is gone, or not ours to remove after all.

@@ -177,7 +177,8 @@ fn count(path: &Path, name: &str) -> u64 {
     figure.and_then(|figure| figure.trim().parse().ok()).unwrap_or(0)
 }
 
-fn kills_on_this_machine() -> u64 {
+/// How often this machine's kernel has killed for want of memory.
+pub(super) fn kills_on_this_machine() -> u64 {
     count(Path::new("/proc/vmstat"), "oom_kill")
 }
 

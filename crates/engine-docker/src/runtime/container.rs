@@ -14,6 +14,7 @@ use futures::StreamExt;
 
 use super::{ContainerRuntime, lacks_network, logs};
 use crate::client::{Client, is_unreachable, message, status, timely};
+use crate::facts::Flavour;
 use crate::labels;
 use crate::lines::Interleaved;
 
@@ -96,12 +97,16 @@ impl ContainerRuntime {
         }
     }
 
-    /// Creates the container and, at the same time, its network.
+    /// Creates the container and its network, both at once where that is possible.
     async fn create(&self, spec: &InstanceSpec, body: ContainerCreateBody) -> Result<Result<String, Obstacle>, EngineError> {
         let name = self.name(&spec.id);
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
-        let (network, created) =
-            tokio::join!(self.networks.ensure(&spec.id), timely(self.docker().create_container(Some(options), body)));
+        let create = timely(self.docker().create_container(Some(options), body));
+        let (network, created) = match self.client.facts.flavour {
+            Flavour::Docker => tokio::join!(self.networks.ensure(&spec.id), create),
+            // Podman looks for the network when the container is created, not when it is started.
+            Flavour::Podman => (Ok(self.networks.ensure(&spec.id).await?), create.await),
+        };
         match (created, network) {
             (Ok(created), Ok(_)) => Ok(Ok(created.id)),
             (Ok(created), Err(error)) => {
@@ -115,11 +120,13 @@ impl ContainerRuntime {
     /// Why a container could not be created.
     async fn obstacle(&self, spec: &InstanceSpec, name: &str, error: &Error) -> Result<Obstacle, EngineError> {
         let text = message(error);
+        // Podman answers 500 where Docker answers 409 and 404.
+        let is_taken = status(error) == Some(409) || text.contains("is already in use");
         match status(error) {
-            Some(409) => match self.look(name).await? {
+            _ if is_taken => match self.look(name).await? {
                 Some(seen) if seen.instance.is_running() => Ok(Obstacle::Running(seen.instance)),
                 Some(seen) => Ok(Obstacle::Ended(seen.container)),
-                None if timely(self.docker().inspect_container(name, None)).await.is_ok() => {
+                None if self.client.container(name).await?.is_some() => {
                     Err(cannot_start(spec, &format!("a container named {name} exists and is not ours")))
                 }
                 None => Ok(Obstacle::Ended(name.to_owned())),
@@ -127,6 +134,10 @@ impl ContainerRuntime {
             Some(404) if text.to_lowercase().contains("no such image") => {
                 self.client.forget_image(&spec.artifact);
                 Err(EngineError::NoSuchArtifact(spec.artifact.clone()))
+            }
+            _ if lacks_network(error) => {
+                self.networks.forget(&labels::network_name(&self.client.owner, &spec.id.app, spec.id.release));
+                Ok(Obstacle::Ended(name.to_owned()))
             }
             Some(400 | 404) => Err(cannot_start(spec, &text)),
             _ => Err(self.client.error(format!("create container {}", spec.id), error)),

@@ -136,9 +136,8 @@ impl Networks {
             Err(error) => return Err(self.client.error(format!("inspect network {name}"), &error)),
         };
         for container in containers.into_keys() {
-            let Ok(inspected) = timely(self.client.docker.inspect_container(&container, None)).await else { continue };
-            let labels = inspected.config.and_then(|config| config.labels).unwrap_or_default();
-            if labels::instance_of(&self.client.owner, &labels).is_none() {
+            let Some(seen) = self.client.container(&container).await? else { continue };
+            if labels::instance_of(&self.client.owner, &seen.labels()).is_none() {
                 continue;
             }
             let request = NetworkDisconnectRequest { container, force: Some(true) };

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use bollard::models::{ContainerInspectResponse, ContainerState, ContainerStatsResponse, HealthStatusEnum, NetworkSettings};
+use bollard::models::ContainerStatsResponse;
 use coracle_engine::{Exit, Health, Instance, InstanceState, Stats};
 use jiff::Timestamp;
 
 use super::loopback;
 use crate::client::Client;
+use crate::inspect::{Container, Networking, State};
 use crate::labels;
 
 /// A container of ours.
@@ -21,62 +22,56 @@ pub(super) struct Seen {
 
 impl Seen {
     /// `None` if the container is not one of ours.
-    pub(super) fn new(client: &Client, inspected: ContainerInspectResponse) -> Option<Self> {
-        let labels = inspected.config.and_then(|config| config.labels).unwrap_or_default();
+    pub(super) fn new(client: &Client, container: Container) -> Option<Self> {
+        let labels = container.labels();
         let id = labels::instance_of(&client.owner, &labels)?;
-        let state = inspected.state.unwrap_or_default();
-        let state = if state.running == Some(true) {
+        let state = if container.state.running {
             InstanceState::Running {
-                address: inspected.network_settings.and_then(|settings| address(&labels, &settings)),
-                health: health(&state),
-                since: since(&state).unwrap_or_default(),
+                address: address(&labels, &container.network_settings),
+                health: health(&container.state),
+                since: since(&container.state).unwrap_or_default(),
             }
         } else {
-            InstanceState::Exited(exit(&state))
+            InstanceState::Exited(exit(&container.state))
         };
-        Some(Self { container: inspected.id.unwrap_or_default(), instance: Instance { id, state } })
+        Some(Self { container: container.id, instance: Instance { id, state } })
     }
 }
 
 /// Where the instance listens: a published port if there is one, else the container's own address.
-fn address(labels: &HashMap<String, String>, settings: &NetworkSettings) -> Option<SocketAddr> {
+fn address(labels: &HashMap<String, String>, networking: &Networking) -> Option<SocketAddr> {
     let port: u16 = labels.get(labels::PORT)?.parse().ok()?;
-    let bindings = settings.ports.as_ref().and_then(|ports| ports.get(&format!("{port}/tcp")).cloned().flatten());
-    let published = bindings.unwrap_or_default().into_iter().find_map(|binding| binding.host_port?.parse().ok());
+    let bindings = networking.ports.as_ref().and_then(|ports| ports.get(&format!("{port}/tcp"))?.as_ref());
+    let published = bindings.into_iter().flatten().find_map(|binding| binding.host_port.parse().ok());
     if let Some(published) = published {
         return Some(loopback(published));
     }
-    let networks = settings.networks.as_ref()?;
-    let ip = networks.values().find_map(|network| network.ip_address.as_deref()?.parse().ok())?;
+    let networks = networking.networks.as_ref()?;
+    let ip = networks.values().find_map(|network| network.ip_address.parse().ok())?;
     Some(SocketAddr::new(ip, port))
 }
 
 /// When it started; engines write the year 1 where it never did.
-fn since(state: &ContainerState) -> Option<Timestamp> {
-    let at: Timestamp = state.started_at.as_deref()?.parse().ok()?;
+fn since(state: &State) -> Option<Timestamp> {
+    let at: Timestamp = state.started_at.parse().ok()?;
     (at > Timestamp::UNIX_EPOCH).then_some(at)
 }
 
-fn health(state: &ContainerState) -> Health {
-    health_named(state.health.as_ref().and_then(|health| health.status))
-}
-
-fn health_named(status: Option<HealthStatusEnum>) -> Health {
-    match status {
-        None | Some(HealthStatusEnum::EMPTY | HealthStatusEnum::NONE) => Health::Unchecked,
-        Some(HealthStatusEnum::STARTING) => Health::Starting,
-        Some(HealthStatusEnum::HEALTHY) => Health::Healthy,
-        Some(HealthStatusEnum::UNHEALTHY) => Health::Unhealthy,
+fn health(state: &State) -> Health {
+    match state.health.as_ref().map_or("none", |health| health.status.as_str()) {
+        "starting" => Health::Starting,
+        "healthy" => Health::Healthy,
+        "unhealthy" => Health::Unhealthy,
+        _ => Health::Unchecked,
     }
 }
 
 /// How it ended. A container whose program never started, or that was lost with the machine, ended unseen.
-pub(super) fn exit(state: &ContainerState) -> Exit {
+fn exit(state: &State) -> Exit {
     if since(state).is_none() {
         return Exit::default();
     }
-    let out_of_memory = state.oom_killed == Some(true);
-    Exit { out_of_memory, ..exit_of_code(state.exit_code) }
+    Exit { out_of_memory: state.oom_killed, ..exit_of_code(Some(state.exit_code)) }
 }
 
 /// A code beyond 128 is how a container's init tells that a signal ended its child.
@@ -106,13 +101,8 @@ pub(super) fn stats(stats: &ContainerStatsResponse) -> Option<Stats> {
 mod tests {
     use super::*;
 
-    fn ended(code: i64, oom: bool) -> ContainerState {
-        ContainerState {
-            started_at: Some("2026-11-21T01:07:50.462341491Z".to_owned()),
-            exit_code: Some(code),
-            oom_killed: Some(oom),
-            ..Default::default()
-        }
+    fn ended(code: i64, oom: bool) -> State {
+        State { started_at: "2026-11-21T01:07:50.462341491Z".to_owned(), exit_code: code, oom_killed: oom, ..State::default() }
     }
 
     #[test]
@@ -124,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_container_that_never_started_ended_unseen() {
-        let state = ContainerState { started_at: Some("0001-01-01T00:00:00Z".to_owned()), ..ended(0, false) };
+        let state = State { started_at: "0001-01-01T00:00:00Z".to_owned(), ..ended(0, false) };
         assert_eq!(exit(&state), Exit::default());
     }
 }
