@@ -60,9 +60,32 @@ pub(super) async fn change(
 }
 
 fn checked(change: coracle_api::ConfigChange) -> Answer<ConfigChange> {
+    // It would be kept and shown, and no instance would ever see it. One that is there already may still be unset.
+    if change.name.as_str() == "PORT" && change.value.is_some() {
+        let problem = Problem::new(ProblemKind::BadRequest, "PORT is set by Coracle itself");
+        return Err(problem.hint("the port inside a container is `port` under [http] in coracle.toml").into());
+    }
     // Neither the kernel's environment nor Docker's can hold one.
     if change.value.as_ref().is_some_and(|value| value.contains('\0')) {
         return Err(Problem::new(ProblemKind::BadRequest, format!("the value of {} contains a NUL byte", change.name)).into());
     }
     Ok(ConfigChange { name: change.name, value: change.value.map(Secret::new), secret: change.secret })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn change(name: &str, value: Option<&str>) -> coracle_api::ConfigChange {
+        coracle_api::ConfigChange { name: name.parse().unwrap(), value: value.map(str::to_owned), secret: false }
+    }
+
+    #[test]
+    fn what_no_instance_could_see_is_refused() {
+        assert!(checked(change("PORT", Some("1"))).is_err());
+        assert!(checked(change("A", Some("b\0c"))).is_err());
+        assert_eq!(checked(change("PORT", None)).unwrap().name.as_str(), "PORT");
+        assert_eq!(checked(change("PORT_OF_CALL", Some("x"))).unwrap().value.unwrap().expose(), "x");
+    }
 }
