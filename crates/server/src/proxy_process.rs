@@ -26,11 +26,12 @@ const STATUS_DEADLINE: Duration = Duration::from_secs(3);
 /// How long a proxy that is stopping may take to go: its own drain and a little.
 const GONE_DEADLINE: Duration = Duration::from_secs(40);
 
-/// Between two starts of a proxy that dies at once.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Between two starts of a proxy that dies at once. Short, as every request of every app is refused meanwhile, and a start
+/// costs a few milliseconds.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A proxy that has run for so long did not die at once.
-const STABLE: Duration = Duration::from_secs(60);
+const STABLE: Duration = Duration::from_secs(3);
 
 /// How often a process is looked at that cannot be waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -97,14 +98,14 @@ impl ProxyProcess {
             if halt.run_until_cancelled(gone(pid)).await.is_none() {
                 return;
             }
-            pause = if since.elapsed() > STABLE { Duration::ZERO } else { pause };
+            pause = pause_after(since.elapsed(), pause);
             tracing::warn!(pid, ?pause, "the proxy has ended; starting it again");
             // Until it has succeeded there is nobody to wait for: the old pid may be somebody else's by now.
             loop {
                 if halt.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                     return;
                 }
-                pause = (pause * 2).clamp(Duration::from_millis(250), LONGEST_PAUSE);
+                pause = longer(pause);
                 if self.revive(&orchestrator).await {
                     break;
                 }
@@ -158,6 +159,15 @@ pub async fn stop_everything(options: &ProxyOptions) -> Result<bool, ProxyError>
     client.stop().await.map_err(ProxyError::Control)?;
     tokio::time::timeout(GONE_DEADLINE, gone(status.pid)).await.map_err(|_| ProxyError::DoesNotEnd { pid: status.pid })?;
     Ok(true)
+}
+
+/// How long to wait before a proxy is started again that has run for `ran`, where the last wait made the next one `pause`.
+fn pause_after(ran: Duration, pause: Duration) -> Duration {
+    if ran > STABLE { Duration::ZERO } else { pause }
+}
+
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).clamp(Duration::from_millis(250), LONGEST_PAUSE)
 }
 
 /// A proxy of this build at these addresses, whatever it takes.
@@ -240,6 +250,15 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
         child.wait().await.unwrap();
         tokio::time::timeout(Duration::from_secs(10), gone(pid)).await.unwrap();
+    }
+
+    #[test]
+    fn only_a_proxy_that_dies_at_once_is_waited_for() {
+        let now_and_then = (0..10).fold(Duration::ZERO, |pause, _| longer(pause_after(Duration::from_secs(5), pause)));
+        assert_eq!(pause_after(Duration::from_secs(5), now_and_then), Duration::ZERO);
+        let at_once = (0..10).fold(Duration::ZERO, |pause, _| longer(pause_after(Duration::from_millis(50), pause)));
+        assert_eq!(pause_after(Duration::from_millis(50), at_once), LONGEST_PAUSE);
+        assert_eq!(pause_after(Duration::from_millis(50), Duration::ZERO), Duration::ZERO);
     }
 
     #[test]
