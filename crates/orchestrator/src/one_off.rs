@@ -41,6 +41,8 @@ impl Core {
         let index = NEXT.fetch_add(1, Ordering::Relaxed).max(1);
         let spec = one_off_spec(&release, &config, ONE_OFF, command, index);
         let waited_for = OneOff::new(self, spec.id.clone());
+        // One of this number may be left from an earlier life of the server, and must not be taken for this one.
+        engine.runtime.stop(&spec.id, Duration::ZERO).await?;
         let result = engine.runtime.run(&spec, output, LONGEST, cancel).await;
         drop(waited_for);
         Ok(result?)
