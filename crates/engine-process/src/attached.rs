@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use coracle_engine::{Exit, OutputSink, Stream};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
@@ -62,22 +62,10 @@ pub(crate) async fn run(
         .map_err(io("start the shim"))?;
     ours.set_nonblocking(true).map_err(io("make a socket"))?;
     let control = UnixStream::from_std(ours).map_err(io("make a socket"))?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let pump = async {
-        let pump = |stream, output: &OutputSink| (stream, output.clone());
-        let ((out, out_sink), (err, err_sink)) = (pump(Stream::Stdout, output), pump(Stream::Stderr, output));
-        let stdout = async {
-            if let Some(pipe) = stdout {
-                forward(pipe, out, out_sink).await
-            }
-        };
-        let stderr = async {
-            if let Some(pipe) = stderr {
-                forward(pipe, err, err_sink).await
-            }
-        };
-        futures::future::join(stdout, stderr).await
-    };
+    let pump = futures::future::join(
+        hand_on(child.stdout.take(), Stream::Stdout, output),
+        hand_on(child.stderr.take(), Stream::Stderr, output),
+    );
     tokio::pin!(pump);
     let outcome = {
         // Dropping this lets go of the socket.
@@ -104,6 +92,13 @@ pub(crate) async fn run(
     }
     end(&mut child).await;
     outcome
+}
+
+/// Hands on what comes through a pipe, until its end.
+async fn hand_on(pipe: Option<impl AsyncRead + Unpin>, stream: Stream, output: &OutputSink) {
+    if let Some(pipe) = pipe {
+        forward(pipe, stream, output.clone()).await;
+    }
 }
 
 /// Sends the task and waits for the end of its program.

@@ -143,7 +143,8 @@ pub(crate) fn stats_of_descendants(shim: i32) -> Stats {
     stats
 }
 
-fn descendants(of: i32) -> Vec<i32> {
+/// All that have come from a process, those that are nearest first.
+pub(crate) fn descendants(of: i32) -> Vec<i32> {
     let all: Vec<(i32, i32)> = all_pids().filter_map(|pid| Stat::of(pid).map(|stat| (pid, stat.parent))).collect();
     let mut family = vec![of];
     let mut next = 0;

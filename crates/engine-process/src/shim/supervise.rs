@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use coracle_engine::Exit;
 use coracle_jail::Group;
-use coracle_jail::process::{Ended, SignalQueue, Stat, kill_namespace, reap, silence};
+use coracle_jail::process::{Ended, SignalQueue, kill_namespace, reap, silence};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal};
 
@@ -13,6 +13,7 @@ use super::Control;
 use super::log::{Capture, Log};
 use super::start::Reservation;
 use crate::files::InstanceDir;
+use crate::instance::descendants;
 use crate::task::Answer;
 
 /// How long killing may take: processes in the middle of a system call that cannot be interrupted need a moment.
@@ -196,22 +197,10 @@ impl Running {
     }
 }
 
-/// Kills every descendant of this process, children first, so that their orphans come here and are found in the next round.
+/// Kills every descendant of this process. Orphans come here and are found in the next round.
 fn kill_descendants() {
     let own = rustix::process::getpid().as_raw_pid();
-    let all: Vec<(i32, i32)> = std::fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter_map(|pid| Stat::of(pid).map(|stat| (pid, stat.parent)))
-        .collect();
-    let mut family = vec![own];
-    let mut next = 0;
-    while let Some(parent) = family.get(next).copied() {
-        family.extend(all.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
-        next += 1;
-    }
-    for pid in family.into_iter().skip(1).filter_map(Pid::from_raw) {
+    for pid in descendants(own).into_iter().filter_map(Pid::from_raw) {
         rustix::process::kill_process(pid, Signal::KILL).ok();
     }
 }
