@@ -1,8 +1,7 @@
 //! The proxy from outside: real sockets on both sides, byte for byte where bytes matter.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
-// One program: `pub` here means to the other files of it.
-#![allow(unreachable_pub)]
+#![allow(unreachable_pub, reason = "one program: `pub` here means to the other files of it")]
 
 mod backend;
 mod drain;

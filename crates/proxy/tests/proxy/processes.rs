@@ -158,7 +158,7 @@ async fn it_stays_small() {
 }
 
 /// For whoever runs the test with `--no-capture`.
-#[allow(clippy::print_stderr)]
+#[allow(clippy::print_stderr, reason = "told to a person, not to a program")]
 fn note(resident: u64) {
     eprintln!("resident: {resident} KiB");
 }
