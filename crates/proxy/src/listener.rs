@@ -13,6 +13,8 @@ use crate::plane::Plane;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 4096;
+/// A connection on which nothing has moved for so long is asked whether there is still somebody.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 /// After an error such as too many open files.
 const BREATH: Duration = Duration::from_millis(20);
 
@@ -49,6 +51,14 @@ pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// Answers are sent at once, and a client that has vanished without a word (its network is gone) is noticed by the kernel: a
+/// WebSocket, on which there is no deadline, would be kept for ever otherwise.
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    rustix::net::sockopt::set_socket_keepalive(stream, true)?;
+    Ok(rustix::net::sockopt::set_tcp_keepidle(stream, KEEPALIVE)?)
+}
+
 /// Accepts and serves until told otherwise and every connection has ended; `closed` is dropped when the socket is closed.
 /// Dropping this ends its connections.
 pub(crate) async fn serve(
@@ -60,7 +70,7 @@ pub(crate) async fn serve(
     let mut connections = JoinSet::new();
     let take = |accepted: std::io::Result<(TcpStream, SocketAddr)>, connections: &mut JoinSet<()>| {
         let (stream, peer) = accepted?;
-        stream.set_nodelay(true)?;
+        prepare(&stream)?;
         connections.spawn(connection::serve(stream, peer, Arc::clone(&plane)));
         std::io::Result::Ok(())
     };
@@ -87,4 +97,19 @@ pub(crate) async fn serve(
     drop(listener);
     drop(closed);
     while connections.join_next().await.is_some() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_vanishes_is_noticed() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        prepare(&stream).unwrap();
+        assert!(rustix::net::sockopt::socket_keepalive(&stream).unwrap());
+        assert_eq!(rustix::net::sockopt::tcp_keepidle(&stream).unwrap(), KEEPALIVE);
+    }
 }
