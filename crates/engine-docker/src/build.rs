@@ -35,6 +35,9 @@ use crate::wire;
 /// How long a cancelled build may take to be gone.
 const SETTLE: Duration = Duration::from_secs(10);
 
+/// How often a build is begun again whose cached layers vanish.
+const ATTEMPTS: usize = 3;
+
 /// The exit code of a program that was killed.
 const KILLED: i64 = 137;
 
@@ -47,6 +50,19 @@ pub(crate) struct ImageBuilder {
 enum Reader {
     Classic(classic::Reader),
     BuildKit(buildkit::Reader),
+}
+
+impl Reader {
+    /// The engine gave the build up with these words.
+    fn failed_with(&mut self, text: &str) {
+        if let Self::Classic(reader) = self {
+            reader.failed_with(text);
+        }
+    }
+
+    fn lost_a_layer(&self) -> bool {
+        matches!(self, Self::Classic(reader) if reader.lost_a_layer())
+    }
 }
 
 /// A build on its way: what is known of it outlives its request, so that it can be cleaned up after.
@@ -83,7 +99,7 @@ impl ImageBuilder {
             biased;
             () = cancel.cancelled() => Err(BuildError::Cancelled),
             () = tokio::time::sleep(limit.duration()) => Err(BuildError::TimedOut { limit }),
-            image = self.attempt(&mut attempt, &dockerfile) => image,
+            image = self.attempts(&mut attempt, &dockerfile) => image,
         };
         // By now the request is dropped, so the engine has been told to stop.
         if matches!(result, Err(BuildError::Cancelled | BuildError::TimedOut { .. })) {
@@ -134,6 +150,19 @@ impl ImageBuilder {
         })
     }
 
+    /// Builds, and again if a cached layer was pruned, by us for another app or by somebody else, while it was about to be
+    /// built upon: that is nobody's mistake.
+    async fn attempts(&self, attempt: &mut Attempt<'_>, dockerfile: &Dockerfile) -> Result<String, BuildError> {
+        for _ in 1..ATTEMPTS {
+            let result = self.attempt(attempt, dockerfile).await;
+            if !attempt.reader.lost_a_layer() {
+                return result;
+            }
+            attempt.reader = Reader::Classic(classic::Reader::default());
+        }
+        self.attempt(attempt, dockerfile).await
+    }
+
     /// Sends the tree and reads the progress to the end. Answers the image's id.
     async fn attempt(&self, attempt: &mut Attempt<'_>, dockerfile: &Dockerfile) -> Result<String, BuildError> {
         let (body, sending) = context::stream(&attempt.request.source, dockerfile)?;
@@ -168,6 +197,7 @@ impl ImageBuilder {
             for message in messages.push(&data)? {
                 attempt.take(&message);
                 if let Some(failure) = message.failure() {
+                    attempt.reader.failed_with(&failure.text);
                     return Err(self.failed(attempt, failure).await);
                 }
             }

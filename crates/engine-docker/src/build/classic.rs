@@ -20,6 +20,9 @@ const PERIOD: u64 = 100_000;
 const RED: &str = "\u{1b}[91m";
 const PLAIN: &str = "\u{1b}[0m";
 
+/// What Docker says when the image that a step builds upon is gone.
+const LOST_LAYER: [&str; 4] = ["no such image", "unknown parent image", "failed to set parent", "layer does not exist"];
+
 /// Caps, and the wish that no container of a step stays behind whatever happens.
 pub(super) fn parameters(facts: &Facts, limits: &BuildLimits) -> Vec<(&'static str, String)> {
     let mut parameters = vec![("rm", "1".to_owned()), ("forcerm", "1".to_owned())];
@@ -49,6 +52,7 @@ pub(super) struct Reader {
     cached: bool,
     image: Option<String>,
     saw_full_disk: bool,
+    lost_a_layer: bool,
     stdout: Lines,
     stderr: Lines,
 }
@@ -100,15 +104,29 @@ impl Reader {
         self.saw_full_disk
     }
 
+    /// The engine gave the build up with these words.
+    pub(super) fn failed_with(&mut self, text: &str) {
+        let text = text.to_lowercase();
+        self.lost_a_layer = !self.is_at_from() && LOST_LAYER.iter().any(|words| text.contains(words));
+    }
+
+    /// Whether the build failed because an image it was about to build upon had been removed.
+    pub(super) fn lost_a_layer(&self) -> bool {
+        self.lost_a_layer
+    }
+
+    fn is_at_from(&self) -> bool {
+        self.step.as_deref().is_none_or(|step| step.get(..5).is_some_and(|word| word.eq_ignore_ascii_case("FROM ")))
+    }
+
     fn layer(&mut self, rest: &str) -> Option<Layer> {
         if rest == "Using cache" {
             self.cached = true;
             return None;
         }
         // What FROM names is the user's base image, not a layer of this build.
-        let from = self.step.as_deref().is_none_or(|step| step.get(..5).is_some_and(|word| word.eq_ignore_ascii_case("FROM ")));
         let is_id = rest.len() >= 12 && rest.bytes().all(|byte| byte.is_ascii_hexdigit());
-        (is_id && !from).then(|| Layer { id: rest.to_owned(), made: !self.cached })
+        (is_id && !self.is_at_from()).then(|| Layer { id: rest.to_owned(), made: !self.cached })
     }
 
     fn tell(&mut self, text: &str, output: &OutputSink) {
@@ -197,6 +215,16 @@ mod tests {
         assert_eq!(reader.step().as_deref(), Some("COPY a b"));
         let expected = [("f9f570757191", true), ("1e3c7e244ea2", false)];
         assert_eq!(layers.iter().map(|layer| (layer.id.as_str(), layer.made)).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_layer_that_vanished_is_nobodys_mistake() {
+        let (mut reader, ..) = read(&["Step 2/3 : CMD [\"true\"]", " ---> Running in 4952d5628663\n"]);
+        reader.failed_with("failed to set parent sha256:aa: unknown parent image ID sha256:aa");
+        assert!(reader.lost_a_layer());
+        let (mut reader, ..) = read(&["Step 1/3 : FROM nothing"]);
+        reader.failed_with("No such image: nothing");
+        assert!(!reader.lost_a_layer());
     }
 
     #[test]
