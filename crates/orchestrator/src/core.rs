@@ -70,8 +70,8 @@ pub(crate) struct Live {
     pub from: Option<ReleaseNumber>,
     /// Processes of `from` that the rollout has stopped on purpose and that must not be healed.
     pub suspended: BTreeSet<ProcessName>,
-    /// Whether requests to the app wait in the proxy.
-    pub hold: bool,
+    /// Requests to the app wait in the proxy, each for so long at most.
+    pub hold: Option<Duration>,
 }
 
 /// How often an instance ended and when it may be started again.

@@ -176,7 +176,7 @@ impl<'a> LiveGuard<'a> {
             to: deployment.to,
             from: deployment.from,
             suspended: Default::default(),
-            hold: false,
+            hold: None,
         };
         core.change(|registry| registry.live.insert(deployment.app.clone(), live));
         Self { core, app: deployment.app.clone() }

@@ -94,12 +94,10 @@ fn service(record: &AppRecord, release: &Release, registry: &Registry) -> Servic
         .map(|(id, address)| Target { id: target_id(id), address: *address })
         .collect();
     let wanted = Core::wanted(release, &record.scale).get(&ProcessName::web()).copied().unwrap_or(0);
-    let held = registry.live.get(&record.name).is_some_and(|live| live.hold);
+    let held = registry.live.get(&record.name).and_then(|live| live.hold);
     let healing =
         registry.back_off.iter().filter(|(id, _)| of_release(id)).all(|(_, back_off)| back_off.failures <= HEALING_ATTEMPTS);
-    let admission = if held {
-        let policy = &release.spec.deploy;
-        let longest = policy.timeout.duration() + policy.drain.duration() + policy.grace.duration();
+    let admission = if let Some(longest) = held {
         Admission::Hold { deadline_ms: longest.as_millis() as u64, max_waiting: MAX_WAITING }
     } else if wanted == 0 {
         Admission::Closed { message: format!("{} is scaled to zero", record.name), retry_after_s: 60 }
@@ -108,5 +106,5 @@ fn service(record: &AppRecord, release: &Release, registry: &Registry) -> Servic
     } else {
         Admission::Open
     };
-    Service { admission, targets: if held { Vec::new() } else { targets } }
+    Service { admission, targets: if held.is_some() { Vec::new() } else { targets } }
 }

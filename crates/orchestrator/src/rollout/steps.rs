@@ -30,16 +30,20 @@ impl Rollout<'_> {
         let Some(old) = &candidacy.old else { return Ok(()) };
         self.enter(Phase::Hold).await?;
         let everything = old.processes().into_keys().collect();
+        let (ending, coming) = (&old.spec.deploy, &candidacy.release.spec.deploy);
+        let there = ending.drain.duration() + ending.grace.duration() + coming.timeout.duration();
+        // If the new release does not become healthy, those who wait are answered by the old one, started again.
+        let back = coming.grace.duration() + ending.timeout.duration();
+        let longest = there + back;
         self.change_live(|live| {
-            live.hold = true;
+            live.hold = Some(longest);
             live.suspended = everything;
         });
         self.core.publish().await?;
         let engine = self.core.engine(old.artifact.engine)?;
-        let policy = &old.spec.deploy;
         let instances = self.settled_instances_of(engine, old).await?;
-        self.core.drain(&instances, policy.drain.duration()).await;
-        self.core.stop_instances(engine, &instances, policy.grace.duration()).await?;
+        self.core.drain(&instances, ending.drain.duration()).await;
+        self.core.stop_instances(engine, &instances, ending.grace.duration()).await?;
         Ok(())
     }
 
@@ -154,7 +158,7 @@ impl Rollout<'_> {
             let before = self.core.store.config(&release.app).await?;
             self.core.store.activate(self.deployment.id, changes).await?;
             *self.config_undo.lock().unwrap_or_else(PoisonError::into_inner) = inverse(&before, changes);
-            self.change_live(|live| live.hold = false);
+            self.change_live(|live| live.hold = None);
             self.exposed.store(true, Ordering::Relaxed);
         }
         self.entered(Phase::Switch);

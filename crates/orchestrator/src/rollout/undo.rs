@@ -48,7 +48,7 @@ impl Rollout<'_> {
     async fn let_old_release_heal(&self) {
         let app = &self.deployment.app;
         let (held, suspended) =
-            self.core.registry().live.get(app).map_or((false, false), |live| (live.hold, !live.suspended.is_empty()));
+            self.core.registry().live.get(app).map_or((false, false), |live| (live.hold.is_some(), !live.suspended.is_empty()));
         self.change_live(|live| live.suspended.clear());
         self.core.wake.notify_one();
         if held {
@@ -59,7 +59,7 @@ impl Rollout<'_> {
             if tokio::time::timeout(limit, ready).await.is_err() {
                 tracing::error!(%app, "the old release did not become healthy again");
             }
-            self.change_live(|live| live.hold = false);
+            self.change_live(|live| live.hold = None);
         }
         if (held || suspended || self.was_exposed())
             && let Err(error) = self.core.publish().await

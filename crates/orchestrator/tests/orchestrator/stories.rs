@@ -289,6 +289,7 @@ async fn a_writable_volume_means_stop_before_start_with_requests_held() {
     let volume = "data:/data".parse().unwrap();
     shop.processes.insert(ProcessName::web(), coracle_model::ProcessSpec { volumes: vec![volume], ..Default::default() });
     world.deploy(shop.clone()).await.unwrap();
+    shop.deploy.timeout = coracle_model::Span::seconds(9);
 
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (log, machine) = (seen.clone(), world.machine.clone());
@@ -302,14 +303,12 @@ async fn a_writable_volume_means_stop_before_start_with_requests_held() {
     assert_eq!(deployed.release.spec.strategy().0, Strategy::Recreate);
     let expected = [(Phase::Start, vec![]), (Phase::Probe, vec!["shop.v2.web.1".to_owned()])];
     assert_eq!(*seen.lock().unwrap(), expected, "the two never run at once");
-    let held = world
-        .proxy
-        .tables
-        .lock()
-        .unwrap()
-        .iter()
-        .any(|table| table.services.values().any(|service| matches!(service.admission, Admission::Hold { .. })));
-    assert!(held, "requests wait meanwhile");
+    let held =
+        world.proxy.tables.lock().unwrap().iter().flat_map(|table| table.services.values()).find_map(|service| {
+            if let Admission::Hold { deadline_ms, .. } = service.admission { Some(deadline_ms) } else { None }
+        });
+    // Drain and grace of the old release, the new one's timeout; and for the way back its grace and the old one's timeout.
+    assert_eq!(held, Some(1000 + 1000 + 9000 + 1000 + 3000), "requests wait meanwhile");
     assert_eq!(world.get("shop").await.as_deref(), Ok("v2 web.1"));
 
     world.machine.script(Which::release(3), Script::exits(1, &[]));
