@@ -128,8 +128,8 @@ pub(super) async fn events(State(context): State<Shared>, Id(id): Id) -> Answer<
     let deployment = recorded(&context, id).await?;
     let journal = Arc::new(Journal::new(deployment.app.clone(), CancellationToken::new()));
     let outcome = deployment.outcome.clone();
+    let problem = outcome.as_ref().and_then(|outcome| problem_of(outcome, deployment.from.is_some()));
     journal.tell(DeploymentEvent::Began { deployment });
-    let problem = outcome.as_ref().and_then(problem_of);
     if let Some(outcome) = outcome {
         journal.set_outcome(outcome);
     }
@@ -138,7 +138,7 @@ pub(super) async fn events(State(context): State<Shared>, Id(id): Id) -> Answer<
 }
 
 /// What there is to say about a recorded outcome that is no success.
-fn problem_of(outcome: &Outcome) -> Option<Problem> {
+fn problem_of(outcome: &Outcome, had_release: bool) -> Option<Problem> {
     match outcome {
         Outcome::Succeeded => None,
         Outcome::Failed { phase, cause, evidence } => {
@@ -146,7 +146,11 @@ fn problem_of(outcome: &Outcome) -> Option<Problem> {
         }
         Outcome::Cancelled { phase } => Some(Problem::new(ProblemKind::Cancelled, format!("called off during {phase}"))),
         Outcome::Interrupted { phase, completed } => {
-            let end = if *completed { "the new release is active" } else { "the old release serves" };
+            let end = match (completed, had_release) {
+                (true, _) => "the new release is active",
+                (false, true) => "the old release serves",
+                (false, false) => "the app has no release yet",
+            };
             Some(Problem::new(ProblemKind::Other, format!("the server was stopped during {phase}; {end}")))
         }
     }
@@ -215,5 +219,23 @@ pub(super) async fn told(journal: &Arc<Journal>, detach: bool) -> Answer<Option<
         Opening::Told => Ok(Some(answer::events(journal.reader(), gone))),
         Opening::Refused(problem) => Err(problem.into()),
         Opening::Nothing => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use coracle_api::Phase;
+
+    #[test]
+    fn nobody_is_told_of_an_old_release_that_never_was() {
+        let detail = |completed, had_release| {
+            problem_of(&Outcome::Interrupted { phase: Phase::Build, completed }, had_release).unwrap().detail
+        };
+        assert!(detail(false, true).ends_with("the old release serves"));
+        assert!(detail(false, false).ends_with("the app has no release yet"));
+        assert!(detail(true, false).ends_with("the new release is active"));
+        assert!(problem_of(&Outcome::Succeeded, true).is_none());
     }
 }
