@@ -57,7 +57,7 @@ impl ServerOptions {
     /// Usual values for everything else: requests on port 8080, no API over TCP.
     pub fn new(state_dir: PathBuf, program: PathBuf) -> Self {
         Self {
-            api_socket: state_dir.join("coracle.sock"),
+            api_socket: state_dir.join("api.sock"),
             http: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
             api_tcp: None,
             program,

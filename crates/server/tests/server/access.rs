@@ -34,7 +34,7 @@ async fn over_tcp_only_the_token_opens() {
 #[tokio::test]
 async fn the_socket_is_private_and_tcp_is_closed_unless_asked_for() {
     let env = Env::start().await;
-    assert_eq!(mode(&env.state_dir().join("coracle.sock")), 0o600);
+    assert_eq!(mode(&env.state_dir().join("api.sock")), 0o600);
     assert_eq!(mode(&env.state_dir()), 0o700);
     assert_eq!(env.api_tcp, None);
     assert!(!env.state_dir().join("token").exists());

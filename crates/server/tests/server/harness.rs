@@ -34,6 +34,10 @@ impl Traffic for NoTraffic {
         table.check().map_err(|error| TrafficError(error.to_string()))
     }
 
+    async fn current(&self) -> Result<Table, TrafficError> {
+        Ok(Table::default())
+    }
+
     async fn drain(&self, _targets: &[TargetId], _deadline: Duration) -> Result<Drained, TrafficError> {
         Ok(Drained { cut_off: 0 })
     }
@@ -136,7 +140,7 @@ impl Env {
 
     /// Sends a request byte by byte as given, and reads the status and the whole answer.
     pub(crate) async fn raw(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, String) {
-        let socket = UnixStream::connect(self.state_dir().join("coracle.sock")).await.unwrap();
+        let socket = UnixStream::connect(self.state_dir().join("api.sock")).await.unwrap();
         raw_over(socket, method, path, headers, body).await
     }
 

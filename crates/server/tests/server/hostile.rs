@@ -177,7 +177,7 @@ async fn what_is_no_http_does_no_harm() {
     let env = Env::start().await;
     let endless_head = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(200_000));
     for bytes in [endless_head.as_bytes(), b"\x16\x03\x01\x02\x00", b"\r\n\r\n\r\n", &[0; 4096]] {
-        let mut socket = tokio::net::UnixStream::connect(env.state_dir().join("coracle.sock")).await.unwrap();
+        let mut socket = tokio::net::UnixStream::connect(env.state_dir().join("api.sock")).await.unwrap();
         // The server may hang up before it has read it all.
         socket.write_all(bytes).await.ok();
         socket.shutdown().await.ok();

@@ -55,7 +55,7 @@ async fn what_an_earlier_server_left_behind_is_swept_away() {
 #[tokio::test]
 async fn idle_connections_do_not_hold_up_a_stop() {
     let mut env = Env::start().await;
-    let _idle = tokio::net::UnixStream::connect(env.state_dir().join("coracle.sock")).await.unwrap();
+    let _idle = tokio::net::UnixStream::connect(env.state_dir().join("api.sock")).await.unwrap();
     env.client.version().await.unwrap();
     let begun = tokio::time::Instant::now();
     env.stop().await;
