@@ -21,7 +21,7 @@ const RED: &str = "\u{1b}[91m";
 const PLAIN: &str = "\u{1b}[0m";
 
 /// What Docker says when the image that a step builds upon is gone.
-const LOST_LAYER: [&str; 4] = ["no such image", "unknown parent image", "failed to set parent", "layer does not exist"];
+const LOST_LAYER: [&str; 4] = ["no such image", "unknown parent image", "failed to get digest", "layer does not exist"];
 
 /// Caps, and the wish that no container of a step stays behind whatever happens.
 pub(super) fn parameters(facts: &Facts, limits: &BuildLimits) -> Vec<(&'static str, String)> {
