@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use coracle_engine::{Engine, EngineError, Instance, LogQuery};
 use coracle_model::{AppName, DeploymentId, EngineKind, InstanceId, ProcessName, Release, ReleaseNumber, Span};
+use coracle_proxy_table::Table;
 use coracle_store::Store;
 use futures::StreamExt;
 use futures::future::join_all;
@@ -60,6 +61,10 @@ pub(crate) struct Registry {
     /// Instances of active releases that are too many and are on their way out. Until they are gone they get no requests,
     /// even if they are wanted again meanwhile.
     pub leaving: HashSet<InstanceId>,
+    /// Engines that have not answered since this server started, so that nobody knows what runs there.
+    pub unseen: BTreeSet<EngineKind>,
+    /// What the proxy was told in this server's earlier life; it stands for the apps of unseen engines.
+    pub inherited: Table,
 }
 
 /// A deployment that is being worked on.

@@ -75,7 +75,8 @@ impl Core {
         // Instances first, wishes second: an instance seen here that nobody wishes for afterwards is really not wanted.
         let (instances, silent) = self.all_instances().await;
         let records = self.store.apps().await?;
-        if self.forget_ended(&instances, &silent) || self.unpublished.load(Ordering::Relaxed) {
+        let adopted = self.adopt_late(&instances, &silent);
+        if self.forget_ended(&instances, &silent) || adopted || self.unpublished.load(Ordering::Relaxed) {
             self.publish().await.unwrap_or_else(|error| tracing::warn!(%error, "cannot publish"));
         }
         // Each app by itself: a start that takes long holds up nobody else's.

@@ -1,10 +1,11 @@
 //! After a start: what a server that died left half-done is undone or completed, and the routing table is made anew.
 
-use coracle_engine::InstanceState;
+use coracle_engine::{Instance, InstanceState};
 use coracle_model::deployment::Recovery;
-use coracle_model::{Deployment, Outcome};
+use coracle_model::{Deployment, EngineKind, Outcome};
+use coracle_proxy_table::Table;
 
-use crate::core::Core;
+use crate::core::{Core, Registry};
 use crate::error::OrchestratorError;
 
 impl Core {
@@ -51,14 +52,37 @@ impl Core {
 
     /// Takes running instances of active releases for ready, as the proxy did until now. Probing them first would take
     /// busy ones out of the table for no reason; the reconcile loop notices the ones that are not there.
+    ///
+    /// An engine that does not answer now may have instances that serve all the same (Docker under live-restore): what the
+    /// proxy does with their apps stands until the engine answers.
     async fn adopt_running_instances(&self) {
-        let (instances, _) = self.all_instances().await;
+        let (instances, silent) = self.all_instances().await;
+        let inherited = match silent.is_empty() {
+            true => Table::default(),
+            false => self.traffic.current().await.unwrap_or_default(),
+        };
         self.change(|registry| {
-            for (_, instance) in instances.into_iter().filter(|(_, instance)| instance.id.process.is_web()) {
-                if let InstanceState::Running { address: Some(address), .. } = instance.state {
-                    registry.ready.insert(instance.id, address);
-                }
-            }
+            registry.unseen = silent.into_iter().collect();
+            registry.inherited = inherited;
+            instances.iter().for_each(|(_, instance)| adopt(registry, instance));
         });
+    }
+
+    /// Takes up what runs on engines that did not answer when this server started and do now; whether there are any.
+    pub(crate) fn adopt_late(&self, instances: &[(EngineKind, Instance)], silent: &[EngineKind]) -> bool {
+        let mut registry = self.registry();
+        let late: Vec<EngineKind> = registry.unseen.iter().copied().filter(|kind| !silent.contains(kind)).collect();
+        instances.iter().filter(|(kind, _)| late.contains(kind)).for_each(|(_, instance)| adopt(&mut registry, instance));
+        registry.unseen.retain(|kind| !late.contains(kind));
+        !late.is_empty()
+    }
+}
+
+/// Takes a running instance that receives requests for ready.
+fn adopt(registry: &mut Registry, instance: &Instance) {
+    if let InstanceState::Running { address: Some(address), .. } = instance.state
+        && instance.id.process.is_web()
+    {
+        registry.ready.insert(instance.id.clone(), address);
     }
 }

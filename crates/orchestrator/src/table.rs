@@ -74,7 +74,8 @@ fn make(generation: u64, active: &[(AppRecord, Release)], registry: &Registry) -
     let mut table = Table { generation, routes: Vec::new(), services: BTreeMap::new() };
     for (record, release) in active.iter().filter(|(_, release)| serves_http(release)) {
         let id = ServiceId(record.name.to_string());
-        table.services.insert(id.clone(), service(record, release, registry));
+        let service = inherited(&id, release, registry).unwrap_or_else(|| service(record, release, registry));
+        table.services.insert(id.clone(), service);
         table.routes.extend(release.spec.http.hosts.iter().map(|host| Route {
             host: host.to_string(),
             path_prefix: release.spec.http.path_prefix.clone(),
@@ -83,6 +84,13 @@ fn make(generation: u64, active: &[(AppRecord, Release)], registry: &Registry) -
         }));
     }
     table
+}
+
+/// What the proxy was told of the release in this server's earlier life, if its engine has not answered since.
+fn inherited(id: &ServiceId, release: &Release, registry: &Registry) -> Option<Service> {
+    let service = registry.inherited.services.get(id).filter(|_| registry.unseen.contains(&release.artifact.engine))?;
+    let of_release = |target: &Target| target.id.0.parse().is_ok_and(|id: InstanceId| id.release == release.number);
+    service.targets.iter().all(of_release).then(|| service.clone())
 }
 
 fn service(record: &AppRecord, release: &Release, registry: &Registry) -> Service {

@@ -11,6 +11,9 @@ pub trait Traffic: Send + Sync {
     /// Replaces the whole table. When it returns `Ok`, every request that arrives from now on is answered by this table.
     async fn publish(&self, table: Table) -> Result<(), TrafficError>;
 
+    /// The table that requests are answered by now: that of an earlier life of this server, if none was published yet.
+    async fn current(&self) -> Result<Table, TrafficError>;
+
     /// Waits until these targets, which are no longer in the table, answer no plain request any more, or until the
     /// deadline; then whatever is left on them is ended (504 for requests that had no answer yet). Upgraded connections
     /// (WebSockets) do not hold it up: they are closed when the plain requests are through.

@@ -141,6 +141,10 @@ impl Traffic for ProxyProcess {
         self.client.publish(&table).await.map_err(refused)
     }
 
+    async fn current(&self) -> Result<Table, TrafficError> {
+        self.client.table().await.map_err(refused)
+    }
+
     async fn drain(&self, targets: &[TargetId], deadline: Duration) -> Result<Drained, TrafficError> {
         let drained = self.client.drain(targets, deadline).await.map_err(refused)?;
         Ok(Drained { cut_off: drained.cut_off })

@@ -33,6 +33,10 @@ impl Traffic for Published {
         Ok(())
     }
 
+    async fn current(&self) -> Result<Table, TrafficError> {
+        self.proxy.current().await
+    }
+
     async fn drain(&self, targets: &[TargetId], deadline: Duration) -> Result<Drained, TrafficError> {
         self.proxy.drain(targets, deadline).await
     }

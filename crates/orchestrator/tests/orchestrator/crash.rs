@@ -65,6 +65,20 @@ async fn a_release_command_that_was_running_is_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_starts_while_its_engine_is_silent_leaves_requests_where_they_go() {
+    let mut world = World::new().await;
+    world.deploy(spec("shop")).await.unwrap();
+    world.machine.set_available(false);
+    world.restart_server().await;
+    assert_eq!(world.get("shop").await.as_deref(), Ok("v1 web.1"));
+    world.orchestrator.republish().await.unwrap();
+    assert_eq!(world.get("shop").await.as_deref(), Ok("v1 web.1"));
+    world.machine.set_available(true);
+    world.deploy(spec("shop")).await.unwrap();
+    assert_eq!(world.get("shop").await.as_deref(), Ok("v2 web.1"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reboot_brings_every_app_back() {
     let mut world = World::new().await;
     world.deploy(spec("shop")).await.unwrap();

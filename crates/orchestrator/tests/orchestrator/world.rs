@@ -39,6 +39,10 @@ impl Traffic for Proxy {
         Ok(())
     }
 
+    async fn current(&self) -> Result<Table, TrafficError> {
+        Ok(self.tables.lock().unwrap().last().cloned().unwrap_or_default())
+    }
+
     async fn drain(&self, targets: &[TargetId], _deadline: Duration) -> Result<Drained, TrafficError> {
         let current = self.tables.lock().unwrap().last().cloned().unwrap_or_default();
         let routed =
