@@ -120,7 +120,7 @@ impl App {
         self.env.client().deployments(&self.name).await.unwrap()
     }
 
-    /// Waits until as many instances run as should, all of them of the active release, and none else exists.
+    /// Waits until no deployment runs, as many instances run as should, all of the active release, and none else exists.
     pub async fn settles(&self) {
         eventually("only the active release runs", Duration::from_secs(40), async || {
             let status = self.env.client().app(&self.name).await.map_err(|error| error.to_string())?;
@@ -131,7 +131,11 @@ impl App {
                 .iter()
                 .all(|instance| Some(instance.release) == active && matches!(instance.state, InstanceState::Running { .. }));
             let count = status.instances.len();
-            if sound && count == wanted as usize { Ok(()) } else { Err(format!("{status:#?}\n{}", self.env.server_log())) }
+            if sound && count == wanted as usize && status.deployment.is_none() {
+                Ok(())
+            } else {
+                Err(format!("{status:#?}\n{}", self.env.server_log()))
+            }
         })
         .await;
     }

@@ -74,8 +74,8 @@ pub const CRATES: &[Rule] = &[
     },
     Rule {
         name: "coracle-benches",
-        may_use: &["coracle-model", "coracle-tests"],
-        because: "measurements use the stories' harness",
+        may_use: &["coracle-model", "coracle-proxy", "coracle-proxy-table", "coracle-tests"],
+        because: "measurements use the stories' harness, and the proxy's own control socket",
     },
 ];
 
