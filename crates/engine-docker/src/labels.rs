@@ -28,19 +28,20 @@ pub(crate) const BUILT_FOR: &str = "dev.coracle.built-for";
 /// The app and the release an image was built for: `shop v3`.
 pub(crate) const BUILT_RELEASE: &str = "dev.coracle.built-release";
 
-/// The name of an instance's container.
+/// The name of an instance's container. Its pieces are joined by dots, which no app's name contains: with hyphens, two
+/// different instances could have one name.
 pub(crate) fn container_name(owner: &OwnerId, id: &InstanceId) -> String {
-    format!("coracle-{owner}-{}-{}-{}-{}", id.app, id.release, id.process, id.index)
+    format!("coracle-{owner}.{id}")
 }
 
 /// The name of a release's network.
 pub(crate) fn network_name(owner: &OwnerId, app: &AppName, release: ReleaseNumber) -> String {
-    format!("coracle-{owner}-{app}-{release}")
+    format!("coracle-{owner}.{app}.{release}")
 }
 
 /// The name of an app's volume.
 pub(crate) fn volume_name(owner: &OwnerId, app: &AppName, volume: &VolumeName) -> String {
-    format!("coracle-{owner}-{app}-vol-{volume}")
+    format!("coracle-{owner}.{app}.{volume}")
 }
 
 /// The repository of an app's images.

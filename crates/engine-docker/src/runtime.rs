@@ -114,6 +114,9 @@ impl Runtime for ContainerRuntime {
 
     async fn stop(&self, id: &InstanceId, grace: Duration) -> Result<(), EngineError> {
         let name = self.name(id);
+        if self.look(&name).await?.is_none() {
+            return Ok(());
+        }
         // The engine counts in whole seconds; we keep the exact time ourselves, and removal kills what is left.
         let seconds = i32::try_from(grace.as_secs() + 1).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::default().t(seconds).build();

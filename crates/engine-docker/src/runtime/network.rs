@@ -40,9 +40,7 @@ impl Networks {
             return Ok(name);
         }
         match timely(self.client.docker.inspect_network(&name, None::<InspectNetworkOptions>)).await {
-            Ok(found)
-                if found.labels.as_ref().and_then(|l| l.get(labels::OWNER)).map(String::as_str)
-                    == Some(self.client.owner.as_str()) => {}
+            Ok(found) if self.is_ours(found.labels.as_ref()) => {}
             Ok(_) => return Err(self.failed(&name, "a network of this name exists and is not ours")),
             Err(error) if status(&error) == Some(404) => self.create(&name, id).await?,
             Err(error) => return Err(self.client.error(format!("inspect network {name}"), &error)),
@@ -56,10 +54,16 @@ impl Networks {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
-    /// Removes a network of ours; those of our containers that are still in it are taken out first.
+    /// Removes a network, if it is ours; those of our containers that are still in it are taken out first.
     pub(super) async fn remove(&self, name: &str) -> Result<(), EngineError> {
         let _turn = self.turns.take(&name.to_owned()).await;
         self.forget(name);
+        match timely(self.client.docker.inspect_network(name, None::<InspectNetworkOptions>)).await {
+            Ok(found) if self.is_ours(found.labels.as_ref()) => {}
+            Ok(_) => return Ok(()),
+            Err(error) if status(&error) == Some(404) => return Ok(()),
+            Err(error) => return Err(self.client.error(format!("inspect network {name}"), &error)),
+        }
         match timely(self.client.docker.remove_network(name)).await {
             Ok(()) => return Ok(()),
             Err(error) if status(&error) == Some(404) => return Ok(()),
@@ -83,6 +87,10 @@ impl Networks {
             self.remove(&name).await?;
         }
         Ok(())
+    }
+
+    fn is_ours(&self, labels: Option<&HashMap<String, String>>) -> bool {
+        labels.and_then(|labels| labels.get(labels::OWNER)).map(String::as_str) == Some(self.client.owner.as_str())
     }
 
     fn is_known(&self, name: &str) -> bool {

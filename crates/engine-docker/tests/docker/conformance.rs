@@ -57,7 +57,7 @@ impl Fixture for DockerFixture {
     }
 
     async fn readable_by_others(&self, id: &InstanceId) -> String {
-        let name = format!("coracle-{}-{}-{}-{}-{}", self.owner, id.app, id.release, id.process, id.index);
+        let name = format!("coracle-{}.{id}", self.owner);
         see(&["inspect", "--format", "{{.Name}} {{.Path}} {{.Args}} {{json .Config.Labels}} {{.Config.Cmd}}", &name]).join("\n")
     }
 }

@@ -109,7 +109,7 @@ impl Rig {
 
     /// The name of the container of an instance.
     pub(crate) fn container(&self, id: &InstanceId) -> String {
-        format!("coracle-{}-{}-{}-{}-{}", self.owner, id.app, id.release, id.process, id.index)
+        format!("coracle-{}.{id}", self.owner)
     }
 
     /// Runs the `docker` program and answers what it printed, line by line.

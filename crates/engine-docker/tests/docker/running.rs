@@ -37,7 +37,7 @@ async fn a_container_is_held_tight_and_published_nowhere() {
     let settings = inspected.network_settings.unwrap();
     let published: Vec<_> = settings.ports.unwrap_or_default().into_values().flatten().flatten().collect();
     assert!(published.is_empty(), "{published:?}");
-    assert_eq!(settings.networks.unwrap().keys().collect::<Vec<_>>(), [&format!("coracle-{}-shop-v1", rig.owner)]);
+    assert_eq!(settings.networks.unwrap().keys().collect::<Vec<_>>(), [&format!("coracle-{}.shop.v1", rig.owner)]);
     let config = inspected.config.unwrap();
     assert!(!format!("{:?}", config.labels).contains("s3cret"));
     assert!(!format!("{:?}{:?}", inspected.args, inspected.path).contains("s3cret"));
@@ -309,7 +309,7 @@ async fn a_release_is_removed_even_if_its_network_went_first() {
     let spec = rig.spec("shop.v1.web.1", &image, &SLEEP);
     rig.engine.runtime.start(&spec).await.unwrap();
     rig.engine.runtime.stop(&spec.id, Duration::from_secs(1)).await.unwrap();
-    rig.seen_by_docker(&["network", "rm", &format!("coracle-{}-shop-v1", rig.owner)]);
+    rig.seen_by_docker(&["network", "rm", &format!("coracle-{}.shop.v1", rig.owner)]);
     // The network is thought to be there; the start finds out and makes it again.
     assert!(rig.engine.runtime.start(&spec).await.unwrap().is_running());
     // A running instance of ours does not keep a release from being removed.
