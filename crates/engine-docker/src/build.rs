@@ -281,7 +281,12 @@ impl ImageBuilder {
 
     async fn artifact(&self, request: &BuildRequest, id: ArtifactId) -> Result<Artifact, BuildError> {
         let image = self.client.image(&id).await?;
-        Ok(image.artifact(id, &request.plan.processes))
+        let mut artifact = image.artifact(id, &request.plan.processes);
+        if coracle_build::dockerfile::generate(&request.plan).is_some() {
+            // What a generated Dockerfile starts listens where it says, whatever else its base image exposes.
+            artifact.port = Some(coracle_build::dockerfile::DEFAULT_PORT);
+        }
+        Ok(artifact)
     }
 
     async fn fetch(&self, request: &BuildRequest, reference: &str, output: &OutputSink) -> Result<Artifact, BuildError> {

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use coracle_engine::{Exit, OutputSink, Stream};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
@@ -105,9 +105,7 @@ async fn hand_on(pipe: Option<impl AsyncRead + Unpin>, stream: Stream, output: &
 async fn talk(control: UnixStream, task: &Task) -> Result<Exit, AttachedError> {
     let lost = |error: std::io::Error| AttachedError::Shim(format!("the shim is gone: {error}"));
     let (reader, mut writer) = control.into_split();
-    let text = serde_json::to_vec(task).map_err(|error| AttachedError::Shim(error.to_string()))?;
-    writer.write_all(format!("{}\n", text.len()).as_bytes()).await.map_err(lost)?;
-    writer.write_all(&text).await.map_err(lost)?;
+    send(&mut writer, task).await.map_err(lost)?;
     let mut answers = BufReader::new(reader).lines();
     while let Some(line) = answers.next_line().await.map_err(lost)? {
         match serde_json::from_str(&line) {
@@ -118,6 +116,13 @@ async fn talk(control: UnixStream, task: &Task) -> Result<Exit, AttachedError> {
         }
     }
     Err(AttachedError::Shim("the shim ended without an answer".to_owned()))
+}
+
+/// Sends a task to its shim: its length on a line of its own, then itself.
+pub(crate) async fn send(writer: &mut (impl AsyncWrite + Unpin), task: &Task) -> std::io::Result<()> {
+    let text = serde_json::to_vec(task)?;
+    writer.write_all(format!("{}\n", text.len()).as_bytes()).await?;
+    writer.write_all(&text).await
 }
 
 /// Waits for the shim, and kills it if it does not end.

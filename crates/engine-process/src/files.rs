@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! bin/coracle                     the program, for commands that releases keep (static sites)
-//! instances/<id>/                 task.json pid.json exit.json lock log log.1 log.2 home/
+//! instances/<id>/                 pid.json exit.json lock log log.1 log.2 home/
 //! slugs/<app>/<slug>/             slug.json tree/
 //! deps/<app>/<hash>/              installed dependencies, with `.complete` when they are
 //! cache/<app>/                    HOME of builds: download caches
@@ -11,7 +11,7 @@
 //! ```
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::task::{ShimRecord, Task};
+use crate::task::ShimRecord;
 
 /// How many log files are kept, the current one included.
 pub(crate) const LOG_FILES: u32 = 3;
@@ -115,18 +115,6 @@ impl InstanceDir {
         file.write_all(&serde_json::to_vec(value)?)?;
         file.sync_all()?;
         Ok(rustix::fs::renameat(&self.directory, &temporary, &self.directory, name)?)
-    }
-
-    pub(crate) fn task(&self) -> io::Result<Task> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let mut file = File::from(rustix::fs::openat(&self.directory, "task.json", flags, Mode::empty())?);
-        let mut text = Vec::new();
-        file.read_to_end(&mut text)?;
-        Ok(serde_json::from_slice(&text)?)
-    }
-
-    pub(crate) fn write_task(&self, task: &Task) -> io::Result<()> {
-        self.write_whole("task.json", task)
     }
 
     pub(crate) fn write_pid(&self, record: &ShimRecord) -> io::Result<()> {

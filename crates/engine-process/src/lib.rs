@@ -12,6 +12,7 @@ mod builder;
 mod confine;
 mod files;
 mod instance;
+mod kept_task;
 mod lines;
 mod logs;
 mod runtime;

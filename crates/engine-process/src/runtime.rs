@@ -19,8 +19,9 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::attached::{self, AttachedError};
-use crate::files::{InstanceDir, give_to, make_directory, remove_tree};
+use crate::files::{give_to, make_directory, remove_tree};
 use crate::instance::{Shim, Standing, stats_of_descendants};
+use crate::kept_task;
 use crate::logs;
 use crate::site::Site;
 use crate::slug::SlugName;
@@ -97,7 +98,7 @@ impl ProcessRuntime {
         let task = task_of(site, spec, &slug, &record)?;
         let directory = site.home.instance(&spec.id);
         prepare(&directory, &task).map_err(|error| EngineError::io(format!("write {}", directory.display()), &error))?;
-        if let Err(cause) = start_shim(&site.program, &directory).await {
+        if let Err(cause) = start_shim(&site.program, &directory, &task).await {
             self.discard(&spec.id).await?;
             return Err(EngineError::CannotStart { id: spec.id.clone(), cause });
         }
@@ -232,10 +233,7 @@ impl Runtime for ProcessRuntime {
             return Err(EngineError::NoSuchInstance(id.clone()));
         };
         let cannot = |cause: String| EngineError::CannotStart { id: id.clone(), cause };
-        let directory = self.site.home.instance(id);
-        let task = InstanceDir::open(&directory)
-            .and_then(|directory| directory.task())
-            .map_err(|error| EngineError::io(format!("read the task of {id}"), &error))?;
+        let task = kept_task::of_shim(&record).map_err(|error| EngineError::io(format!("read the task of {id}"), &error))?;
         let task = Task {
             command: CommandLine::literal(argv.to_vec()).map_err(|error| cannot(error.to_string()))?,
             port: record.port.map_or(PortChoice::None, PortChoice::Same),
@@ -306,17 +304,16 @@ impl Runtime for ProcessRuntime {
     }
 }
 
-/// Writes down what an instance is to be.
+/// Makes the directory of an instance.
 fn prepare(directory: &Path, task: &Task) -> std::io::Result<()> {
     let home = directory.join("home");
     make_directory(directory, 0o700)?;
     make_directory(&home, 0o700)?;
-    give_to(&home, task.confinement.user)?;
-    InstanceDir::open(directory)?.write_task(task)
+    give_to(&home, task.confinement.user)
 }
 
 /// Starts the shim of an instance and waits for its word that the program runs. The error is the cause, in words.
-async fn start_shim(program: &Path, directory: &Path) -> Result<(), String> {
+async fn start_shim(program: &Path, directory: &Path, task: &Task) -> Result<(), String> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(|error| error.to_string())?;
     let mut child = tokio::process::Command::new(program)
         .arg("shim")
@@ -332,7 +329,10 @@ async fn start_shim(program: &Path, directory: &Path) -> Result<(), String> {
     let answer = async {
         ours.set_nonblocking(true).map_err(|error| error.to_string())?;
         let socket = tokio::net::UnixStream::from_std(ours).map_err(|error| error.to_string())?;
-        let line = BufReader::new(socket).lines().next_line().await.map_err(|error| error.to_string())?;
+        let (reader, mut writer) = socket.into_split();
+        // A shim that ends before it has read the task says why in its answer.
+        attached::send(&mut writer, task).await.ok();
+        let line = BufReader::new(reader).lines().next_line().await.map_err(|error| error.to_string())?;
         match line.map(|line| serde_json::from_str(&line)) {
             Some(Ok(Answer::Started { .. })) => Ok(()),
             Some(Ok(Answer::Failed { cause })) => Err(cause),

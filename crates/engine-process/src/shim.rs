@@ -106,10 +106,10 @@ pub(crate) enum Mode {
 
 /// An instance: goes into the background as soon as that can be.
 fn detached(directory: &OsString) -> Result<(), String> {
-    let control = Control::take()?;
+    let mut control = Control::take()?;
     let directory = InstanceDir::open(directory.as_ref()).map_err(|error| format!("open the instance directory: {error}"))?;
     let directory = directory.lock().map_err(|error| format!("lock the instance directory: {error}"))?;
-    let task = directory.task().map_err(|error| format!("read the task: {error}"))?;
+    let task = control.read_task()?;
     new_process(task, Mode::Detached(directory), control, false)
 }
 

@@ -216,8 +216,9 @@ fn probe(program: &Path) -> Result<Support, EngineError> {
     let mut text = String::new();
     let answered = child.stdout.as_mut().is_some_and(|pipe| {
         let limit = Timespec { tv_sec: PROBE_SECONDS, tv_nsec: 0 };
-        // It writes its answer at once, so what comes is all of it or the end.
-        let ready = poll(&mut [PollFd::new(&*pipe, PollFlags::IN)], Some(&limit)).is_ok_and(|count| count > 0);
+        // It writes its answer at once, so what comes is all of it or the end. Children that end meanwhile interrupt the wait.
+        let wait = || poll(&mut [PollFd::new(&*pipe, PollFlags::IN)], Some(&limit));
+        let ready = rustix::io::retry_on_intr(wait).is_ok_and(|count| count > 0);
         ready && std::io::Read::read_to_string(pipe, &mut text).is_ok()
     });
     if !answered {

@@ -1,5 +1,5 @@
 //! What the engine tells a shim to do, and what the shim answers. Written as JSON; it holds environment values, so it goes
-//! through private files and sockets only and has no `Debug`.
+//! through sockets and memory only and has no `Debug`.
 
 use std::path::PathBuf;
 
@@ -86,6 +86,8 @@ pub(crate) struct ShimRecord {
     pub(crate) boot: String,
     /// The port its program was given.
     pub(crate) port: Option<u16>,
+    /// The descriptor under which it keeps its task.
+    pub(crate) task_fd: i32,
     /// When, in milliseconds since 1970.
     pub(crate) since_ms: i64,
 }

@@ -17,6 +17,7 @@ use super::Mode;
 use super::log::{Capture, Log};
 use super::port::{self, ReservedPort};
 use super::supervise::{KillBy, Output, Running};
+use crate::kept_task;
 use crate::task::{PortChoice, ShimRecord, Task, TaskGroup};
 
 /// How often groups are made anew when somebody removes the ones above.
@@ -37,7 +38,7 @@ pub(super) fn start(task: Task, mode: Mode) -> Result<Running, String> {
     let group = task.group.as_ref().map(enter_group).transpose()?;
     let doors = group.as_ref().map(|group| group.doors().map_err(text)).transpose()?.unwrap_or_default();
     let record = match &mode {
-        Mode::Detached(_) => Some(own_record(port)?),
+        Mode::Detached(_) => Some(own_record(port, &task)?),
         Mode::Attached => None,
     };
     enter_namespaces(&task)?;
@@ -105,12 +106,13 @@ fn make_group(hierarchy: &Hierarchy, wanted: &TaskGroup) -> Result<Group, String
 }
 
 /// Who this shim is, as seen from the machine. Read before `/proc` is replaced.
-fn own_record(port: Option<u16>) -> Result<ShimRecord, String> {
+fn own_record(port: Option<u16>, task: &Task) -> Result<ShimRecord, String> {
+    let task_fd = kept_task::keep(task).map_err(|error| format!("keep the task: {error}"))?;
     let pid = process::pid_in_proc().map_err(|error| format!("find the own pid: {error}"))?;
     let stat = Stat::of(pid).ok_or("cannot read the own /proc/self/stat")?;
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let since_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
-    Ok(ShimRecord { pid, start: stat.start, boot: process::boot_id(), port, since_ms })
+    Ok(ShimRecord { pid, start: stat.start, boot: process::boot_id(), port, task_fd, since_ms })
 }
 
 fn enter_namespaces(task: &Task) -> Result<(), String> {

@@ -14,8 +14,9 @@ import http.server, os
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers(); self.wfile.write(os.environ["GREETING"].encode())
+server = http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
 print("ready", flush=True)
-http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+server.serve_forever()
 "#;
 
 const SLEEPER: &str = "print('ready', flush=True)\nimport time; time.sleep(600)";
