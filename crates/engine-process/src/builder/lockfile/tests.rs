@@ -21,7 +21,7 @@ dev = [{ name = "pytest" }]
 [[package]]
 name = "flask"
 version = "3.0.0"
-source = { registry = "https://pypi.org/simple" }
+source = { registry = "https://index.example/simple" }
 dependencies = [{ name = "colorama", marker = "platform_system == 'Windows'" }, { name = "click" }]
 sdist = { url = "https://x/flask.tar.gz", hash = "sha256:aa", size = 1 }
 wheels = [{ url = "https://x/flask.whl", hash = "sha256:bb", size = 1 }]
@@ -29,19 +29,19 @@ wheels = [{ url = "https://x/flask.whl", hash = "sha256:bb", size = 1 }]
 [[package]]
 name = "click"
 version = "8.1.7"
-source = { registry = "https://pypi.org/simple" }
+source = { registry = "https://index.example/simple" }
 wheels = [{ url = "https://x/click.whl", hash = "sha256:cc" }]
 
 [[package]]
 name = "colorama"
 version = "0.4.6"
-source = { registry = "https://pypi.org/simple" }
+source = { registry = "https://index.example/simple" }
 wheels = [{ url = "https://x/colorama.whl", hash = "sha256:dd" }]
 
 [[package]]
 name = "uvicorn"
 version = "0.30.0"
-source = { registry = "https://pypi.org/simple" }
+source = { registry = "https://index.example/simple" }
 wheels = [{ url = "https://x/uvicorn.whl", hash = "sha256:ee" }]
 [package.optional-dependencies]
 standard = [{ name = "httptools" }]
@@ -49,19 +49,19 @@ standard = [{ name = "httptools" }]
 [[package]]
 name = "httptools"
 version = "0.6.1"
-source = { registry = "https://pypi.org/simple" }
+source = { registry = "https://index.example/simple" }
 wheels = [{ url = "https://x/httptools.whl", hash = "sha256:ff" }]
 
 [[package]]
 name = "pywin32"
 version = "306"
-source = { registry = "https://pypi.org/simple" }
+source = { registry = "https://index.example/simple" }
 wheels = [{ url = "https://x/pywin32.whl", hash = "sha256:01" }]
 
 [[package]]
 name = "pytest"
 version = "8.0.0"
-source = { registry = "https://pypi.org/simple" }
+source = { registry = "https://index.example/simple" }
 wheels = [{ url = "https://x/pytest.whl", hash = "sha256:02" }]
 "#;
 
@@ -80,7 +80,7 @@ fn a_uv_lock_gives_what_the_project_needs_with_conditions_and_hashes() {
 #[test]
 fn a_package_from_git_turns_hashes_off_for_all() {
     let lock = UV.replace(
-        "source = { registry = \"https://pypi.org/simple\" }\nwheels = [{ url = \"https://x/click.whl\", hash = \"sha256:cc\" }]",
+        "source = { registry = \"https://index.example/simple\" }\nwheels = [{ url = \"https://x/click.whl\", hash = \"sha256:cc\" }]",
         "source = { git = \"https://github.com/pallets/click?rev=main#0123abc\" }",
     );
     let text = from_uv(&lock).unwrap();
