@@ -35,8 +35,7 @@ impl Core {
             Recovery::Undo => {
                 // It may have been exposed, if it was killed while a switch was being taken back.
                 self.discard_release(&deployment.app, deployment.to, true).await?;
-                let releases = self.store.releases(&deployment.app).await?;
-                self.prune_artifacts(&deployment.app, &releases.iter().collect::<Vec<_>>()).await;
+                self.prune_artifacts(&deployment.app).await?;
                 false
             }
             Recovery::Complete => {

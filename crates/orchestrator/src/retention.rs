@@ -84,14 +84,13 @@ impl Core {
         for number in &gone {
             self.store.delete_release(&record.name, *number).await?;
         }
-        let kept: Vec<&Release> = releases.iter().filter(|release| !gone.contains(&release.number)).collect();
-        self.prune_artifacts(&record.name, &kept).await;
-        Ok(())
+        self.prune_artifacts(&record.name).await
     }
 
-    /// Removes the app's artifacts that none of these releases needs. What cannot be removed now is removed after the next
-    /// deployment, so a failure is worth a line in the log only.
-    pub(crate) async fn prune_artifacts(&self, app: &AppName, kept: &[&Release]) {
+    /// Removes the app's artifacts that no kept release needs. What cannot be removed now is removed after the next
+    /// deployment, so an engine's failure is worth a line in the log only.
+    pub(crate) async fn prune_artifacts(&self, app: &AppName) -> Result<(), OrchestratorError> {
+        let kept = self.store.releases(app).await?;
         for (kind, engine) in &self.engines {
             let keep: Vec<ArtifactId> =
                 kept.iter().filter(|r| r.artifact.engine == *kind).map(|r| r.artifact.id.clone()).collect();
@@ -99,6 +98,7 @@ impl Core {
                 tracing::warn!(%app, engine = %kind, %error, "cannot prune artifacts");
             }
         }
+        Ok(())
     }
 
     /// The release that was active before the active one: where `rollback` leads to.

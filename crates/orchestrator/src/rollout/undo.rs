@@ -37,8 +37,7 @@ impl Rollout<'_> {
         let drain = self.was_exposed();
         self.core.discard_release(&self.deployment.app, self.deployment.to, drain).await?;
         if self.deployment.kind == DeploymentKind::Deploy {
-            let releases = self.core.store.releases(&self.deployment.app).await?;
-            self.core.prune_artifacts(&self.deployment.app, &releases.iter().collect::<Vec<_>>()).await;
+            self.core.prune_artifacts(&self.deployment.app).await?;
         }
         Ok(())
     }
