@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use coracle_proxy::control::Client;
-use coracle_proxy_table::{Admission, Route, Service, ServiceId, Table, Target, TargetId};
+use coracle_proxy_table::{Admission, Route, Service, ServiceId, Table, Target};
 use coracle_tests::{browser, eventually, program};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -56,14 +56,13 @@ async fn backend(word: &'static str) -> SocketAddr {
 /// So many apps, all of them answered by one target.
 fn table(apps: usize, generation: u64, target: &str, address: SocketAddr) -> Table {
     let id = |app: usize| ServiceId(format!("app-{app}"));
-    let route =
-        |app| Route { host: format!("app-{app}.localhost"), path_prefix: "/".to_owned(), strip_prefix: false, service: id(app) };
+    let route = |app| Route::new(format!("app-{app}"), format!("Host(`app-{app}.localhost`)"), id(app));
     let service = |app| {
-        let target = Target { id: TargetId(format!("app-{app}.{target}")), address };
-        (id(app), Service { admission: Admission::Open, targets: vec![target] })
+        let target = Target::new(format!("app-{app}.{target}"), address);
+        (id(app), Service::new(Admission::Open, vec![target]))
     };
     let services: BTreeMap<_, _> = (0..apps).map(service).collect();
-    Table { generation, routes: (0..apps).map(route).collect(), services }
+    Table { generation, routes: (0..apps).map(route).collect(), services, ..Table::default() }
 }
 
 /// Switches all apps over so many times; how long each took.

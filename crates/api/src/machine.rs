@@ -72,23 +72,23 @@ pub enum CheckStatus {
 pub struct RouteList {
     /// Counts up with every table.
     pub generation: u64,
-    /// The routes, by host and path.
+    /// The routes, by service.
     pub routes: Vec<Route>,
 }
 
 /// A route and who answers for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Route {
-    /// The host.
-    #[schema(example = "shop.localhost")]
-    pub host: String,
-    /// Requests whose path begins with this, by whole segments.
-    #[schema(example = "/")]
-    pub path_prefix: String,
-    /// Whether the prefix is taken off before the app sees the path.
-    pub strip_prefix: bool,
-    /// The service that answers.
-    pub service: String,
+    /// Its name in the proxy's metrics and access log.
+    #[schema(example = "shop@shop.localhost")]
+    pub id: String,
+    /// The requests it takes.
+    #[schema(example = "Host(`shop.localhost`)")]
+    pub rule: String,
+    /// What is done with a request on its way, in this order.
+    pub middlewares: Vec<String>,
+    /// The service that answers, if not a middleware does.
+    pub service: Option<String>,
     /// Whether requests are let through: `open`, `hold` or `closed`.
     pub admission: String,
     /// The targets that get requests now.

@@ -1,11 +1,12 @@
 //! The routing table, made from what is active and what is ready.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use coracle_model::{AppName, HostPattern, InstanceId, ProcessName, Release};
-use coracle_proxy_table::{Admission, Route, Service, ServiceId, Table, Target, TargetId};
+use coracle_proxy_table::{
+    Admission, Middleware, MiddlewareId, Route, Service, ServiceId, StripPrefix, Table, Target, TargetId, host_and_prefix,
+};
 use coracle_store::AppRecord;
 
 use crate::core::{Core, Registry};
@@ -71,19 +72,39 @@ pub(crate) fn serves_http(release: &Release) -> bool {
 }
 
 fn make(generation: u64, active: &[(AppRecord, Release)], registry: &Registry) -> Table {
-    let mut table = Table { generation, routes: Vec::new(), services: BTreeMap::new() };
+    let mut table = Table { generation, ..Table::default() };
     for (record, release) in active.iter().filter(|(_, release)| serves_http(release)) {
         let id = ServiceId(record.name.to_string());
         let service = inherited(&id, release, registry).unwrap_or_else(|| service(record, release, registry));
         table.services.insert(id.clone(), service);
-        table.routes.extend(release.spec.http.hosts.iter().map(|host| Route {
-            host: host.to_string(),
-            path_prefix: release.spec.http.path_prefix.clone(),
-            strip_prefix: release.spec.http.strip_prefix,
-            service: id.clone(),
+        let http = &release.spec.http;
+        let strips = http.strip_prefix && http.path_prefix != "/";
+        let strip = MiddlewareId(format!("{}.strip", record.name));
+        if strips {
+            let prefixes = vec![http.path_prefix.clone()];
+            table.middlewares.insert(strip.clone(), Middleware::StripPrefix(StripPrefix { prefixes }));
+        }
+        table.routes.extend(http.hosts.iter().map(|host| {
+            let host = host.to_string();
+            let mut route = Route::new(format!("{}@{host}", record.name), host_and_prefix(&host, &http.path_prefix), id.clone());
+            route.priority = Some(precedence(&host, &http.path_prefix));
+            route.middlewares = if strips { vec![strip.clone()] } else { Vec::new() };
+            route
         }));
     }
     table
+}
+
+/// An exact host goes before `*.host`, that before any host; then the longer path prefix.
+fn precedence(host: &str, path_prefix: &str) -> i64 {
+    /// More than any path prefix is long.
+    const STEP: i64 = 1 << 32;
+    let host = match host {
+        "*" => 0,
+        _ if host.starts_with("*.") => STEP,
+        _ => 2 * STEP,
+    };
+    host + path_prefix.len() as i64
 }
 
 /// What the proxy was told of the release in this server's earlier life, if its engine has not answered since.
@@ -99,7 +120,7 @@ fn service(record: &AppRecord, release: &Release, registry: &Registry) -> Servic
         .ready
         .iter()
         .filter(|(id, _)| of_release(id))
-        .map(|(id, address)| Target { id: target_id(id), address: *address })
+        .map(|(id, address)| Target { id: target_id(id), address: *address, weight: 1 })
         .collect();
     let wanted = Core::wanted(release, &record.scale).get(&ProcessName::web()).copied().unwrap_or(0);
     let held = registry.live.get(&record.name).and_then(|live| live.hold);
@@ -114,5 +135,5 @@ fn service(record: &AppRecord, release: &Release, registry: &Registry) -> Servic
     } else {
         Admission::Open
     };
-    Service { admission, targets: if held.is_some() { Vec::new() } else { targets } }
+    Service::new(admission, if held.is_some() { Vec::new() } else { targets })
 }

@@ -1,121 +1,163 @@
-//! The routing table that the proxy is told, as plain data: who asks (routes) and who answers (services and their
-//! targets). One [`Table`] is one snapshot; the proxy replaces the one it has by the next as a whole.
+//! The routing table that the proxy is told, as plain data: who asks (routes), what is done on the way (middlewares) and who
+//! answers (services and their targets). One [`Table`] is one snapshot; the proxy replaces the one it has by the next as a
+//! whole.
 //!
 //! Nothing here knows of apps, releases or containers: identifiers are opaque texts chosen by whoever makes the table.
+//! Nothing here parses a rule or compiles a middleware either: the proxy does, before it takes a table, and refuses the whole
+//! table if it cannot.
+
+mod middleware;
+mod service;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use middleware::*;
+pub use service::*;
+
 /// A whole routing table.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Table {
     /// Counts up with every table that a control plane publishes; told back in status answers.
+    #[serde(default)]
     pub generation: u64,
-    /// In any order; precedence comes from the rules themselves (see [`Route`]).
+    /// In any order; see [`Route::priority`].
+    #[serde(default)]
     pub routes: Vec<Route>,
+    /// Middlewares by id.
+    #[serde(default)]
+    pub middlewares: BTreeMap<MiddlewareId, Middleware>,
     /// Services by id.
+    #[serde(default)]
     pub services: BTreeMap<ServiceId, Service>,
 }
 
-/// Identifies a service within a table.
+/// Identifies a route within a table: in metrics, in the access log, and to whoever reads the table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct ServiceId(pub String);
+pub struct RouteId(pub String);
 
-/// Identifies a target across tables: a target with the same id and address keeps its connections and its count of
-/// requests in flight when the table around it changes.
+/// Identifies a middleware within a table. One that is the same in two tables keeps its state (counts, rates).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct TargetId(pub String);
+pub struct MiddlewareId(pub String);
 
-/// Leads requests that match to a service. Precedence: exact host before `*.host` before any host; then the longer path
-/// prefix, counted in whole segments.
+/// Which grammar a rule is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dialect {
+    /// Traefik 3: one value per matcher, regular expressions as they are. Ours.
+    #[default]
+    V3,
+    /// Traefik 2: several values per matcher, `{name:regexp}` in hosts and paths.
+    V2,
+}
+
+/// Leads requests that match to a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// A host name in lower case without port, `*.` and a host name (one label more), or `*`.
-    pub host: String,
-    /// Matches this path and everything below it, by whole segments: `/api` takes `/api` and `/api/x`, not `/apiary`.
-    pub path_prefix: String,
-    /// Whether the prefix is taken off before the target sees the path.
-    #[serde(default)]
-    pub strip_prefix: bool,
-    /// The service that answers.
-    pub service: ServiceId,
+    /// Its identity.
+    pub id: RouteId,
+    /// What it matches, as ``Host(`shop.example`) && PathPrefix(`/api`)``.
+    pub rule: String,
+    /// The rule's grammar.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dialect: Dialect,
+    /// Of several routes that match, the one with the highest priority gets the request; of equals, the one whose id sorts
+    /// first. Without one it is the length of the rule's text, in characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i64>,
+    /// The names of the listeners it serves; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listeners: Vec<String>,
+    /// Only requests that came over TLS (true) or without (false); nothing for both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<bool>,
+    /// What is done on the way there and back, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub middlewares: Vec<MiddlewareId>,
+    /// The service that answers. Without one, a middleware has to (a redirect, static files); otherwise it is 404.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceId>,
+    /// Where the certificates for the host names of its rule come from.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub certificate: CertificateSource,
 }
 
-/// Who answers, and whether requests may come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Service {
-    /// Whether requests are let through.
-    pub admission: Admission,
-    /// Only targets that may get requests now.
-    pub targets: Vec<Target>,
+/// Where the certificates for a route's host names come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CertificateSource {
+    /// From whoever configured the proxy, if it has a fitting one; nothing is ordered.
+    #[default]
+    Given,
+    /// Ordered by ACME.
+    Acme,
+    /// Signed by the proxy's own local authority.
+    Local,
 }
 
-/// What happens to a request that matches a service's route.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Admission {
-    /// It goes to a target. Without any target: 503 with `Retry-After`.
-    Open,
-    /// It waits until a later table opens the service, at most this long (then 504), and at most so many at once (then 503).
-    Hold {
-        /// Milliseconds, counted from the request's arrival.
-        deadline_ms: u64,
-        /// How many requests may wait.
-        max_waiting: usize,
-    },
-    /// 503 at once.
-    Closed {
-        /// Shown to the client as plain text.
-        message: String,
-        /// Seconds, for `Retry-After`.
-        retry_after_s: u64,
-    },
-}
-
-/// One address that answers for a service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Target {
-    /// Its identity across tables.
-    pub id: TargetId,
-    /// Where it listens.
-    pub address: SocketAddr,
+impl Route {
+    /// A route that matches by `rule` and leads to `service`.
+    pub fn new(id: impl Into<String>, rule: impl Into<String>, service: ServiceId) -> Self {
+        Self {
+            id: RouteId(id.into()),
+            rule: rule.into(),
+            dialect: Dialect::V3,
+            priority: None,
+            listeners: Vec::new(),
+            tls: None,
+            middlewares: Vec::new(),
+            service: Some(service),
+            certificate: CertificateSource::Given,
+        }
+    }
 }
 
 /// Something that a table says twice, or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TableError {
     /// A route leads to a service that the table does not have.
-    MissingService(ServiceId),
-    /// Two routes match exactly the same requests.
-    DuplicateRoute {
-        /// Their host.
-        host: String,
-        /// Their path prefix.
-        path_prefix: String,
+    MissingService {
+        /// The route.
+        route: RouteId,
+        /// The service.
+        service: ServiceId,
     },
-    /// A host that is not in lower case, has a port, or has a `*` that is not its first label.
-    BadHost(String),
-    /// A path prefix that does not begin with `/`, or ends with one without being `/`.
-    BadPrefix(String),
+    /// A route goes through a middleware that the table does not have.
+    MissingMiddleware {
+        /// The route.
+        route: RouteId,
+        /// The middleware.
+        middleware: MiddlewareId,
+    },
+    /// Two routes have the same id.
+    DuplicateRoute(RouteId),
+    /// A service has more than one target with the same id.
+    DuplicateTarget {
+        /// The service.
+        service: ServiceId,
+        /// The target.
+        target: TargetId,
+    },
 }
 
 impl std::fmt::Display for TableError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::MissingService(id) => write!(f, "a route leads to service {:?}, which the table does not have", id.0),
-            Self::DuplicateRoute { host, path_prefix } => write!(f, "two routes for {host}{path_prefix}"),
-            Self::BadHost(host) => {
-                write!(f, "host {host:?} must be a name in lower case without port, `*.` and such a name, or `*`")
+            Self::MissingService { route, service } => {
+                write!(f, "route {:?} leads to service {:?}, which the table does not have", route.0, service.0)
             }
-            Self::BadPrefix(prefix) => write!(f, "path prefix {prefix:?} must begin with / and not end with it"),
+            Self::MissingMiddleware { route, middleware } => {
+                write!(f, "route {:?} goes through middleware {:?}, which the table does not have", route.0, middleware.0)
+            }
+            Self::DuplicateRoute(id) => write!(f, "two routes are called {:?}", id.0),
+            Self::DuplicateTarget { service, target } => {
+                write!(f, "service {:?} has two targets called {:?}", service.0, target.0)
+            }
         }
     }
 }
@@ -123,40 +165,48 @@ impl std::fmt::Display for TableError {
 impl std::error::Error for TableError {}
 
 impl Table {
-    /// Checks what the types cannot: every route leads somewhere and no two routes are the same.
+    /// Checks what the types cannot: every reference leads somewhere and no two things have the same name.
     pub fn check(&self) -> Result<(), TableError> {
         let mut seen = std::collections::BTreeSet::new();
         for route in &self.routes {
-            if !is_host(&route.host) {
-                return Err(TableError::BadHost(route.host.clone()));
+            if !seen.insert(&route.id) {
+                return Err(TableError::DuplicateRoute(route.id.clone()));
             }
-            let prefix = route.path_prefix.as_str();
-            if !prefix.starts_with('/') || (prefix.len() > 1 && prefix.ends_with('/')) {
-                return Err(TableError::BadPrefix(prefix.to_owned()));
+            if let Some(service) = route.service.as_ref().filter(|service| !self.services.contains_key(service)) {
+                return Err(TableError::MissingService { route: route.id.clone(), service: service.clone() });
             }
-            if !self.services.contains_key(&route.service) {
-                return Err(TableError::MissingService(route.service.clone()));
+            if let Some(middleware) = route.middlewares.iter().find(|id| !self.middlewares.contains_key(id)) {
+                return Err(TableError::MissingMiddleware { route: route.id.clone(), middleware: middleware.clone() });
             }
-            if !seen.insert((&route.host, prefix)) {
-                return Err(TableError::DuplicateRoute { host: route.host.clone(), path_prefix: prefix.to_owned() });
+        }
+        for (id, service) in &self.services {
+            let mut seen = std::collections::BTreeSet::new();
+            if let Some(twice) = service.targets.iter().find(|target| !seen.insert(&target.id)) {
+                return Err(TableError::DuplicateTarget { service: id.clone(), target: twice.id.clone() });
             }
         }
         Ok(())
     }
 }
 
-/// Whether a route can have this host: one that could never match is a mistake of whoever made the table.
-fn is_host(host: &str) -> bool {
-    let name = host.strip_prefix("*.").unwrap_or(host);
-    host == "*"
-        || name.parse::<std::net::Ipv4Addr>().is_ok()
-        || name
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-            .is_some_and(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok())
-        || name.split('.').all(|label| {
-            !label.is_empty() && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
-        })
+/// Writes the rule that matches a host (`*.` before it takes one label more, `*` any) and a path prefix by whole segments.
+pub fn host_and_prefix(host: &str, path_prefix: &str) -> String {
+    let host_rule = match host.strip_prefix("*.") {
+        _ if host == "*" => None,
+        Some(parent) => Some(format!("HostRegexp(`^[^.]+\\.{}$`)", parent.replace('.', "\\."))),
+        None => Some(format!("Host(`{host}`)")),
+    };
+    // PathPrefix alone takes `/apiary` for `/api`.
+    let path_rule = (path_prefix != "/").then(|| format!("(Path(`{path_prefix}`) || PathPrefix(`{path_prefix}/`))"));
+    match (host_rule, path_rule) {
+        (Some(host), Some(path)) => format!("{host} && {path}"),
+        (Some(rule), None) | (None, Some(rule)) => rule,
+        (None, None) => "PathPrefix(`/`)".to_owned(),
+    }
+}
+
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 #[cfg(test)]

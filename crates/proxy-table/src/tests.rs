@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::net::SocketAddr;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -21,28 +23,27 @@ fn service() -> impl Strategy<Value = Service> {
             v6.set_flowinfo(0);
             v6.set_scope_id(0);
         }
-        Target { id: TargetId(id), address }
+        Target { id: TargetId(id), address, weight: 1 }
     });
-    (admission(), prop::collection::vec(target, 0..4)).prop_map(|(admission, targets)| Service { admission, targets })
+    (admission(), prop::collection::vec(target, 0..4)).prop_map(|(admission, mut targets)| {
+        targets.sort_by(|a, b| a.id.cmp(&b.id));
+        targets.dedup_by(|a, b| a.id == b.id);
+        Service::new(admission, targets)
+    })
 }
 
 fn table() -> impl Strategy<Value = Table> {
     let services = prop::collection::btree_map("[a-z]{1,8}".prop_map(ServiceId), service(), 1..5);
-    let route = ("(\\*|(\\*\\.)?[a-z]{1,5}\\.[a-z]{2})", "(/|(/[a-z%]{1,4}){1,3})", any::<bool>(), any::<prop::sample::Index>());
-    (any::<u64>(), services, prop::collection::vec(route, 0..8)).prop_map(|(generation, services, routes)| {
+    let routes = prop::collection::btree_map("[a-z]{1,8}", (".*", any::<Option<i64>>(), any::<prop::sample::Index>()), 0..8);
+    (any::<u64>(), services, routes).prop_map(|(generation, services, routes)| {
         let names: Vec<_> = services.keys().cloned().collect();
-        let mut routes: Vec<_> = routes
-            .into_iter()
-            .map(|(host, path_prefix, strip_prefix, index)| Route {
-                host,
-                path_prefix,
-                strip_prefix,
-                service: index.get(&names).clone(),
-            })
-            .collect();
-        routes.sort_by(|a, b| (&a.host, &a.path_prefix).cmp(&(&b.host, &b.path_prefix)));
-        routes.dedup_by(|a, b| (&a.host, &a.path_prefix) == (&b.host, &b.path_prefix));
-        Table { generation, routes, services }
+        let route = |(id, (rule, priority, index)): (String, (String, Option<i64>, prop::sample::Index))| {
+            let mut route = Route::new(id, rule, index.get(&names).clone());
+            route.priority = priority;
+            route
+        };
+        let routes = routes.into_iter().map(route).collect();
+        Table { generation, routes, services, ..Table::default() }
     })
 }
 
@@ -58,39 +59,46 @@ proptest! {
     fn a_route_said_twice_is_found_wherever_it_stands(mut table in table(), index in any::<prop::sample::Index>()) {
         prop_assume!(!table.routes.is_empty());
         let twin = index.get(&table.routes).clone();
-        let (host, path_prefix) = (twin.host.clone(), twin.path_prefix.clone());
+        let id = twin.id.clone();
         table.routes.push(twin);
-        prop_assert_eq!(table.check(), Err(TableError::DuplicateRoute { host, path_prefix }));
-    }
-}
-
-fn one(host: &str, path_prefix: &str, service: &str) -> Table {
-    let open = Service { admission: Admission::Open, targets: Vec::new() };
-    Table {
-        generation: 1,
-        routes: vec![Route {
-            host: host.to_owned(),
-            path_prefix: path_prefix.to_owned(),
-            strip_prefix: false,
-            service: ServiceId(service.to_owned()),
-        }],
-        services: BTreeMap::from([(ServiceId("s".to_owned()), open)]),
+        prop_assert_eq!(table.check(), Err(TableError::DuplicateRoute(id)));
     }
 }
 
 #[test]
-fn what_cannot_match_is_refused() {
-    for prefix in ["", "api", "/api/", "//"] {
-        assert_eq!(one("h", prefix, "s").check(), Err(TableError::BadPrefix(prefix.to_owned())));
-    }
-    for host in ["", "App.example.com", "h:80", "a.*.b", "**", "*.", "a..b", "a b", "h/x", "\u{e9}.com", "[::1"] {
-        assert_eq!(one(host, "/", "s").check(), Err(TableError::BadHost(host.to_owned())));
-    }
-    for host in ["*", "*.example.com", "localhost", "shop.localhost", "10.0.0.1", "[::1]", "a_b.x", "xn--caf-dma.example"] {
-        assert_eq!(one(host, "/", "s").check(), Ok(()), "{host}");
-    }
-    let missing = ServiceId("missing".to_owned());
-    assert_eq!(one("h", "/", "missing").check(), Err(TableError::MissingService(missing)));
+fn what_leads_nowhere_is_refused() {
+    let (here, gone) = (ServiceId("s".to_owned()), ServiceId("gone".to_owned()));
+    let service = Service::new(Admission::Open, Vec::new());
+    let mut table = Table {
+        routes: vec![Route::new("r", "Host(`h`)", here.clone())],
+        services: [(here, service)].into(),
+        ..Table::default()
+    };
+    assert_eq!(table.check(), Ok(()));
+    let (route, middleware) = (RouteId("r".to_owned()), MiddlewareId("m".to_owned()));
+    table.routes[0].middlewares.push(middleware.clone());
+    assert_eq!(table.check(), Err(TableError::MissingMiddleware { route: route.clone(), middleware }));
+    table.routes[0].middlewares.clear();
+    table.routes[0].service = Some(gone.clone());
+    assert_eq!(table.check(), Err(TableError::MissingService { route, service: gone }));
+}
+
+#[test]
+fn a_target_may_not_be_there_twice() {
+    let target = Target::new("t", SocketAddr::from(([127, 0, 0, 1], 1)));
+    let id = ServiceId("s".to_owned());
+    let services = [(id.clone(), Service::new(Admission::Open, vec![target.clone(), target.clone()]))].into();
+    let table = Table { services, ..Table::default() };
+    assert_eq!(table.check(), Err(TableError::DuplicateTarget { service: id, target: target.id }));
+}
+
+#[test]
+fn hosts_and_prefixes_become_rules() {
+    assert_eq!(host_and_prefix("a.example", "/"), "Host(`a.example`)");
+    assert_eq!(host_and_prefix("*.a.example", "/"), r"HostRegexp(`^[^.]+\.a\.example$`)");
+    assert_eq!(host_and_prefix("*", "/"), "PathPrefix(`/`)");
+    assert_eq!(host_and_prefix("*", "/api"), "(Path(`/api`) || PathPrefix(`/api/`))");
+    assert_eq!(host_and_prefix("a", "/api"), "Host(`a`) && (Path(`/api`) || PathPrefix(`/api/`))");
 }
 
 #[test]

@@ -115,7 +115,7 @@ pub(crate) fn routes(table: &Table) -> api::RouteList {
         .routes
         .iter()
         .map(|route| {
-            let service = table.services.get(&route.service);
+            let service = route.service.as_ref().and_then(|id| table.services.get(id));
             let admission = match service.map(|service| &service.admission) {
                 Some(Admission::Open) => "open",
                 Some(Admission::Hold { .. }) => "hold",
@@ -123,10 +123,10 @@ pub(crate) fn routes(table: &Table) -> api::RouteList {
             };
             let targets = service.map(|service| service.targets.as_slice()).unwrap_or_default();
             api::Route {
-                host: route.host.clone(),
-                path_prefix: route.path_prefix.clone(),
-                strip_prefix: route.strip_prefix,
-                service: route.service.0.clone(),
+                id: route.id.0.clone(),
+                rule: route.rule.clone(),
+                middlewares: route.middlewares.iter().map(|id| id.0.clone()).collect(),
+                service: route.service.as_ref().map(|id| id.0.clone()),
                 admission: admission.to_owned(),
                 targets: targets
                     .iter()
@@ -135,7 +135,7 @@ pub(crate) fn routes(table: &Table) -> api::RouteList {
             }
         })
         .collect();
-    routes.sort_by(|a, b| (&a.host, &a.path_prefix).cmp(&(&b.host, &b.path_prefix)));
+    routes.sort_by(|a, b| (&a.service, &a.id).cmp(&(&b.service, &b.id)));
     api::RouteList { generation: table.generation, routes }
 }
 

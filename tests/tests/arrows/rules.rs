@@ -17,7 +17,25 @@ pub const CRATES: &[Rule] = &[
         may_use: &[],
         because: "the jail knows processes, not apps: a sandbox of its own will use it too",
     },
-    Rule { name: "coracle-proxy", may_use: &["coracle-proxy-table"], because: "the data plane knows no apps" },
+    Rule { name: "coracle-proxy-http", may_use: &[], because: "messages are bytes: who sends them and why is not its affair" },
+    Rule { name: "coracle-proxy-rules", may_use: &[], because: "a rule says yes or no, whoever asks" },
+    Rule {
+        name: "coracle-proxy-middleware",
+        may_use: &["coracle-proxy-table", "coracle-proxy-http"],
+        because: "a middleware sees one request and its answer, never who carries them",
+    },
+    Rule { name: "coracle-certs", may_use: &[], because: "certificates are for names, whatever is served under them" },
+    Rule {
+        name: "coracle-proxy",
+        may_use: &[
+            "coracle-proxy-table",
+            "coracle-proxy-http",
+            "coracle-proxy-rules",
+            "coracle-proxy-middleware",
+            "coracle-certs",
+        ],
+        because: "the data plane knows no apps",
+    },
     Rule { name: "coracle-build", may_use: &["coracle-model"], because: "it decides what to build and knows no engine" },
     Rule { name: "coracle-store", may_use: &["coracle-model"], because: "durable state takes no decisions" },
     Rule { name: "coracle-engine", may_use: &["coracle-model"], because: "the seam names nobody on either side of it" },
@@ -95,11 +113,17 @@ const KEPT: &[Kept] = &[
         by: &["coracle-server", "coracle-engine-process"],
         because: "the API's handlers live in server, the server of static sites in engine-process; the proxy is hyper alone",
     },
+    Kept { dependency: "instant-acme", by: &["coracle-certs"], because: "certificates are ordered in certs alone" },
+    Kept {
+        dependency: "regex",
+        by: &["coracle-proxy-rules", "coracle-proxy-middleware"],
+        because: "nothing else matches by regular expressions",
+    },
     Kept { dependency: "clap", by: &["coracle"], because: "arguments are resolved in the binary" },
 ];
 
 /// No I/O and no runtime in these: they are words and data.
-const PURE: &[&str] = &["coracle-model", "coracle-proxy-table"];
+const PURE: &[&str] = &["coracle-model", "coracle-proxy-table", "coracle-proxy-http", "coracle-proxy-rules"];
 const IMPURE: &[&str] = &["tokio", "hyper", "hyper-util", "futures", "async-trait", "rustix", "libc", "tempfile", "walkdir"];
 
 /// What may not appear at all, at any depth.

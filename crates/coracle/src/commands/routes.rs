@@ -21,21 +21,22 @@ pub(crate) async fn run(_: Arguments, context: &Context) -> Result<ExitCode, Fai
     let mut routes = context.client()?.routes().await?.routes;
     // Only an app that was typed narrows the list; the one of this directory does not.
     if let Some(app) = &context.global.app {
-        routes.retain(|route| route.service == app.as_str() || route.service.starts_with(&format!("{app}.")));
+        let below = format!("{app}.");
+        let of_app = |service: &String| service == app.as_str() || service.starts_with(&below);
+        routes.retain(|route| route.service.as_ref().is_some_and(of_app));
     }
     context.output.list(&routes, "no routes; the first deployment of an app with a web process makes one", table);
     Ok(DONE)
 }
 
 fn table(routes: &[Route]) -> Columns {
-    let mut columns = Columns::new(&["host", "path", "service", "requests", "targets"]);
+    let mut columns = Columns::new(&["rule", "on the way", "service", "requests", "targets"]);
     for route in routes {
         let targets: Vec<_> = route.targets.iter().map(|target| format!("{} ({})", target.address, target.id)).collect();
-        let path = if route.strip_prefix { format!("{} (taken off)", route.path_prefix) } else { route.path_prefix.clone() };
         columns.row([
-            route.host.clone().into(),
-            path.into(),
-            route.service.clone().into(),
+            route.rule.clone().into(),
+            route.middlewares.join(", ").into(),
+            route.service.clone().unwrap_or_default().into(),
             route.admission.clone().into(),
             targets.join(", ").into(),
         ]);
