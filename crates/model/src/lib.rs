@@ -23,4 +23,6 @@ pub use plan::BuildPlan;
 pub use quantity::{ByteSize, Cpus, Span};
 pub use release::{Origin, Release};
 pub use secret::Secret;
-pub use spec::{AppSpec, BuildSpec, DeployPolicy, EngineKind, HttpSpec, Limits, ProcessSpec, Strategy, VolumeMount};
+pub use spec::{
+    AppSpec, BuildSpec, DeployPolicy, EngineKind, HttpSpec, Limits, ProcessSpec, Redirect, Strategy, TlsMode, VolumeMount,
+};

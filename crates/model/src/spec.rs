@@ -147,13 +147,56 @@ pub struct HttpSpec {
     pub port: Option<u16>,
     /// A path that answers 2xx or 3xx when the app is ready. `None`: the image's HEALTHCHECK, else an accepted TCP connection.
     pub health: Option<String>,
+    /// Whether it is reached over TLS as well, on servers that listen for it.
+    #[serde(default)]
+    pub tls: TlsMode,
+    /// Whether requests without TLS are sent on to `https`. `None`: if its certificates come by ACME.
+    #[serde(default)]
+    pub redirect: Option<Redirect>,
+    /// The one of its hosts that requests to the others are sent on to.
+    #[serde(default)]
+    pub canonical_host: Option<HostPattern>,
+}
+
+/// Where an app's certificates come from: the `tls` key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsMode {
+    /// By ACME for public names if the server is set up for it, from the server's own authority for `localhost` and below.
+    #[default]
+    Auto,
+    /// By ACME.
+    Acme,
+    /// From the server's own authority, which browsers have to be told to trust.
+    Local,
+    /// Not reached over TLS.
+    Off,
+}
+
+/// What happens to requests without TLS: the `redirect` key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Redirect {
+    /// They are sent on to `https`.
+    Https,
+    /// They are answered.
+    Off,
 }
 
 impl HttpSpec {
     /// Reached at `<app>.localhost`.
     pub fn default_for(app: &AppName) -> Self {
         let host = format!("{app}.localhost").parse().unwrap_or_else(|_| unreachable!("an app name is a label"));
-        Self { hosts: vec![host], path_prefix: "/".to_owned(), strip_prefix: false, port: None, health: None }
+        Self {
+            hosts: vec![host],
+            path_prefix: "/".to_owned(),
+            strip_prefix: false,
+            port: None,
+            health: None,
+            tls: TlsMode::Auto,
+            redirect: None,
+            canonical_host: None,
+        }
     }
 }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use crate::command::CommandLine;
 use crate::names::{AppName, EnvName, HostPattern, ProcessName};
 use crate::quantity::{ByteSize, Cpus, Span};
-use crate::spec::{AppSpec, BuildSpec, BuilderChoice, DeployPolicy, EngineKind, HttpSpec, ProcessSpec, Strategy, VolumeMount};
+use crate::spec::{
+    AppSpec, BuildSpec, BuilderChoice, DeployPolicy, EngineKind, HttpSpec, ProcessSpec, Redirect, Strategy, TlsMode, VolumeMount,
+};
 
 /// The keys of a manifest, or of one environment in it.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -41,6 +43,9 @@ pub(super) struct HttpLayer {
     pub(super) strip_prefix: Option<bool>,
     pub(super) port: Option<u16>,
     pub(super) health: Option<String>,
+    pub(super) tls: Option<TlsMode>,
+    pub(super) redirect: Option<Redirect>,
+    pub(super) canonical_host: Option<HostPattern>,
 }
 
 /// `[deploy]`
@@ -90,7 +95,7 @@ impl Layer {
         }
         lay_over!(all.build, upper.build, dockerfile);
         all.build.args.extend(upper.build.args.clone());
-        lay_over!(all.http, upper.http, path_prefix, strip_prefix, port, health);
+        lay_over!(all.http, upper.http, path_prefix, strip_prefix, port, health, tls, redirect, canonical_host);
         all.http.hosts = upper.http.hosts.clone();
         lay_over!(all.deploy, upper.deploy, strategy, release_command, drain, timeout, watch, grace, keep);
         for (name, process) in &upper.processes {
@@ -140,6 +145,9 @@ impl HttpLayer {
             strip_prefix: self.strip_prefix.unwrap_or(default.strip_prefix),
             port: self.port,
             health: self.health,
+            tls: self.tls.unwrap_or_default(),
+            redirect: self.redirect,
+            canonical_host: self.canonical_host,
         }
     }
 }

@@ -9,7 +9,7 @@ use super::mistake::cut;
 use super::values::{Entry, Keys, Values};
 use crate::names::{AppName, EnvName, HostPattern, ProcessName};
 use crate::quantity::{ByteSize, Span};
-use crate::spec::{BuilderChoice, EngineKind, Strategy, VolumeMount};
+use crate::spec::{BuilderChoice, EngineKind, Redirect, Strategy, TlsMode, VolumeMount};
 
 const TOP: Keys = Keys {
     known: &["app", "engine", "build", "http", "deploy", "processes", "env", "secrets", "environments"],
@@ -18,8 +18,10 @@ const TOP: Keys = Keys {
 const OVERLAY: Keys =
     Keys { known: &["app", "engine", "build", "http", "deploy", "processes", "env", "secrets"], planned: &["cron", "services"] };
 const BUILD: Keys = Keys { known: &["builder", "dockerfile", "target", "args", "image", "root", "memory", "cpus"], planned: &[] };
-const HTTP: Keys =
-    Keys { known: &["hosts", "path_prefix", "strip_prefix", "port", "health"], planned: &["redirect", "middlewares"] };
+const HTTP: Keys = Keys {
+    known: &["hosts", "path_prefix", "strip_prefix", "port", "health", "tls", "redirect", "canonical_host"],
+    planned: &["middlewares"],
+};
 const DEPLOY: Keys = Keys { known: &["strategy", "release_command", "drain", "timeout", "watch", "grace", "keep"], planned: &[] };
 const PROCESS: Keys = Keys { known: &["command", "replicas", "memory", "cpus", "pids", "volumes"], planned: &[] };
 
@@ -155,6 +157,7 @@ fn build_args(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> BTreeMap<String
 
 fn http(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> HttpLayer {
     let mut http = HttpLayer::default();
+    let mut canonical = None;
     for entry in values.entries(path, table, &HTTP) {
         match entry.key {
             "hosts" => http.hosts = hosts(values, &entry),
@@ -162,10 +165,55 @@ fn http(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> HttpLayer {
             "strip_prefix" => http.strip_prefix = values.boolean(&entry),
             "port" => http.port = values.integer(&entry, 1..=65535).and_then(|port| port.try_into().ok()),
             "health" => http.health = health(values, &entry),
+            "tls" => http.tls = tls(values, &entry),
+            "redirect" => http.redirect = redirect(values, &entry),
+            "canonical_host" => {
+                http.canonical_host = canonical_host(values, &entry);
+                canonical = Some(entry);
+            }
             _ => unreachable!("every known key is handled"),
         }
     }
+    if let (Some(entry), Some(host), Some(hosts)) = (&canonical, &http.canonical_host, &http.hosts)
+        && !hosts.contains(host)
+    {
+        values.wrong(entry, format!("{host} is not among the hosts"), Some("add it to `hosts`, too"));
+    }
     http
+}
+
+fn tls(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<TlsMode> {
+    match values.text(entry)? {
+        "auto" => Some(TlsMode::Auto),
+        "acme" => Some(TlsMode::Acme),
+        "local" => Some(TlsMode::Local),
+        "off" => Some(TlsMode::Off),
+        other => {
+            let hint = "use \"auto\", \"acme\", \"local\" or \"off\"";
+            values.wrong(entry, format!("{:?} is no way to get certificates", cut(other)), Some(hint));
+            None
+        }
+    }
+}
+
+fn redirect(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<Redirect> {
+    match values.text(entry)? {
+        "https" => Some(Redirect::Https),
+        "off" => Some(Redirect::Off),
+        other => {
+            values.wrong(entry, format!("redirect {:?} is not known", cut(other)), Some("use \"https\" or \"off\""));
+            None
+        }
+    }
+}
+
+fn canonical_host(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<HostPattern> {
+    let host: HostPattern = values.parsed(entry)?;
+    if host.as_str().starts_with('*') {
+        values.wrong(entry, format!("{host} is not one host"), Some("name the host that the others lead to"));
+        return None;
+    }
+    Some(host)
 }
 
 fn hosts(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<Vec<HostPattern>> {

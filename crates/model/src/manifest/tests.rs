@@ -4,7 +4,7 @@ use insta::assert_snapshot;
 use proptest::prelude::*;
 
 use super::*;
-use crate::spec::{BuilderChoice, EngineKind, Strategy};
+use crate::spec::{BuilderChoice, EngineKind, Redirect, Strategy, TlsMode};
 use crate::{ByteSize, Cpus, Span};
 
 fn name(text: &str) -> AppName {
@@ -195,16 +195,12 @@ fn unknown_keys_are_named_with_the_nearest_known_one() {
 #[test]
 fn keys_of_later_versions_are_refused_not_dropped() {
     assert_snapshot!(mistakes(
-        "engine = \"swarm\"\n[http]\nredirect = \"https\"\nmiddlewares = []\n[deploy]\nstrategy = \"canary\"\n[cron.nightly]\nschedule = \"@daily\"\n[services.db]\n"
+        "engine = \"swarm\"\n[http]\nhealth = \"/up\"\nmiddlewares = []\n[deploy]\nstrategy = \"canary\"\n[cron.nightly]\nschedule = \"@daily\"\n[services.db]\n"
     ), @r#"
     coracle.toml:1:10: engine: engine "swarm" is not supported by this version of Coracle
      1 | engine = "swarm"
        |          ^^^^^^^
        = use "docker" or "process"
-    coracle.toml:3:1: http.redirect: is not supported by this version of Coracle
-     3 | redirect = "https"
-       | ^^^^^^^^
-       = remove it, or write x- before its name to keep it as a note
     coracle.toml:4:1: http.middlewares: is not supported by this version of Coracle
      4 | middlewares = []
        | ^^^^^^^^^^^
@@ -486,5 +482,22 @@ proptest! {
             }
             Err(errors) => prop_assert!(!errors.0.is_empty() && !errors.to_string().is_empty()),
         }
+    }
+}
+
+#[test]
+fn tls_redirects_and_the_canonical_host_are_one_line_each() {
+    let all = "http.hosts = [\"shop.example\", \"www.shop.example\"]\nhttp.tls = \"acme\"\nhttp.redirect = \"https\"\nhttp.canonical_host = \"shop.example\"\n";
+    let http = spec(all).http;
+    assert_eq!((http.tls, http.redirect), (TlsMode::Acme, Some(Redirect::Https)));
+    assert_eq!(http.canonical_host.unwrap().as_str(), "shop.example");
+    assert_eq!((spec("").http.tls, spec("").http.redirect), (TlsMode::Auto, None));
+    for (wrong, told) in [
+        ("http.tls = \"yes\"", "no way to get certificates"),
+        ("http.redirect = \"www\"", "use \"https\" or \"off\""),
+        ("http.canonical_host = \"*.example\"", "not one host"),
+        ("http.hosts = [\"a.example\"]\nhttp.canonical_host = \"b.example\"", "not among the hosts"),
+    ] {
+        assert!(mistakes(wrong).contains(told), "{wrong}: {}", mistakes(wrong));
     }
 }
