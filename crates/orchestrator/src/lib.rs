@@ -19,10 +19,12 @@ mod reconcile;
 mod recovery;
 mod retention;
 mod rollout;
+mod routes;
 mod table;
 pub mod traffic;
 
 pub use error::OrchestratorError;
 pub use orchestrator::{AppStatus, DeployRequest, Deployed, HostOrchestrator, Settings};
 pub use progress::{Event, LiveFacts, Progress};
+pub use routes::TlsOffer;
 pub use traffic::{Drained, Traffic, TrafficError};

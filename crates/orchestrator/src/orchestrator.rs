@@ -17,6 +17,7 @@ use crate::error::OrchestratorError;
 use crate::probe::Check;
 use crate::progress::Progress;
 use crate::reconcile;
+use crate::routes::TlsOffer;
 use crate::table::serves_http;
 use crate::traffic::Traffic;
 
@@ -32,6 +33,8 @@ pub struct Settings {
     pub build_memory: ByteSize,
     /// Processor time of builds that do not name a cap.
     pub build_cpus: Cpus,
+    /// What the proxy offers over TLS.
+    pub tls: TlsOffer,
 }
 
 /// A source tree to deploy.

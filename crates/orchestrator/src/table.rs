@@ -4,13 +4,12 @@ use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use coracle_model::{AppName, HostPattern, InstanceId, ProcessName, Release};
-use coracle_proxy_table::{
-    Admission, Middleware, MiddlewareId, Route, Service, ServiceId, StripPrefix, Table, Target, TargetId, host_and_prefix,
-};
+use coracle_proxy_table::{Admission, Service, ServiceId, Table, Target, TargetId};
 use coracle_store::AppRecord;
 
 use crate::core::{Core, Registry};
 use crate::error::OrchestratorError;
+use crate::routes::{self, TlsOffer};
 
 /// Requests to an app whose only instances have just died wait this long for the restart.
 const HEALING_HOLD_MS: u64 = 15_000;
@@ -44,7 +43,7 @@ impl Core {
         // Generations grow across restarts too, since clocks do, and within one by counting.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
         let generation = now.max(*last_generation + 1);
-        let table = make(generation, &active, &self.registry());
+        let table = make(generation, &active, &self.registry(), self.settings.tls);
         self.traffic.publish(table).await?;
         *last_generation = generation;
         Ok(())
@@ -71,40 +70,15 @@ pub(crate) fn serves_http(release: &Release) -> bool {
     release.processes().contains_key(&ProcessName::web())
 }
 
-fn make(generation: u64, active: &[(AppRecord, Release)], registry: &Registry) -> Table {
+fn make(generation: u64, active: &[(AppRecord, Release)], registry: &Registry, offer: TlsOffer) -> Table {
     let mut table = Table { generation, ..Table::default() };
     for (record, release) in active.iter().filter(|(_, release)| serves_http(release)) {
         let id = ServiceId(record.name.to_string());
         let service = inherited(&id, release, registry).unwrap_or_else(|| service(record, release, registry));
         table.services.insert(id.clone(), service);
-        let http = &release.spec.http;
-        let strips = http.strip_prefix && http.path_prefix != "/";
-        let strip = MiddlewareId(format!("{}.strip", record.name));
-        if strips {
-            let prefixes = vec![http.path_prefix.clone()];
-            table.middlewares.insert(strip.clone(), Middleware::StripPrefix(StripPrefix { prefixes }));
-        }
-        table.routes.extend(http.hosts.iter().map(|host| {
-            let host = host.to_string();
-            let mut route = Route::new(format!("{}@{host}", record.name), host_and_prefix(&host, &http.path_prefix), id.clone());
-            route.priority = Some(precedence(&host, &http.path_prefix));
-            route.middlewares = if strips { vec![strip.clone()] } else { Vec::new() };
-            route
-        }));
+        routes::add(&mut table, release, &id, offer);
     }
     table
-}
-
-/// An exact host goes before `*.host`, that before any host; then the longer path prefix.
-fn precedence(host: &str, path_prefix: &str) -> i64 {
-    /// More than any path prefix is long.
-    const STEP: i64 = 1 << 32;
-    let host = match host {
-        "*" => 0,
-        _ if host.starts_with("*.") => STEP,
-        _ => 2 * STEP,
-    };
-    host + path_prefix.len() as i64
 }
 
 /// What the proxy was told of the release in this server's earlier life, if its engine has not answered since.

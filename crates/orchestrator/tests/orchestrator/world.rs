@@ -209,6 +209,7 @@ async fn start(store: &Store, machines: [&FakeEngine; 2], proxy: &Arc<Proxy>) ->
         default_engine: EngineKind::Process,
         build_memory: coracle_model::ByteSize::mib(512),
         build_cpus: coracle_model::Cpus::milli(1000),
+        tls: coracle_orchestrator::TlsOffer::default(),
     };
     let orchestrator = HostOrchestrator::new(store.clone(), machines.map(FakeEngine::engine).into(), proxy.clone(), settings);
     orchestrator.recover().await.unwrap();
