@@ -3,7 +3,7 @@
 use crate::matcher::{HostName, Matcher, network, refused};
 use crate::pattern::Pattern;
 use crate::request::{Request, plain_host};
-use crate::syntax::{Argument, Call, Node};
+use crate::syntax::{Argument, Call, Node, one_or};
 use crate::{Dialect, Facts, RuleError, template};
 
 /// A rule, compiled.
@@ -53,8 +53,8 @@ impl Expression {
     pub(crate) fn build(node: &Node, dialect: Dialect) -> Result<Self, RuleError> {
         let all = |nodes: &[Node]| nodes.iter().map(|node| Self::build(node, dialect)).collect::<Result<Vec<_>, _>>();
         match node {
-            Node::All(nodes) => Ok(Self::All(all(nodes)?)),
-            Node::Any(nodes) => Ok(Self::Any(all(nodes)?)),
+            Node::All(nodes) => Ok(all_of(all(nodes)?)),
+            Node::Any(nodes) => Ok(any_of(all(nodes)?)),
             Node::Not(node) => Ok(Self::Not(Box::new(Self::build(node, dialect)?))),
             Node::Call(call) => Self::call(call, dialect),
         }
@@ -193,7 +193,7 @@ fn v3(name: &'static str, arguments: &[Argument]) -> Result<Matcher, RuleError> 
 fn v2(name: &'static str, call: &Call) -> Result<Expression, RuleError> {
     let each = |make: &dyn Fn(&Argument) -> Result<Matcher, RuleError>| {
         let parts = call.arguments.iter().map(|argument| make(argument).map(Expression::Is)).collect::<Result<Vec<_>, _>>()?;
-        Ok(one_or(parts, Expression::Any))
+        Ok(any_of(parts))
     };
     match name {
         "Host" | "HostHeader" => each(&|argument| {
@@ -240,7 +240,7 @@ fn v2_headers(name: &'static str, call: &Call) -> Result<Expression, RuleError> 
         };
         parts.push((&field.value, matcher));
     }
-    Ok(one_or(parts.into_iter().map(|(_, matcher)| Expression::Is(matcher)).collect(), Expression::All))
+    Ok(all_of(parts.into_iter().map(|(_, matcher)| Expression::Is(matcher)).collect()))
 }
 
 /// `key=value` each, or keys and values in turn; a value may be a template, and an empty one is any.
@@ -261,7 +261,7 @@ fn v2_query(call: &Call) -> Result<Expression, RuleError> {
         let value = Pattern::new(&format!("^(?:{pattern})$")).map_err(wrong)?;
         parts.push(Expression::Is(Matcher::FirstQuery { key: (*key).to_owned(), value }));
     }
-    Ok(one_or(parts, Expression::All))
+    Ok(all_of(parts))
 }
 
 fn v2_pattern(argument: &Argument, name: &str, usual: &str) -> Result<String, RuleError> {
@@ -272,8 +272,16 @@ fn compiled(argument: &Argument, name: &str, pattern: &str) -> Result<Pattern, R
     Pattern::new(pattern).map_err(|reason| refused(argument.offset, name, reason))
 }
 
-fn one_or(mut parts: Vec<Expression>, join: fn(Vec<Expression>) -> Expression) -> Expression {
-    if parts.len() == 1 { parts.remove(0) } else { join(parts) }
+/// All of these; those that are "all" themselves need no parentheses.
+fn all_of(parts: Vec<Expression>) -> Expression {
+    let inner = |part| if let Expression::All(inner) = part { inner } else { vec![part] };
+    one_or(parts.into_iter().flat_map(inner).collect(), Expression::All)
+}
+
+/// As [`all_of`], for any of them.
+fn any_of(parts: Vec<Expression>) -> Expression {
+    let inner = |part| if let Expression::Any(inner) = part { inner } else { vec![part] };
+    one_or(parts.into_iter().flat_map(inner).collect(), Expression::Any)
 }
 
 fn path(argument: &Argument, name: &str) -> Result<String, RuleError> {

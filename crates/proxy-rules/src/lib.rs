@@ -11,8 +11,10 @@ mod encoding;
 mod error;
 mod expression;
 mod matcher;
+mod pathindex;
 mod pattern;
 mod request;
+mod requirement;
 mod router;
 mod rule;
 mod syntax;
@@ -27,7 +29,8 @@ pub use rule::{Dialect, Rule, domains};
 /// What rules ask of a request.
 pub trait Facts {
     /// The host that was asked for: lower case, without a port; empty if the client named none. The dot at the end of an
-    /// absolute name and the brackets of an IPv6 address may be there or not; they make no difference.
+    /// absolute name and the brackets of an IPv6 address may be there or not; they make no difference. What is longer than
+    /// 255 bytes counts as none.
     fn host(&self) -> &str;
 
     /// The method, as it was sent.

@@ -120,7 +120,10 @@ impl Matcher {
         let facts = request.facts;
         match self {
             Self::Host(name) => name.is_match(request.host),
-            Self::HostRegexp(pattern) => pattern.is_match(request.host.as_bytes()),
+            // Of anything but printable ASCII, `(?i)` and `$` would take what the router's files cannot know.
+            Self::HostRegexp(pattern) => {
+                request.host.bytes().all(|byte| byte.is_ascii_graphic()) && pattern.is_match(request.host.as_bytes())
+            }
             Self::Path(path) => *request.path == *path.as_bytes(),
             Self::PathPrefix(prefix) => request.path.starts_with(prefix.as_bytes()),
             Self::PathRegexp(pattern) => pattern.is_match(&request.path),

@@ -4,6 +4,8 @@
 //! `\s` and `\b` are about ASCII; `\Q…\E` quotes; `\<` and `\>` are the characters; in a class `[`, `&&`, `--` and `~~`
 //! mean nothing. What only `regex` has (the flags `x`, `u` and `R`, sets of classes) is refused or does not arise.
 
+mod literal;
+
 use regex::bytes::{Regex, RegexBuilder};
 
 /// A compiled pattern may take this many bytes, and as many again while it is matched.
@@ -48,9 +50,14 @@ impl Pattern {
         self.compiled.is_match(text)
     }
 
-    /// The literal text that all of its matches end with at the text's end; empty if it cannot be told.
+    /// Lower-case text that everything it matches begins with; empty if it cannot be told.
+    pub(crate) fn literal_start(&self) -> String {
+        literal::start(&self.source)
+    }
+
+    /// Lower-case text that everything it matches ends with, if that is lower case itself and one line; empty if it cannot be told.
     pub(crate) fn literal_end(&self) -> String {
-        literal_end(&self.source)
+        literal::end(&self.source)
     }
 }
 
@@ -237,51 +244,4 @@ fn repetition(text: &str) -> Option<usize> {
     };
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     (!from.is_empty() && is_number(from) && is_number(to)).then_some(end + 1)
-}
-
-/// See [`Pattern::literal_end`]. Understands the plain cases, as `^[^.]+\.example\.com$`, and of others says nothing.
-fn literal_end(source: &str) -> String {
-    let Some(body) = source.strip_suffix('$') else { return String::new() };
-    let slashes = body.bytes().rev().take_while(|byte| *byte == b'\\').count();
-    if slashes % 2 == 1 || body.contains("(?") || has_choice(body) {
-        return String::new();
-    }
-    let mut end = Vec::new();
-    let bytes = body.as_bytes();
-    let mut at = bytes.len();
-    while at > 0 {
-        let byte = bytes[at - 1];
-        let is_escaped = bytes[..at - 1].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
-        match (byte, is_escaped) {
-            (b'.', true) => at -= 2,
-            (b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_', false) => at -= 1,
-            _ => break,
-        }
-        end.push(byte);
-    }
-    // Of \pLcom and \x41com the letters that belong to the escape would be taken for text; a dot keeps them apart.
-    let end: String = end.iter().rev().map(|byte| char::from(*byte)).collect();
-    end.find('.').map(|dot| end[dot..].to_owned()).unwrap_or_default()
-}
-
-/// Whether there is a `|` outside of parentheses and classes, or anything that makes this hard to say.
-fn has_choice(body: &str) -> bool {
-    let (mut depth, mut in_class) = (0_usize, false);
-    let mut characters = body.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            '\\' => match characters.next() {
-                Some('Q') | None => return true,
-                Some(_) => {}
-            },
-            '[' if in_class => return true,
-            '[' => in_class = true,
-            ']' => in_class = false,
-            '(' if !in_class => depth += 1,
-            ')' if !in_class => depth = depth.saturating_sub(1),
-            '|' if !in_class && depth == 0 => return true,
-            _ => {}
-        }
-    }
-    in_class
 }

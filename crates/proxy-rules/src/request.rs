@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use crate::{Facts, encoding};
 
+/// No name in the DNS is longer (RFC 1035, 2.3.4), in bytes; what is longer is no host. It bounds the work per request.
+const MAX_HOST: usize = 255;
+
 /// The facts of a request, and what follows from them.
 pub(crate) struct Request<'a, F> {
     pub(crate) facts: &'a F,
@@ -14,7 +17,9 @@ pub(crate) struct Request<'a, F> {
 
 impl<'a, F: Facts> Request<'a, F> {
     pub(crate) fn new(facts: &'a F) -> Self {
-        Self { facts, host: plain_host(facts.host()), path: encoding::path(facts.path()) }
+        let host = plain_host(facts.host());
+        let host = if host.len() <= MAX_HOST { host } else { "" };
+        Self { facts, host, path: encoding::path(facts.path()) }
     }
 }
 

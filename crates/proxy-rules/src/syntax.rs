@@ -75,7 +75,7 @@ impl Parser<'_> {
         while self.takes_operator("||")? {
             nodes.push(self.all()?);
         }
-        Ok(any_of(nodes))
+        Ok(one_or(nodes, Node::Any))
     }
 
     fn all(&mut self) -> Result<Node, RuleError> {
@@ -83,7 +83,7 @@ impl Parser<'_> {
         while self.takes_operator("&&")? {
             nodes.push(self.not()?);
         }
-        Ok(all_of(nodes))
+        Ok(one_or(nodes, Node::All))
     }
 
     fn not(&mut self) -> Result<Node, RuleError> {
@@ -259,20 +259,7 @@ impl Parser<'_> {
     }
 }
 
-/// One node is itself; of several, those that are `&&` themselves need no parentheses.
-fn all_of(mut nodes: Vec<Node>) -> Node {
-    if nodes.len() == 1 {
-        return nodes.remove(0);
-    }
-    let parts = |node| if let Node::All(inner) = node { inner } else { vec![node] };
-    Node::All(nodes.into_iter().flat_map(parts).collect())
-}
-
-/// As [`all_of`], for `||`.
-fn any_of(mut nodes: Vec<Node>) -> Node {
-    if nodes.len() == 1 {
-        return nodes.remove(0);
-    }
-    let parts = |node| if let Node::Any(inner) = node { inner } else { vec![node] };
-    Node::Any(nodes.into_iter().flat_map(parts).collect())
+/// One part is itself; several are joined.
+pub(crate) fn one_or<T>(mut parts: Vec<T>, join: impl FnOnce(Vec<T>) -> T) -> T {
+    if parts.len() == 1 { parts.remove(0) } else { join(parts) }
 }
