@@ -219,6 +219,17 @@ impl Fields {
         self.fields.retain(|field| keep(field.known, text(field.name(bytes)), field.value(bytes)));
     }
 
+    /// Takes all fields off that the values of `list` name, unless they are to be kept; `list` itself stays.
+    pub(crate) fn remove_listed(&mut self, list: Known, keep: impl Fn(Known, &[u8]) -> bool) {
+        let bytes = &self.bytes;
+        let lists: SmallVec<[Field; 4]> = self.fields.iter().filter(|field| field.known == list).copied().collect();
+        self.fields.retain(|field| {
+            let name = field.name(bytes);
+            let listed = |list: &Field| octet::list(list.value(bytes)).any(|member| member.eq_ignore_ascii_case(name));
+            field.known == list || keep(field.known, name) || !lists.iter().any(listed)
+        });
+    }
+
     /// Adds all fields of `others` behind these.
     pub fn extend_from(&mut self, others: &Self) {
         for field in &others.fields {

@@ -39,6 +39,9 @@ known! {
     XForwardedScheme = "x-forwarded-scheme",
     XForwardedMethod = "x-forwarded-method",
     XForwardedUri = "x-forwarded-uri",
+    XForwardedTlsClientCert = "x-forwarded-tls-client-cert",
+    XForwardedTlsClientCertInfo = "x-forwarded-tls-client-cert-info",
+    XScheme = "x-scheme",
     Forwarded = "forwarded",
     XRealIp = "x-real-ip",
     XRequestId = "x-request-id",
@@ -123,6 +126,31 @@ impl Known {
     /// The name in lower case; empty for [`Known::Other`].
     pub fn name(self) -> &'static str {
         NAMES.get(self as usize).map_or("", |(name, _)| name)
+    }
+}
+
+/// A name in lower case with `-` for `_`, as those compare it that hand fields on as variables (CGI, WSGI, Rack).
+pub(crate) struct Folded {
+    bytes: [u8; 48],
+    len: usize,
+}
+
+impl Folded {
+    /// Folds the first 48 bytes of a name; nothing of interest is longer.
+    pub(crate) fn of(name: &[u8]) -> Self {
+        let mut folded = Self { bytes: [0; 48], len: name.len().min(48) };
+        for (to, from) in folded.bytes.iter_mut().zip(name) {
+            *to = if *from == b'_' { b'-' } else { from.to_ascii_lowercase() };
+        }
+        folded
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    pub(crate) fn known(&self) -> Known {
+        Known::of(self.as_bytes())
     }
 }
 

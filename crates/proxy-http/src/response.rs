@@ -93,7 +93,7 @@ impl ResponseHead {
     }
 
     /// The length that an answer to HEAD, or a 304, tells about what it does not bring.
-    fn told_length(&self) -> Option<u64> {
+    pub(crate) fn told_length(&self) -> Option<u64> {
         if self.status.is_informational() || self.status == StatusCode::NO_CONTENT {
             return None;
         }
