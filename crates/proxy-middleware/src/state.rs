@@ -1,0 +1,49 @@
+//! What middlewares keep from one table to the next.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use coracle_proxy_table::{Middleware, MiddlewareId};
+
+use crate::ConfigError;
+use crate::step::Step;
+
+/// Compiled middlewares by id. One whose settings are equal in the next table is taken over as it is, with its counts, rates,
+/// circuits and remembered passwords (and nothing has to be compiled again); one that no chain has any more is forgotten.
+#[derive(Debug, Default)]
+pub struct State {
+    steps: Mutex<Steps>,
+}
+
+#[derive(Debug, Default)]
+struct Steps {
+    by_id: HashMap<MiddlewareId, (Middleware, Weak<Step>)>,
+    /// From this number of entries on, forgotten ones are looked for.
+    full: usize,
+}
+
+impl State {
+    /// Nothing kept yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The middleware with this id and these settings: the one there is, or a new one.
+    pub(crate) fn step(&self, id: &MiddlewareId, settings: &Middleware) -> Result<Arc<Step>, ConfigError> {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((same, step)) = steps.by_id.get(id)
+            && same == settings
+            && let Some(step) = step.upgrade()
+        {
+            return Ok(step);
+        }
+        let step = Step::compile(settings).map_err(|reason| ConfigError { middleware: id.clone(), reason })?;
+        let step = Arc::new(step);
+        steps.by_id.insert(id.clone(), (settings.clone(), Arc::downgrade(&step)));
+        if steps.by_id.len() >= steps.full {
+            steps.by_id.retain(|_, (_, step)| step.strong_count() > 0);
+            steps.full = steps.by_id.len() * 2 + 64;
+        }
+        Ok(step)
+    }
+}
