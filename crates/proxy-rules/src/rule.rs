@@ -59,6 +59,14 @@ impl Rule {
         hosts
     }
 
+    /// The wildcard names (`*.shop.example`) that requests may come below for it to match, as certificates have them: `*.` is
+    /// one label. Lower case, each once, in the order of the text.
+    pub fn wildcards(&self) -> Vec<String> {
+        let mut parents = Vec::new();
+        wildcard_parents(&self.expression, true, &mut parents);
+        parents.into_iter().map(|parent| format!("*.{parent}")).collect()
+    }
+
     /// Its text's length in characters: what orders rules without a priority of their own, the longest first. The stars of a
     /// `**.` do not count, so that it comes after the `*.` of the same name.
     pub fn priority(&self) -> i64 {
@@ -99,6 +107,19 @@ fn literal_hosts(expression: &Expression, positive: bool, into: &mut Vec<String>
         }
         Expression::Not(part) => literal_hosts(part, !positive, into),
         Expression::Is(Matcher::Host(HostName::Exact(name))) if positive && !into.contains(name) => into.push(name.clone()),
+        Expression::Is(_) => {}
+    }
+}
+
+fn wildcard_parents<'a>(expression: &'a Expression, positive: bool, into: &mut Vec<&'a str>) {
+    match expression {
+        Expression::All(parts) | Expression::Any(parts) => {
+            parts.iter().for_each(|part| wildcard_parents(part, positive, into));
+        }
+        Expression::Not(part) => wildcard_parents(part, !positive, into),
+        Expression::Is(Matcher::Host(HostName::OneBelow(parent))) if positive && !into.contains(&parent.as_str()) => {
+            into.push(parent);
+        }
         Expression::Is(_) => {}
     }
 }

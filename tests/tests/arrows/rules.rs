@@ -20,6 +20,11 @@ pub const CRATES: &[Rule] = &[
     Rule { name: "coracle-proxy-http", may_use: &[], because: "messages are bytes: who sends them and why is not its affair" },
     Rule { name: "coracle-proxy-rules", may_use: &[], because: "a rule says yes or no, whoever asks" },
     Rule {
+        name: "coracle-proxy-config",
+        may_use: &["coracle-proxy-table", "coracle-proxy-rules"],
+        because: "it turns a file into a table, and starts nothing",
+    },
+    Rule {
         name: "coracle-proxy-middleware",
         may_use: &["coracle-proxy-table", "coracle-proxy-http"],
         because: "a middleware sees one request and its answer, never who carries them",
@@ -80,6 +85,7 @@ pub const CRATES: &[Rule] = &[
             "coracle-api",
             "coracle-server",
             "coracle-proxy",
+            "coracle-proxy-config",
             "coracle-engine-process",
             "coracle-jail",
         ],

@@ -50,7 +50,9 @@ fn hosts_with_stars_take_names_below() {
         &["shop.example", "a.b.shop.example", "ashop.example"],
     );
     urls(&v3("Host(`**.shop.example`)"), &["a.shop.example", "a.b.shop.example"], &["shop.example", "ashop.example"]);
-    assert_eq!(v3("Host(`*.a.example`) || Host(`b.example`)").hosts(), ["b.example"]);
+    let both = v3("Host(`*.A.example`) || Host(`b.example`) || Host(`*.a.example`) || !Host(`*.c`)");
+    assert_eq!(both.hosts(), ["b.example"]);
+    assert_eq!(both.wildcards(), ["*.a.example"]);
     assert_eq!(v3("Host(`**.a.b`)").priority(), v3("Host(`*.a.b`)").priority() - 1);
 }
 
