@@ -55,7 +55,8 @@ fn strip(fields: &mut Fields, upgrade: bool, passed: &[&str]) {
             kept_options.push_str(&String::from_utf8_lossy(name));
             kept_options.push_str(", ");
         }
-        fields.remove_listed(Known::Connection, |known, name| is_vouched_for(known) || is_passed(name));
+        fields
+            .remove_listed(Known::Connection, |known, name| is_of_connection(known) || is_vouched_for(known) || is_passed(name));
     }
     fields.retain_known(|known, _, _| !is_of_connection(known) || upgrade && known == Known::Upgrade);
     if upgrade {
