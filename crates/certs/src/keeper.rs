@@ -1,6 +1,6 @@
 //! The loop that keeps certificates: compares what is wanted with what there is, and acts on the difference.
 
-use std::{collections::BTreeMap, fs::File, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
@@ -10,10 +10,10 @@ use tracing::warn;
 
 use crate::{
     CertError, CertificateStatus, Source, State,
+    acme::Ledger,
     authority::Authority,
     certificates::{Orders, Shared},
     chain::Chain,
-    files::at,
     given::Given,
     server,
     shelf::Snapshot,
@@ -30,6 +30,7 @@ pub(crate) struct Keeper {
     orders: Orders,
     given: Vec<Given>,
     local: Local,
+    acme: Option<Ledger>,
     settled: watch::Sender<u64>,
     /// Whether what is served or told has changed since it was last published.
     dirty: bool,
@@ -54,8 +55,15 @@ struct LocalEntry {
 impl Keeper {
     pub(crate) fn new(shared: Arc<Shared>, settled: watch::Sender<u64>) -> Result<Self, CertError> {
         let storage = Storage::open(shared.options.directory.join("local"))?;
+        let provider = server::provider();
+        let acme = shared
+            .options
+            .acme
+            .clone()
+            .map(|options| Ledger::open(options, &shared.options.directory, shared.challenges.clone(), provider.clone()));
         Ok(Self {
-            provider: server::provider(),
+            provider,
+            acme: acme.transpose()?,
             orders: Orders::default(),
             given: Vec::new(),
             local: Local { authority: None, storage, entries: BTreeMap::new() },
@@ -70,11 +78,19 @@ impl Keeper {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         loop {
             self.catch_up();
+            let next = self.start_due();
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.shared.wake.notified() => {}
-                () = tokio::time::sleep_until(self.next_poll) => self.poll(),
+                () = finished(self.acme.as_mut()) => self.dirty = true,
+                () = tokio::time::sleep_until(next) => {}
             }
+            if Instant::now() >= self.next_poll {
+                self.poll();
+            }
+        }
+        if let Some(acme) = &mut self.acme {
+            acme.close().await;
         }
     }
 
@@ -85,6 +101,9 @@ impl Keeper {
             self.orders = orders;
             self.take_given();
             self.take_names();
+            for name in std::mem::take(&mut self.orders.hurry) {
+                self.hurry(&name);
+            }
             self.dirty = true;
         }
         self.sign_local();
@@ -92,10 +111,31 @@ impl Keeper {
         self.settled.send_replace(self.orders.generation);
     }
 
+    /// Starts orders that are due. Returns when to come back if nothing happens before. Clocks may be set, so that is never far away.
+    fn start_due(&mut self) -> Instant {
+        let Some(acme) = &mut self.acme else { return self.next_poll };
+        if acme.start_due() {
+            self.dirty = true;
+            self.publish();
+        }
+        let Some(due) = self.acme.as_ref().and_then(Ledger::next_due) else { return self.next_poll };
+        let distance = due.duration_since(Timestamp::now()).unsigned_abs();
+        self.next_poll.min(Instant::now() + distance + Duration::from_millis(1))
+    }
+
     fn poll(&mut self) {
         self.next_poll = Instant::now() + self.shared.options.poll;
+        let mut changed = false;
         for given in &mut self.given {
-            self.dirty |= given.refresh(&self.provider);
+            changed |= given.refresh(&self.provider);
+        }
+        if changed {
+            // They may cover other names than before.
+            self.take_names();
+            self.dirty = true;
+        }
+        if let Some(acme) = &mut self.acme {
+            self.dirty |= acme.poll();
         }
     }
 
@@ -116,7 +156,11 @@ impl Keeper {
             let names = self.orders.names.iter().filter(move |(_, resolved)| **resolved == Ok(source));
             names.map(|(name, _)| name.clone()).collect::<Vec<_>>()
         };
-        let local = wanted(Source::Local);
+        let (local, public) = (wanted(Source::Local), wanted(Source::Acme));
+        if let Some(acme) = &mut self.acme {
+            let given = &self.given;
+            acme.take_names(public.into_iter().filter(|name| !given.iter().any(|given| given.covers(name))));
+        }
         let mut old = std::mem::take(&mut self.local.entries);
         for name in local {
             let entry = old.remove(&name).unwrap_or_else(|| {
@@ -124,6 +168,15 @@ impl Keeper {
                 LocalEntry { chain: found.chain, remarks: found.remarks, ..LocalEntry::default() }
             });
             self.local.entries.insert(name, entry);
+        }
+    }
+
+    fn hurry(&mut self, name: &str) {
+        if let Some(entry) = self.local.entries.get_mut(name) {
+            entry.failure = None;
+        }
+        if let Some(acme) = &mut self.acme {
+            acme.hurry(name);
         }
     }
 
@@ -173,6 +226,9 @@ impl Keeper {
                 snapshot.put(name, &chain.key);
             }
         }
+        if let Some(acme) = &self.acme {
+            acme.put_on(&mut snapshot);
+        }
         for given in self.given.iter().rev() {
             given.put_on(&mut snapshot);
         }
@@ -183,6 +239,7 @@ impl Keeper {
     fn status(&self) -> Vec<CertificateStatus> {
         let mut all: Vec<CertificateStatus> = self.given.iter().map(Given::status).collect();
         all.extend(self.local.entries.iter().map(|(name, entry)| entry.status(name)));
+        all.extend(self.acme.iter().flat_map(Ledger::status));
         all.extend(self.orders.names.iter().filter_map(|(name, resolved)| self.refusal(name, resolved)));
         all.retain(|status| status.source == Source::Given || !self.is_given(&status.name));
         all.sort_by(|one, other| one.name.cmp(&other.name));
@@ -194,11 +251,19 @@ impl Keeper {
         let (source, reason) = match resolved {
             Err(reason) => (Source::Acme, reason.clone()),
             Ok(Source::Given) if !self.is_given(name) => (Source::Given, format!("no given certificate is for {name}")),
-            Ok(Source::Acme) => (Source::Acme, "no ACME authority is configured".to_owned()),
+            Ok(Source::Acme) if self.acme.is_none() => (Source::Acme, "no ACME authority is configured".to_owned()),
             Ok(_) => return None,
         };
         let state = State::Failing { reason, attempts: 0, next_attempt: None };
         Some(CertificateStatus { name: name.to_owned(), source, state, certificate: None, remarks: Vec::new() })
+    }
+}
+
+/// For ever if there is no authority.
+async fn finished(acme: Option<&mut Ledger>) {
+    match acme {
+        Some(acme) => acme.finished().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -223,15 +288,5 @@ impl LocalEntry {
             certificate: self.chain.as_ref().map(|chain| (*chain.facts).clone()),
             remarks: self.remarks.clone(),
         }
-    }
-}
-
-#[expect(dead_code, reason = "used with the authority's orders")]
-fn lock(path: &std::path::Path) -> Result<Option<File>, CertError> {
-    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(|source| at(path, source))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-        Err(std::fs::TryLockError::Error(source)) => Err(at(path, source)),
     }
 }

@@ -14,6 +14,7 @@
 //! [answers to challenges](Certificates::http_challenge)); it orders no wildcards, as those need a hand in the zone; it never
 //! overwrites a file that it cannot read, but puts it aside; it never says a private key, not in `Debug` either.
 
+mod acme;
 mod authority;
 mod certificates;
 mod chain;
@@ -24,6 +25,7 @@ mod given;
 mod keeper;
 mod names;
 mod options;
+mod preflight;
 mod server;
 mod shelf;
 mod status;

@@ -47,6 +47,12 @@ pub(crate) struct History {
     /// When the authority would like to see the certificate renewed (RFC 9773).
     #[serde(default)]
     pub(crate) renewal: Option<Window>,
+    /// When to ask the authority about that again.
+    #[serde(default)]
+    pub(crate) ask_renewal: Option<Timestamp>,
+    /// Whether it is the authority that asked to wait until `not_before`.
+    #[serde(default)]
+    pub(crate) obliged: bool,
 }
 
 /// A suggested window for a renewal.
@@ -56,8 +62,6 @@ pub(crate) struct Window {
     pub(crate) fingerprint: String,
     pub(crate) start: Timestamp,
     pub(crate) end: Timestamp,
-    /// When to ask again.
-    pub(crate) ask_again: Timestamp,
 }
 
 impl Storage {
