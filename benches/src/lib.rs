@@ -3,6 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+pub mod contenders;
 pub mod floor;
+pub mod load;
+pub mod origin;
+pub mod processes;
 pub mod rounds;
+pub mod scenarios;
+pub mod scoreboard;
 pub mod switch;

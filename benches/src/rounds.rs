@@ -12,6 +12,11 @@ impl Rounds {
         self.0.push((ours, peer));
     }
 
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Ours, at the median.
     pub fn ours(&self) -> f64 {
         median(self.0.iter().map(|(ours, _)| *ours))
@@ -30,6 +35,12 @@ impl Rounds {
     /// As a member of the result.
     pub fn json(&self) -> serde_json::Value {
         serde_json::json!({ "ours": rounded(self.ours()), "peer": rounded(self.peer()), "ratio": rounded(self.ratio()) })
+    }
+}
+
+impl FromIterator<(f64, f64)> for Rounds {
+    fn from_iter<I: IntoIterator<Item = (f64, f64)>>(rounds: I) -> Self {
+        Self(rounds.into_iter().collect())
     }
 }
 

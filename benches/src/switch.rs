@@ -3,36 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use coracle_proxy::control::Client;
 use coracle_proxy_table::{Admission, Route, Service, ServiceId, Table, Target};
-use coracle_tests::{browser, eventually, program};
+use coracle_tests::{Proxy, browser, proxy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-
-/// A proxy of its own, which ends with this value.
-struct Proxy {
-    child: Child,
-}
-
-impl Proxy {
-    fn start(directory: &Path) -> Self {
-        let mut command = Command::new(program::path());
-        command.args(["proxy", "--http", "127.0.0.1:0", "--control-socket"]).arg(directory.join("control.sock"));
-        command.arg("--state-dir").arg(directory.join("proxy")).stdout(Stdio::null()).stderr(Stdio::null());
-        Self { child: command.spawn().unwrap() }
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
 
 /// Somebody who answers every request with the same word, on a connection for each.
 async fn backend(word: &'static str) -> SocketAddr {
@@ -68,19 +44,16 @@ fn table(apps: usize, generation: u64, target: &str, address: SocketAddr) -> Tab
 /// Switches all apps over so many times; how long each took.
 pub async fn switches(apps: usize, times: u64) -> Vec<Duration> {
     let directory = tempfile::tempdir().unwrap();
-    let proxy = Proxy::start(directory.path());
-    let client = Client::new(directory.path().join("control.sock"));
-    let http = eventually("the proxy answers", Duration::from_secs(20), async || {
-        client.status().await.map(|status| status.http[0]).map_err(|error| error.to_string())
-    })
-    .await;
+    let http = proxy::free_address();
+    let arguments = ["--http".to_owned(), http.to_string()];
+    let proxy = Proxy::start(directory.path(), &[], &arguments).await.unwrap();
     let backends = [("blue", backend("blue").await), ("green", backend("green").await)];
     let mut took = Vec::new();
     for generation in 1..=times {
         let (word, address) = backends[(generation % 2) as usize];
         let table = table(apps, generation, word, address);
         let begun = Instant::now();
-        client.publish(&table).await.unwrap();
+        proxy.publish(&table).await.unwrap().unwrap();
         took.push(begun.elapsed());
         let host = format!("app-{}.localhost", generation as usize % apps);
         browser::get(http, &host, "/").await.unwrap().says(word);

@@ -15,6 +15,7 @@ pub mod env;
 pub mod load;
 pub mod memory;
 pub mod program;
+pub mod proxy;
 pub mod tree;
 pub mod websocket;
 
@@ -23,4 +24,5 @@ pub use deploying::{Deployed, Deploying};
 pub use env::{Env, Settings, eventually};
 pub use load::{Load, Report, RunningLoad};
 pub use program::Ran;
+pub use proxy::Proxy;
 pub use tree::Breakage;

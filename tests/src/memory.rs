@@ -18,3 +18,18 @@ pub fn processor(pid: Pid) -> f64 {
     // What user space sees is in hundredths of a second on every Linux that Coracle runs on (USER_HZ).
     ticks / 100.0
 }
+
+/// Memory in bytes of which pages shared with others count by their share; nothing if the process has ended.
+pub fn proportional(pid: Pid) -> u64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", pid.as_raw_nonzero())).unwrap_or_default();
+    let kibibytes = rollup.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
+}
+
+/// Processor time so far of all threads that still run, in nanoseconds; nothing if the process has ended.
+pub fn processor_of_threads(pid: Pid) -> u64 {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).into_iter().flatten().flatten();
+    // The first of the three numbers is the time on a processor; that of the process is its first thread's alone.
+    let spent = |path: std::path::PathBuf| std::fs::read_to_string(path).ok()?.split(' ').next()?.parse::<u64>().ok();
+    threads.filter_map(|thread| spent(thread.path().join("schedstat"))).sum()
+}
