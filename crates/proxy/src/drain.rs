@@ -18,7 +18,8 @@ const NOTICE: Duration = Duration::from_secs(1);
 pub(crate) async fn drain(plane: &Plane, ids: &[TargetId], deadline: Duration) -> usize {
     let mut targets = plane.targets.all();
     targets.retain(|target| ids.contains(&target.id));
-    let cut_off: usize = futures::future::join_all(targets.iter().map(|t| drain_one(t, deadline))).await.into_iter().sum();
+    let drained = targets.iter().map(|target| drain_one(plane, target, deadline));
+    let cut_off: usize = futures::future::join_all(drained).await.into_iter().sum();
     for target in &targets {
         plane.targets.forget(target);
     }
@@ -28,22 +29,27 @@ pub(crate) async fn drain(plane: &Plane, ids: &[TargetId], deadline: Duration) -
 /// Ends everything on every target at once. Returns how many requests were cut off.
 pub(crate) async fn cut_all(plane: &Plane) -> usize {
     let targets = plane.targets.all();
-    futures::future::join_all(targets.iter().map(|target| drain_one(target, Duration::ZERO))).await.into_iter().sum()
+    let drained = targets.iter().map(|target| drain_one(plane, target, Duration::ZERO));
+    futures::future::join_all(drained).await.into_iter().sum()
 }
 
-async fn drain_one(target: &Arc<Target>, deadline: Duration) -> usize {
+async fn drain_one(plane: &Plane, target: &Arc<Target>, deadline: Duration) -> usize {
     let mut cut_off = 0;
     if timeout(deadline, target.until_none(Count::Plain)).await.is_err() {
         cut_off = target.in_flight();
-        target.pool.cut();
+        target.cut();
+        plane.wake_all();
         if timeout(NOTICE, target.until_none(Count::Plain)).await.is_err() {
             tracing::warn!(target = target.id.0, in_flight = target.in_flight(), "requests outlive their target");
         }
     }
-    target.close_upgraded.cancel();
+    target.close_upgraded();
+    if target.upgraded() > 0 {
+        plane.wake_all();
+    }
     if timeout(NOTICE, target.until_none(Count::Upgraded)).await.is_err() {
         tracing::warn!(target = target.id.0, upgraded = target.upgraded(), "upgraded connections outlive their target");
     }
-    target.pool.clear();
+    target.clear_pools();
     cut_off
 }

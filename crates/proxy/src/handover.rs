@@ -47,7 +47,7 @@ pub(crate) struct Offer {
     protocol: u32,
     pid: u32,
     /// In the order of the sockets; the lock comes last.
-    http: Vec<SocketAddr>,
+    addresses: Vec<SocketAddr>,
     /// The table that is served by.
     pub(crate) table: Table,
     /// Where the predecessor can be reached afterwards.
@@ -146,9 +146,9 @@ fn ask(socket: &Path) -> Result<Inheritance, HandoverError> {
     if offer.protocol != PROTOCOL {
         return Err(HandoverError::Protocol { theirs: offer.protocol });
     }
-    let lock = descriptors.pop().filter(|_| descriptors.len() == offer.http.len());
+    let lock = descriptors.pop().filter(|_| descriptors.len() == offer.addresses.len());
     let lock = lock.ok_or_else(|| io::Error::other("as many sockets as addresses and the lock were expected"))?;
-    let sockets = offer.http.iter().copied().zip(descriptors).collect();
+    let sockets = offer.addresses.iter().copied().zip(descriptors).collect();
     Ok(Inheritance { stream, offer, sockets, lock, until })
 }
 
@@ -219,7 +219,7 @@ async fn prepare(core: &Core, upgrade: OnUpgrade) -> io::Result<(UnixStream, Pat
 
 async fn offer(core: &Core, mut stream: UnixStream, side_door: PathBuf) -> io::Result<UnixStream> {
     let table = core.plane.snapshot().table.clone();
-    let offer = Offer { protocol: PROTOCOL, pid: std::process::id(), http: core.http.clone(), table, side_door };
+    let offer = Offer { protocol: PROTOCOL, pid: std::process::id(), addresses: core.addresses.clone(), table, side_door };
     let descriptors = core.copy_estate()?;
     let offered = tokio::task::spawn_blocking(move || {
         send(&mut stream, &offer, &descriptors)?;

@@ -1,15 +1,20 @@
 //! Listening sockets and the connections that come in over them.
+//!
+//! There is one socket per address, and one worker accepts from it; a connection is then served by the worker that has the
+//! fewest. The other way, a socket per worker with `SO_REUSEPORT`, would need no second step, but the kernel has assigned
+//! connections to sockets before anybody accepts them: closing a socket resets those, and a hand-over would have to take
+//! over the sockets of each worker whatever the number of workers is on the other side.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_proxy_http::Trust;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinSet;
 
-use crate::connection;
-use crate::plane::Plane;
+use crate::options::ListenerOptions;
+use crate::worker::Seat;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -43,12 +48,48 @@ impl Accepting {
     }
 }
 
+/// What requests learn about the socket they came in by.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// By which routes name it.
+    pub(crate) name: String,
+    /// Where it really listens.
+    pub(crate) address: SocketAddr,
+    /// Whether clients speak TLS.
+    pub(crate) tls: bool,
+    /// Who begins with the PROXY header.
+    pub(crate) proxy_protocol: Option<Trust>,
+}
+
+impl Listener {
+    /// Of a socket that listens.
+    pub(crate) fn new(options: &ListenerOptions, address: SocketAddr) -> Self {
+        Self { name: options.name.clone(), address, tls: options.tls, proxy_protocol: options.proxy_protocol.clone() }
+    }
+}
+
+/// Who has connected, and where.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    pub(crate) listener: Arc<Listener>,
+}
+
+/// A listening socket to accept from, until told otherwise.
+pub(crate) struct Doorway {
+    pub(crate) socket: std::net::TcpListener,
+    pub(crate) listener: Arc<Listener>,
+    pub(crate) accepting: watch::Receiver<Accepting>,
+    /// Dropped when the socket is closed.
+    pub(crate) closed: oneshot::Sender<()>,
+}
+
 /// Opens a listening socket.
-pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+pub(crate) fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    socket.listen(BACKLOG)?.into_std()
 }
 
 /// Answers are sent at once, and a client that has vanished without a word (its network is gone) is noticed by the kernel: a
@@ -59,28 +100,27 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     Ok(rustix::net::sockopt::set_tcp_keepidle(stream, KEEPALIVE)?)
 }
 
-/// Accepts and serves until told otherwise and every connection has ended; `closed` is dropped when the socket is closed.
-/// Dropping this ends its connections.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    plane: Arc<Plane>,
-    mut accepting: watch::Receiver<Accepting>,
-    closed: oneshot::Sender<()>,
-) {
-    let mut connections = JoinSet::new();
-    let take = |accepted: std::io::Result<(TcpStream, SocketAddr)>, connections: &mut JoinSet<()>| {
-        let (stream, peer) = accepted?;
+/// Accepts until told otherwise.
+pub(crate) async fn accept(doorway: Doorway, seat: Seat) {
+    let Doorway { socket, listener, mut accepting, closed } = doorway;
+    let socket = match TcpListener::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(%error, address = %listener.address, "cannot accept");
+            return;
+        }
+    };
+    let take = |accepted: std::io::Result<(TcpStream, SocketAddr)>| {
+        let (stream, address) = accepted?;
         prepare(&stream)?;
-        connections.spawn(connection::serve(stream, peer, Arc::clone(&plane)));
-        std::io::Result::Ok(())
+        seat.place(stream, Peer { address, listener: Arc::clone(&listener) })
     };
     while *accepting.borrow() == Accepting::Yes {
         tokio::select! {
             biased;
             // Without a sender there is no proxy any more.
             changed = accepting.changed() => if changed.is_err() { return },
-            Some(_ended) = connections.join_next(), if !connections.is_empty() => (),
-            accepted = listener.accept() => if let Err(error) = take(accepted, &mut connections) {
+            accepted = socket.accept() => if let Err(error) = take(accepted) {
                 tracing::debug!(%error, "a connection was not accepted");
                 tokio::time::sleep(BREATH).await;
             },
@@ -88,15 +128,14 @@ pub(crate) async fn serve(
     }
     if *accepting.borrow() == Accepting::Stopped {
         // Closing the socket resets those that have connected but have not been accepted yet.
-        while let Some(accepted) = futures::FutureExt::now_or_never(listener.accept()) {
-            if take(accepted, &mut connections).is_err() {
+        while let Some(accepted) = futures::FutureExt::now_or_never(socket.accept()) {
+            if take(accepted).is_err() {
                 break;
             }
         }
     }
-    drop(listener);
+    drop(socket);
     drop(closed);
-    while connections.join_next().await.is_some() {}
 }
 
 #[cfg(test)]
@@ -105,7 +144,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_vanishes_is_noticed() {
-        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = TcpListener::from_std(bind("127.0.0.1:0".parse().unwrap()).unwrap()).unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         prepare(&stream).unwrap();

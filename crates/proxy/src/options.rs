@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use coracle_proxy_http::Forwarding;
+pub use coracle_proxy_http::Trust;
+
 /// What a proxy is started with.
 #[derive(Debug, Clone)]
 pub struct ProxyOptions {
-    /// Where to listen for HTTP. Port 0 takes any free port, or the one that a predecessor has on the same address.
-    pub http: Vec<SocketAddr>,
+    /// Where to listen.
+    pub listeners: Vec<ListenerOptions>,
     /// The control socket (mode 0600). Beside it lies a lock file of the same name with `.lock` added.
     pub control_socket: PathBuf,
     /// Holds `table.json`, the last table.
@@ -17,24 +20,55 @@ pub struct ProxyOptions {
     pub drain: Duration,
     /// Where the line per request goes.
     pub access_log: AccessLog,
-    /// Threads that serve requests ([`crate::run`] only; [`crate::Proxy::start`] uses the runtime it is called in).
+    /// Threads that serve connections, each with a runtime and upstream connections of its own.
     pub workers: usize,
+    /// What targets are told about clients, and which proxies before this one are believed about them.
+    pub forwarding: Forwarding,
+    /// How many connections one client address may have at once; further ones are closed.
+    pub max_connections_per_client: Option<usize>,
     /// How long and how much a request may take.
     pub limits: Limits,
 }
 
 impl ProxyOptions {
-    /// Usual values for everything else.
+    /// Listens for plain HTTP on these addresses, with usual values for everything else.
     pub fn new(http: Vec<SocketAddr>, control_socket: PathBuf, state_dir: PathBuf) -> Self {
         Self {
-            http,
+            listeners: http.into_iter().map(ListenerOptions::http).collect(),
             control_socket,
             state_dir,
             drain: Duration::from_secs(30),
             access_log: AccessLog::Off,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
+            forwarding: Forwarding::default(),
+            max_connections_per_client: None,
             limits: Limits::default(),
         }
+    }
+}
+
+/// One listening socket. Several may have the same name: to routes they are one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerOptions {
+    /// By which routes name it.
+    pub name: String,
+    /// Port 0 takes any free port, or the one that a predecessor has on the same address.
+    pub address: SocketAddr,
+    /// Whether clients speak TLS here.
+    pub tls: bool,
+    /// From whom the PROXY header (v1 or v2) is expected: connections from them must begin with it, others must not.
+    pub proxy_protocol: Option<Trust>,
+}
+
+impl ListenerOptions {
+    /// Plain HTTP, named `http`.
+    pub fn http(address: SocketAddr) -> Self {
+        Self { name: "http".to_owned(), address, tls: false, proxy_protocol: None }
+    }
+
+    /// HTTP over TLS, named `https`.
+    pub fn https(address: SocketAddr) -> Self {
+        Self { name: "https".to_owned(), address, tls: true, proxy_protocol: None }
     }
 }
 
@@ -53,21 +87,26 @@ pub enum AccessLog {
 /// How long and how much a request may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// From the first byte of a request to the end of its headers; then the connection is closed.
+    /// From the first byte of a request to the end of its headers, and for a TLS handshake; then the connection is closed.
     pub header_read: Duration,
     /// Between two requests on a connection, and before the first one; then the connection is closed.
     pub idle: Duration,
     /// Opening a connection to one target.
     pub connect: Duration,
-    /// From the last byte of a request to the headers of its answer; then 504.
+    /// From the last byte of a request to the headers of its answer; then 504. Between two pieces of a request's body; then
+    /// 408.
     pub response_header: Duration,
+    /// How long a client may leave an answer unread; then the connection is closed.
+    pub stall: Duration,
     /// How long an unused connection to a target is kept. Below the keep-alive of what usually answers: gunicorn has 2 s,
     /// Node 5 s.
     pub upstream_idle: Duration,
-    /// How many unused connections are kept per target.
+    /// How many unused connections are kept per target, by each worker.
     pub upstream_idle_count: usize,
     /// Request and response headers together with their start line, in bytes; at least 8192. More is answered by 431.
     pub header_bytes: usize,
+    /// How many header fields a request or an answer may have. More is answered by 431.
+    pub header_fields: usize,
 }
 
 impl Default for Limits {
@@ -77,9 +116,11 @@ impl Default for Limits {
             idle: Duration::from_secs(75),
             connect: Duration::from_secs(2),
             response_header: Duration::from_secs(60),
+            stall: Duration::from_secs(60),
             upstream_idle: Duration::from_secs(1),
             upstream_idle_count: 256,
             header_bytes: 64 * 1024,
+            header_fields: 100,
         }
     }
 }

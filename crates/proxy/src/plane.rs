@@ -1,22 +1,30 @@
 //! What every connection shares: the snapshot that is served by, and all that outlives it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use coracle_proxy_http::Forwarding;
 use coracle_proxy_table::{Admission, Table};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access_log::AccessLog;
-use crate::forwarded::RequestIds;
 use crate::hold::{Gates, Place, Wanted};
-use crate::options::Limits;
+use crate::listener::Listener;
+use crate::metrics::Metrics;
+use crate::options::{Limits, ProxyOptions};
+use crate::pool::PoolLimits;
 use crate::refusal::Refusal;
-use crate::router::Snapshot;
+use crate::request_id::RequestIds;
+use crate::route::{RequestFacts, Route};
+use crate::router::{BadTable, Snapshot};
 use crate::service::Service;
 use crate::target::{Count, InFlight, Registry, Target};
+use crate::worker::{Job, Worker};
 
 /// The data plane's shared state.
 pub(crate) struct Plane {
@@ -25,62 +33,116 @@ pub(crate) struct Plane {
     pub(crate) ids: RequestIds,
     pub(crate) targets: Registry,
     pub(crate) gates: Gates,
-    snapshot: RwLock<Arc<Snapshot>>,
+    pub(crate) metrics: Metrics,
+    pub(crate) clients: Clients,
+    pub(crate) workers: Box<[Worker]>,
+    /// Counts connections, also those that have been upgraded.
+    pub(crate) connections: TaskTracker,
+    pub(crate) forwarding: Forwarding,
+    snapshot: Mutex<Arc<Snapshot>>,
     closing: AtomicBool,
     tasks: TaskTracker,
     kill: CancellationToken,
 }
 
+/// A table that can be served by.
+pub(crate) struct Prepared(Arc<Snapshot>);
+
 /// Where a request goes.
 pub(crate) enum Decision {
-    /// To this target, of whose path it does not see the first `stripped` bytes.
-    Go { in_flight: InFlight, stripped: usize },
+    /// To this target.
+    Go { route: Arc<Route>, in_flight: InFlight },
+    /// Nowhere before it has been changed as this route wants it.
+    Change { route: Arc<Route> },
     /// Nowhere yet.
-    Wait { place: Place, at_most: Duration },
+    Wait { route: Arc<Route>, place: Place, at_most: Duration },
     /// Nowhere.
-    Refuse(Refusal),
+    Refuse { route: Option<Arc<Route>>, refusal: Refusal },
+}
+
+/// What a request's route is found by.
+#[derive(Clone, Copy)]
+pub(crate) enum Way<'w> {
+    /// The request, as the client sent it.
+    Facts(&'w RequestFacts<'w>),
+    /// The route that has changed the request already: rules cannot be asked again. If the table has changed meanwhile, its
+    /// route of the same id.
+    Known(&'w Arc<Route>),
+}
+
+/// What has been done about a request before.
+#[derive(Clone, Copy)]
+pub(crate) struct Before<'b> {
+    /// Targets that did not answer it.
+    pub(crate) tried: &'b [Arc<Target>],
+    /// It has waited for its turn.
+    pub(crate) called: bool,
 }
 
 impl Plane {
-    /// Serves by `table`.
-    pub(crate) fn new(limits: Limits, log: AccessLog, ids: RequestIds, table: Table) -> Arc<Self> {
-        let empty = Snapshot::compile(Table::default(), |_, plan| Service::new(plan.admission.clone(), Vec::new(), None, 0));
-        let plane = Arc::new(Self {
-            limits,
+    /// Serves nothing yet. The workers are told their jobs by what is returned beside it.
+    pub(crate) fn new(options: &ProxyOptions, log: AccessLog, ids: RequestIds) -> (Arc<Self>, Vec<mpsc::UnboundedReceiver<Job>>) {
+        let count = options.workers.max(1);
+        let (workers, jobs): (Vec<_>, Vec<_>) = (0..count)
+            .map(|_| {
+                let (tell, told) = mpsc::unbounded_channel();
+                (Worker::new(tell), told)
+            })
+            .unzip();
+        let plane = Self {
+            limits: options.limits,
             log,
             ids,
-            targets: Registry::default(),
+            targets: Registry::new(count),
             gates: Gates::default(),
-            snapshot: RwLock::new(Arc::new(empty)),
+            metrics: Metrics::new(count),
+            clients: Clients { most: options.max_connections_per_client, connections: Mutex::default() },
+            workers: workers.into(),
+            connections: TaskTracker::new(),
+            forwarding: options.forwarding.clone(),
+            snapshot: Mutex::new(Arc::new(Snapshot::empty())),
             closing: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             kill: CancellationToken::new(),
-        });
-        plane.install(table);
-        plane
+        };
+        (Arc::new(plane), jobs)
     }
 
     /// The snapshot that is served by.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.snapshot.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces the table. When it returns, every request that was sent by the one before is counted in flight, and every
-    /// later one goes by this one. One caller at a time.
-    pub(crate) fn install(&self, table: Table) {
+    /// Makes a table ready to be served by; one that cannot be changes nothing.
+    pub(crate) fn prepare(&self, table: Table) -> Result<Prepared, BadTable> {
         let turn = usize::try_from(table.generation).unwrap_or_default();
-        let snapshot = Arc::new(Snapshot::compile(table, |id, plan| {
-            let targets = plan.targets.iter().map(|target| self.targets.obtain(target, &self.limits)).collect();
+        let snapshot = Snapshot::compile(table, &self.metrics, |id, plan| {
+            let targets = plan.targets.iter().map(|target| self.targets.obtain(target)).collect();
             let gate = match plan.admission {
                 Admission::Hold { .. } => Some(self.gates.held(id)),
                 Admission::Open => self.gates.remaining(id),
                 Admission::Closed { .. } => None,
             };
-            Service::new(plan.admission.clone(), targets, gate, turn)
-        }));
-        let mut current = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *current, Arc::clone(&snapshot));
-        drop(current);
+            Service::new(plan, targets, gate, turn)
+        })?;
+        Ok(Prepared(Arc::new(snapshot)))
+    }
+
+    /// Replaces the table. When it returns, every request that was sent by the one before is counted in flight, and every
+    /// later one goes by this one. One caller at a time, from the preparation on.
+    ///
+    /// Each worker has a reference of its own to the snapshot, behind a lock that it holds from looking a route up to
+    /// counting the request in flight. So whoever has put the new snapshot there comes either before that, and the request
+    /// goes by the new one, or after it, and the request is counted. Nothing depends on the order of memory accesses but
+    /// what a lock guarantees; and as nobody else takes a worker's lock while no table is installed, it costs the two
+    /// uncontended atomic operations that a check of a generation number and its repetition would come close to.
+    pub(crate) fn install(&self, Prepared(snapshot): Prepared) {
+        let mut before =
+            vec![std::mem::replace(&mut *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner), Arc::clone(&snapshot))];
+        for worker in &self.workers {
+            before.push(std::mem::replace(&mut *worker.snapshot(), Arc::clone(&snapshot)));
+        }
+        // Taking a large table apart takes a while: not under a worker's lock.
         drop(before);
         let to_release = self.gates.settle(|id| match snapshot.table.services.get(id).map(|service| &service.admission) {
             Some(Admission::Hold { .. }) => Wanted::Shut,
@@ -92,37 +154,63 @@ impl Plane {
         }
         let needed: HashSet<*const Target> = snapshot.targets().map(Arc::as_ptr).collect();
         self.targets.sweep(|target| needed.contains(&Arc::as_ptr(target)));
+        self.metrics.sweep(|route| snapshot.route(route).is_some());
     }
 
-    /// Where a request goes. `tried` are targets that do not answer it; `called` says that it has waited for its turn.
-    ///
-    /// The request is counted in flight before the snapshot can be replaced, so whoever drains a target after a new table
-    /// sees every request that the old one sent there.
-    pub(crate) fn decide(&self, host: &str, path: &str, tried: &[Arc<Target>], called: bool) -> Decision {
-        let snapshot = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(rule) = snapshot.find(host, path) else { return Decision::Refuse(Refusal::NoRoute) };
-        let service = &rule.service;
+    /// Where a request goes that came in there. It is counted in flight before the snapshot can be replaced, so whoever
+    /// drains a target after a new table sees every request that the old one sent there.
+    pub(crate) fn decide(&self, worker: usize, way: Way<'_>, listener: &Listener, before: Before<'_>) -> Decision {
+        let snapshot = self.workers[worker].snapshot();
+        let (found, changed) = match way {
+            Way::Facts(facts) => (snapshot.find(facts, listener), false),
+            Way::Known(route) => (snapshot.route(&route.id), true),
+        };
+        let Some(route) = found else { return Decision::Refuse { route: None, refusal: Refusal::NoRoute } };
+        if route.changes_requests() && !changed {
+            return Decision::Change { route: Arc::clone(route) };
+        }
+        let refuse = |refusal| Decision::Refuse { route: Some(Arc::clone(route)), refusal };
+        let Some(service) = &route.service else { return refuse(Refusal::NoRoute) };
         match &service.admission {
-            Admission::Open => {
-                let behind = service.gate.as_ref().filter(|_| !called && tried.is_empty()).and_then(|gate| gate.queue_up());
-                match (behind, service.pick(tried)) {
-                    (Some(place), _) => Decision::Wait { place, at_most: self.limits.response_header },
-                    (None, Some(target)) => {
-                        Decision::Go { in_flight: InFlight::begin(target, Count::Plain), stripped: rule.stripped() }
-                    }
-                    (None, None) => Decision::Refuse(Refusal::NoTarget),
-                }
-            }
+            Admission::Open => self.send_to(worker, route, service, before),
             Admission::Hold { deadline_ms, max_waiting } => {
                 match service.gate.as_ref().and_then(|gate| gate.join(*max_waiting)) {
-                    Some(place) => Decision::Wait { place, at_most: Duration::from_millis(*deadline_ms) },
-                    None => Decision::Refuse(Refusal::TooManyWaiting),
+                    Some(place) => {
+                        Decision::Wait { route: Arc::clone(route), place, at_most: Duration::from_millis(*deadline_ms) }
+                    }
+                    None => refuse(Refusal::TooManyWaiting),
                 }
             }
             Admission::Closed { message, retry_after_s } => {
-                Decision::Refuse(Refusal::Closed { message: message.clone(), retry_after_s: *retry_after_s })
+                refuse(Refusal::Closed { message: message.clone(), retry_after_s: *retry_after_s })
             }
         }
+    }
+
+    fn send_to(&self, worker: usize, route: &Arc<Route>, service: &Service, before: Before<'_>) -> Decision {
+        let route = Arc::clone(route);
+        if let Some(gate) = &service.gate
+            && !before.called
+            && before.tried.is_empty()
+            && let Some(place) = gate.queue_up()
+        {
+            return Decision::Wait { route, place, at_most: self.limits.response_header };
+        }
+        match service.pick(before.tried) {
+            Some(target) => Decision::Go { in_flight: InFlight::begin(target, worker, Count::Plain), route },
+            None if before.tried.is_empty() => Decision::Refuse { route: Some(route), refusal: Refusal::NoTarget },
+            None => Decision::Refuse { route: Some(route), refusal: Refusal::BadGateway },
+        }
+    }
+
+    /// How many upstream connections are kept, and for how long.
+    pub(crate) fn pool_limits(&self) -> PoolLimits {
+        PoolLimits { idle: self.limits.upstream_idle, count: self.limits.upstream_idle_count }
+    }
+
+    /// Polls every connection once.
+    pub(crate) fn wake_all(&self) {
+        self.workers.iter().for_each(Worker::wake_all);
     }
 
     /// From now on each answer asks its client to close the connection.
@@ -135,7 +223,7 @@ impl Plane {
         self.closing.load(Ordering::Relaxed)
     }
 
-    /// Runs a task that belongs to the plane as a whole.
+    /// Runs a task that belongs to the plane as a whole, on the runtime of the caller.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let kill = self.kill.clone();
         self.tasks.spawn(async move {
@@ -143,14 +231,85 @@ impl Plane {
         });
     }
 
-    /// Waits until no such task is left.
-    pub(crate) async fn until_tasks_end(&self) {
+    /// Waits until no such task and no connection is left.
+    pub(crate) async fn until_idle(&self) {
+        self.connections.close();
+        self.connections.wait().await;
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// Ends them all.
+    /// Ends all tasks of the plane.
     pub(crate) fn kill_tasks(&self) {
         self.kill.cancel();
+    }
+}
+
+/// Counts connections per client address, if there is a limit.
+pub(crate) struct Clients {
+    most: Option<usize>,
+    connections: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// One connection of a client.
+pub(crate) struct Client<'c> {
+    clients: &'c Clients,
+    ip: IpAddr,
+}
+
+impl Clients {
+    /// One more connection of that client; nothing if it has too many. Without a limit nobody is counted.
+    pub(crate) fn admit(&self, ip: IpAddr) -> Result<Option<Client<'_>>, TooMany> {
+        let Some(most) = self.most else { return Ok(None) };
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = connections.entry(ip).or_default();
+        if *count >= most {
+            return Err(TooMany);
+        }
+        *count += 1;
+        Ok(Some(Client { clients: self, ip }))
+    }
+}
+
+/// The client has as many connections as it may have.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
+impl Drop for Client<'_> {
+    fn drop(&mut self) {
+        let mut connections = self.clients.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = connections.get_mut(&self.ip) {
+            *count -= 1;
+            if *count == 0 {
+                connections.remove(&self.ip);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// One that serves nothing, and nobody works for.
+    pub(crate) fn plane(workers: usize) -> Arc<Plane> {
+        let mut options = ProxyOptions::new(Vec::new(), "control".into(), "state".into());
+        options.workers = workers;
+        options.max_connections_per_client = Some(2);
+        Plane::new(&options, AccessLog::default(), RequestIds::new().unwrap()).0
+    }
+
+    #[test]
+    fn a_client_has_its_share_of_connections() {
+        let plane = plane(1);
+        let ip = "192.0.2.1".parse().unwrap();
+        let first = plane.clients.admit(ip).unwrap();
+        let second = plane.clients.admit(ip).unwrap();
+        assert!(plane.clients.admit(ip).is_err());
+        assert!(plane.clients.admit("192.0.2.2".parse().unwrap()).is_ok());
+        drop(first);
+        let third = plane.clients.admit(ip).unwrap();
+        drop((second, third));
+        assert!(plane.clients.connections.lock().unwrap().is_empty());
     }
 }

@@ -1,174 +1,101 @@
-//! Connections to one target: opened, kept for a moment, used again, and cut.
+//! Connections to one target that wait for another request, kept by each worker for itself.
 //!
-//! A kept connection is a guess that the other side has not just closed it. So it is only given to requests that may be
-//! sent a second time; everything else gets a fresh one.
+//! A kept connection is a guess that the other side has not just closed it: its end may be on the way while the request is
+//! sent. Nothing on this side can rule that out, so a kept connection is only given to requests that may be sent a second
+//! time; everything else gets a fresh one. That the end has not *arrived* yet is made sure of, at the price of a look at
+//! what the reactor knows already: no system call.
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use crate::body::RequestBody;
-use crate::options::Limits;
 use crate::target::Target;
 
-/// Sends requests over one connection.
-pub(crate) type Sender = SendRequest<RequestBody>;
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ConnectError {
-    /// The target was cut off.
-    #[error("the target was cut off")]
-    CutOff,
-    /// Not within the connect timeout.
-    #[error("no connection in time")]
-    Timeout,
-    /// The operating system said no.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-    /// hyper said no.
-    #[error(transparent)]
-    Http(#[from] hyper::Error),
-}
-
-/// The connections to one target.
-pub(crate) struct Pool {
-    address: SocketAddr,
-    connect: Duration,
-    idle_limit: Duration,
-    idle_count: usize,
-    header_bytes: usize,
-    idle: Mutex<Idle>,
-    /// Drives connections; owns the reaper too.
-    drivers: Mutex<Drivers>,
-}
+/// What one worker keeps for one target.
+#[derive(Default)]
+pub(crate) struct Pool(Mutex<Kept>);
 
 #[derive(Default)]
-struct Idle {
+struct Kept {
     /// The one used last is at the end.
-    senders: Vec<(Sender, Instant)>,
+    streams: Vec<(TcpStream, Instant)>,
     reaper_runs: bool,
 }
 
-#[derive(Default)]
-struct Drivers {
-    tasks: JoinSet<()>,
-    cut: bool,
+/// How much is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PoolLimits {
+    /// For how long.
+    pub(crate) idle: Duration,
+    /// How many connections.
+    pub(crate) count: usize,
 }
 
 impl Pool {
-    /// No connection yet.
-    pub(crate) fn new(address: SocketAddr, limits: &Limits) -> Self {
-        Self {
-            address,
-            connect: limits.connect,
-            idle_limit: limits.upstream_idle,
-            idle_count: limits.upstream_idle_count,
-            header_bytes: limits.header_bytes,
-            idle: Mutex::default(),
-            drivers: Mutex::default(),
-        }
-    }
-
     /// A kept connection that looks alive.
-    pub(crate) fn take(&self) -> Option<Sender> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut from_end = idle.senders.len();
-        while from_end > 0 {
-            from_end -= 1;
-            let (sender, since) = &idle.senders[from_end];
-            if since.elapsed() >= self.idle_limit {
+    pub(crate) fn take(&self, now: Instant, limits: PoolLimits) -> Option<TcpStream> {
+        let mut kept = self.lock();
+        while let Some((stream, since)) = kept.streams.pop() {
+            if now.saturating_duration_since(since) >= limits.idle {
                 // The ones before it are older still.
-                idle.senders.drain(..=from_end);
+                kept.streams.clear();
                 return None;
             }
-            if sender.is_closed() {
-                idle.senders.remove(from_end);
-            } else if sender.is_ready() {
-                return Some(idle.senders.remove(from_end).0);
+            if is_silent(&stream) {
+                return Some(stream);
             }
         }
         None
     }
 
-    /// Keeps a connection whose answer has been read to its end.
-    pub(crate) fn keep(target: &Arc<Target>, sender: Sender) {
-        let pool = &target.pool;
-        if sender.is_closed() || pool.idle_limit.is_zero() {
-            return;
-        }
-        let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.senders.len() >= pool.idle_count {
-            return;
-        }
-        idle.senders.push((sender, Instant::now()));
-        if !std::mem::replace(&mut idle.reaper_runs, true) {
-            drop(idle);
-            pool.drive(reap(Arc::downgrade(target), pool.idle_limit));
-        }
-    }
-
-    /// Lets go of all kept connections.
+    /// Lets go of all of them.
     pub(crate) fn clear(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).senders.clear();
+        let streams = std::mem::take(&mut self.lock().streams);
+        drop(streams);
     }
 
-    /// Opens a connection; with `upgrades`, one that may become something else than HTTP.
-    pub(crate) async fn connect(&self, upgrades: bool) -> Result<Sender, ConnectError> {
-        let stream = tokio::time::timeout(self.connect, TcpStream::connect(self.address));
-        let stream = stream.await.map_err(|_elapsed| ConnectError::Timeout)??;
-        stream.set_nodelay(true)?;
-        let (sender, connection) = http1::Builder::new().max_buf_size(self.header_bytes).handshake(TokioIo::new(stream)).await?;
-        // How a connection ends is told to whoever sent a request over it.
-        let driven = if upgrades {
-            self.drive(async move { drop(connection.with_upgrades().await) })
-        } else {
-            self.drive(async move { drop(connection.await) })
-        };
-        if driven { Ok(sender) } else { Err(ConnectError::CutOff) }
-    }
-
-    fn drive(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
-        let mut drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
-        if drivers.cut {
-            return false;
-        }
-        while drivers.tasks.try_join_next().is_some() {}
-        drivers.tasks.spawn(task);
-        true
-    }
-
-    /// Ends every connection, whatever is on it, and opens no more. Requests without an answer see [`Pool::is_cut`].
-    pub(crate) fn cut(&self) {
-        let mut drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
-        drivers.cut = true;
-        drivers.tasks.abort_all();
-        drop(drivers);
-        self.clear();
-    }
-
-    /// Whether it was cut.
-    pub(crate) fn is_cut(&self) -> bool {
-        self.drivers.lock().unwrap_or_else(PoisonError::into_inner).cut
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Closes kept connections in time. Runs only while there are any, so that an idle proxy sleeps.
-async fn reap(target: std::sync::Weak<Target>, idle_limit: Duration) {
+/// Keeps a connection of `worker` whose answer has been read to its end. On that worker's runtime.
+pub(crate) fn keep(target: &Arc<Target>, worker: usize, stream: TcpStream, now: Instant, limits: PoolLimits) {
+    if limits.idle.is_zero() || target.is_cut() {
+        return;
+    }
+    let mut kept = target.pool(worker).lock();
+    if kept.streams.len() >= limits.count {
+        return;
+    }
+    kept.streams.push((stream, now));
+    let begins = !std::mem::replace(&mut kept.reaper_runs, true);
+    drop(kept);
+    if begins {
+        tokio::spawn(reap(Arc::downgrade(target), worker, limits.idle));
+    }
+}
+
+/// Closes kept connections in time. Runs only while there are any, so that an idle proxy sleeps; ends with its worker.
+async fn reap(target: Weak<Target>, worker: usize, idle: Duration) {
     loop {
-        tokio::time::sleep(idle_limit / 2).await;
+        tokio::time::sleep(idle / 2).await;
         let Some(target) = target.upgrade() else { return };
-        let mut idle = target.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.senders.retain(|(sender, since)| since.elapsed() < idle_limit && !sender.is_closed());
-        if idle.senders.is_empty() {
-            idle.senders.shrink_to_fit();
-            idle.reaper_runs = false;
+        let now = Instant::now();
+        let mut kept = target.pool(worker).lock();
+        kept.streams.retain(|(stream, since)| now.saturating_duration_since(*since) < idle && is_silent(stream));
+        if kept.streams.is_empty() {
+            kept.streams.shrink_to_fit();
+            kept.reaper_runs = false;
             return;
         }
     }
+}
+
+/// Whether neither its end nor anything else has arrived: nobody has asked anything on it.
+fn is_silent(stream: &TcpStream) -> bool {
+    // Asks the reactor first, and the socket only if something has happened on it.
+    matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }

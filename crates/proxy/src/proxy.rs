@@ -1,31 +1,29 @@
 //! A proxy's life: begin, serve, drain, end.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use coracle_proxy_table::{Admission, Table};
-use tokio::net::{TcpListener, UnixListener};
+use coracle_proxy_table::Table;
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
+use crate::access_log;
 use crate::control::server::{Core, Estate, Tables};
 use crate::control::{self, Client};
-use crate::forwarded::RequestIds;
 use crate::handover::{self, Beginning, HandoverError, Inheritance};
-use crate::listener::{self, Accepting};
-use crate::options::ProxyOptions;
+use crate::life::Life;
+use crate::listener::{self, Accepting, Listener};
+use crate::options::{ListenerOptions, ProxyOptions};
 use crate::plane::Plane;
+use crate::request_id::RequestIds;
+use crate::router::BadTable;
 use crate::table_file::TableFile;
-use crate::{access_log, drain};
-
-/// How long connections may take to end after everything on them was cut off.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+use crate::worker::Threads;
 
 /// Why a proxy did not start.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +52,9 @@ pub enum StartError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// The table of the proxy that it was to replace cannot be served by.
+    #[error("cannot serve by the table of the running proxy: {0}")]
+    Table(#[source] BadTable),
     /// The access log cannot be opened.
     #[error("cannot open the access log: {0}")]
     AccessLog(#[source] io::Error),
@@ -68,7 +69,7 @@ pub enum StartError {
 /// A running proxy. Dropping it ends it at once, with everything on it; see [`Proxy::shutdown`].
 #[derive(Debug)]
 pub struct Proxy {
-    http: Vec<SocketAddr>,
+    addresses: Vec<SocketAddr>,
     control_socket: PathBuf,
     accepting: watch::Sender<Accepting>,
     log: LogHandle,
@@ -88,7 +89,8 @@ impl std::fmt::Debug for LogHandle {
 ///
 /// SIGTERM and SIGINT stop it, a second one ends it at once; SIGHUP opens the access log again.
 pub fn run(options: ProxyOptions) -> Result<(), StartError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(options.workers.max(1)).enable_all().build()?;
+    // Connections are the workers' affair: what is left for this thread is to be told things.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;
         let mut proxy = Proxy::start(options).await?;
@@ -143,13 +145,15 @@ impl Proxy {
         let mut beginning = beginning.map_err(io::Error::other)??;
         let table =
             first_table(&file, &beginning).map_err(|source| StartError::StateDir { path: options.state_dir.clone(), source })?;
-        let listeners = listen(&options.http, &mut beginning)?;
+        let (plane, jobs) = Plane::new(&options, log.clone(), ids);
+        install_first(&plane, table, &file, &beginning)?;
+        let doorways = listen(&options.listeners, &mut beginning)?;
         let (accepting, _) = watch::channel(Accepting::Yes);
         let (doors, doors_opened) = mpsc::unbounded_channel();
-        let plane = Plane::new(options.limits, log.clone(), ids, table);
+        let threads = Threads::start(&plane, jobs)?;
         let core = Arc::new(Core {
             plane,
-            http: addresses(&listeners)?,
+            addresses: doorways.iter().map(|(_, listener)| listener.address).collect(),
             socket: options.control_socket.clone(),
             accepting: accepting.clone(),
             tables: Arc::new(tokio::sync::Mutex::new(Tables { file, keeps: true })),
@@ -158,12 +162,17 @@ impl Proxy {
             predecessors: Mutex::default(),
             side_door: Mutex::default(),
         });
-        let sockets = listeners.iter().map(|listener| std::os::fd::AsFd::as_fd(listener).try_clone_to_owned());
+        let sockets = doorways.iter().map(|(socket, _)| Ok(socket.try_clone()?.into()));
         let sockets = sockets.collect::<io::Result<Vec<OwnedFd>>>()?;
-        let life = Life { core: Arc::clone(&core), drain: options.drain, _log_writer: log_writer };
-        let life = tokio::spawn(life.live(listeners, doors_opened));
-        let mut proxy =
-            Self { http: core.http.clone(), control_socket: options.control_socket, accepting, log: LogHandle(log), life };
+        let life = Life::new(Arc::clone(&core), threads, options.drain, log_writer);
+        let life = tokio::spawn(life.live(doorways, doors_opened));
+        let mut proxy = Self {
+            addresses: core.addresses.clone(),
+            control_socket: options.control_socket,
+            accepting,
+            log: LogHandle(log),
+            life,
+        };
         // From here on requests are accepted, and those that were are answered, whatever happens.
         if let Err(error) = proxy.take_control(&core, sockets, beginning).await {
             proxy.accepting.send_replace(Accepting::HandedOver);
@@ -203,9 +212,9 @@ impl Proxy {
         Ok(())
     }
 
-    /// Where it listens.
-    pub fn http_addrs(&self) -> &[SocketAddr] {
-        &self.http
+    /// Where it listens, in the order of the options' listeners, with real ports.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// The control socket.
@@ -258,98 +267,41 @@ fn first_table(file: &TableFile, beginning: &Beginning) -> io::Result<Table> {
     }
 }
 
-fn listen(wanted: &[SocketAddr], beginning: &mut Beginning) -> Result<Vec<TcpListener>, StartError> {
-    let mut one = |address: SocketAddr| match beginning {
-        Beginning::Heir(inheritance) => match inheritance.take(address) {
-            Some(socket) => {
-                let socket = std::net::TcpListener::from(socket);
-                socket.set_nonblocking(true)?;
-                TcpListener::from_std(socket)
-            }
-            None => listener::bind(address),
-        },
-        Beginning::Alone(_) => listener::bind(address),
+/// Serves by the table that is there. One of our own that cannot be served by (it was written by another version) is put
+/// aside; one that a predecessor serves by is a reason not to take its place.
+fn install_first(plane: &Plane, table: Table, file: &TableFile, beginning: &Beginning) -> Result<(), StartError> {
+    match (plane.prepare(table), beginning) {
+        (Ok(prepared), _) => {
+            plane.install(prepared);
+            Ok(())
+        }
+        (Err(error), Beginning::Heir(_)) => Err(StartError::Table(error)),
+        (Err(error), Beginning::Alone(_)) => Ok(file.put_aside(&error.to_string())?),
+    }
+}
+
+fn listen(wanted: &[ListenerOptions], beginning: &mut Beginning) -> Result<Vec<(TcpListener, Arc<Listener>)>, StartError> {
+    let mut one = |options: &ListenerOptions| {
+        let socket = match beginning {
+            Beginning::Heir(inheritance) => match inheritance.take(options.address) {
+                Some(socket) => {
+                    let socket = TcpListener::from(socket);
+                    socket.set_nonblocking(true)?;
+                    socket
+                }
+                None => listener::bind(options.address)?,
+            },
+            Beginning::Alone(_) => listener::bind(options.address)?,
+        };
+        let address = socket.local_addr()?;
+        Ok((socket, Arc::new(Listener::new(options, address))))
     };
-    let listeners = wanted.iter().map(|address| one(*address).map_err(|source| StartError::Listen { address: *address, source }));
-    let listeners = listeners.collect();
+    let doorways =
+        wanted.iter().map(|options| one(options).map_err(|source| StartError::Listen { address: options.address, source }));
+    let doorways = doorways.collect();
     // The rest is not listened on any more once the predecessor has let go, too.
     if let Beginning::Heir(Inheritance { sockets, .. }) = beginning {
         sockets.clear();
     }
-    listeners
-}
-
-fn addresses(listeners: &[TcpListener]) -> io::Result<Vec<SocketAddr>> {
-    listeners.iter().map(TcpListener::local_addr).collect()
-}
-
-/// What runs as long as the proxy does, and is ended by dropping it.
-struct Life {
-    core: Arc<Core>,
-    drain: Duration,
-    _log_writer: access_log::Writer,
-}
-
-impl Life {
-    async fn live(self, listeners: Vec<TcpListener>, doors: mpsc::UnboundedReceiver<UnixListener>) {
-        let core = &self.core;
-        let mut accepting = core.accepting.subscribe();
-        let mut control = JoinSet::new();
-        control.spawn(control::server::serve(Arc::clone(core), doors));
-        let (mut servers, mut all_closed) = (JoinSet::new(), Vec::new());
-        for socket in listeners {
-            let (closed, until_closed) = oneshot::channel();
-            servers.spawn(listener::serve(socket, Arc::clone(&core.plane), core.accepting.subscribe(), closed));
-            all_closed.push(until_closed);
-        }
-        // `core` holds a sender, so there is always one.
-        drop(accepting.wait_for(|accepting| *accepting != Accepting::Yes).await);
-        core.plane.close_connections();
-        let estate = core.estate.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let lock = estate.map(|Estate { sockets, lock }| {
-            drop(sockets);
-            lock
-        });
-        futures::future::join_all(all_closed).await;
-        if *core.accepting.borrow() == Accepting::Stopped
-            && let Err(error) = std::fs::remove_file(&core.socket)
-        {
-            tracing::debug!(%error, "the control socket is gone already");
-        }
-        // From here on another proxy can start.
-        drop(lock);
-        self.serve_the_last(servers).await;
-        core.close_side_door();
-        control.shutdown().await;
-    }
-
-    /// Serves what is connected, until it is through or the deadline passes.
-    async fn serve_the_last(&self, mut servers: JoinSet<()>) {
-        let plane = &self.core.plane;
-        let through = timeout(self.drain, async {
-            while servers.join_next().await.is_some() {}
-            plane.until_tasks_end().await;
-        });
-        if through.await.is_ok() {
-            return;
-        }
-        let mut table = plane.snapshot().table.clone();
-        for service in table.services.values_mut() {
-            service.targets.clear();
-            service.admission = Admission::Closed { message: "The proxy is stopping.\n".to_owned(), retry_after_s: 1 };
-        }
-        plane.install(table);
-        let cut_off = drain::cut_all(plane).await;
-        tracing::info!(cut_off, "the drain deadline has passed");
-        // What still has an answer to read gets it; those who wait for nothing are closed.
-        drop(timeout(LAST_WORDS, async { while servers.join_next().await.is_some() {} }).await);
-        servers.shutdown().await;
-        plane.kill_tasks();
-    }
-}
-
-impl Drop for Life {
-    fn drop(&mut self) {
-        self.core.plane.kill_tasks();
-    }
+    doorways
 }

@@ -1,19 +1,17 @@
 //! Answers that the proxy gives by itself.
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{Response, StatusCode};
-
-use crate::body::Body;
+use coracle_proxy_http::{ParseError, ResponseHead};
+use http::StatusCode;
 
 /// Why a request was not answered by a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// It cannot be understood in one way only.
-    Malformed(&'static str),
+    Malformed(ParseError),
+    /// What it says is its body is none.
+    BadBody,
     /// CONNECT: this is no forward proxy.
     Connect,
-    /// A transfer coding other than `chunked`.
-    Coding,
     /// No route matches.
     NoRoute,
     /// The service has no target.
@@ -33,19 +31,23 @@ pub(crate) enum Refusal {
     BadGateway,
     /// No answer in time.
     Timeout,
+    /// The client did not send its request to the end in time.
+    SlowClient,
     /// The target was taken away before it answered.
     CutOff,
 }
 
 impl Refusal {
-    fn status(&self) -> StatusCode {
+    /// The status.
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Malformed(error) => error.status(),
+            Self::BadBody => StatusCode::BAD_REQUEST,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::NoTarget | Self::Closed { .. } | Self::TooManyWaiting => StatusCode::SERVICE_UNAVAILABLE,
             Self::HeldTooLong | Self::Timeout | Self::CutOff => StatusCode::GATEWAY_TIMEOUT,
+            Self::SlowClient => StatusCode::REQUEST_TIMEOUT,
             Self::BadGateway => StatusCode::BAD_GATEWAY,
         }
     }
@@ -58,33 +60,34 @@ impl Refusal {
         }
     }
 
-    fn text(self) -> String {
+    /// What the client reads.
+    pub(crate) fn text(&self) -> String {
         match self {
-            Self::Malformed(what) => format!("Bad request: {what}.\n"),
+            Self::Malformed(error) => format!("Bad request: {error}.\n"),
+            Self::BadBody => "Bad request: the body is malformed.\n".to_owned(),
             Self::Connect => "This server does not open tunnels.\n".to_owned(),
-            Self::Coding => "Only the transfer coding \"chunked\" is understood.\n".to_owned(),
             Self::NoRoute => "Nothing is served here.\n".to_owned(),
             Self::NoTarget => "No instance is ready to answer. Try again in a moment.\n".to_owned(),
-            Self::Closed { message, .. } => message,
+            Self::Closed { message, .. } => message.clone(),
             Self::TooManyWaiting => "Too many requests wait already. Try again in a moment.\n".to_owned(),
             Self::HeldTooLong => "The service did not come back in time.\n".to_owned(),
             Self::BadGateway => "The service did not answer properly.\n".to_owned(),
             Self::Timeout => "The service did not answer in time.\n".to_owned(),
+            Self::SlowClient => "The request did not come to its end in time.\n".to_owned(),
             Self::CutOff => "The instance was stopped before it answered.\n".to_owned(),
         }
     }
 
-    /// The answer to the client.
-    pub(crate) fn into_response(self) -> Response<Body> {
-        let (status, retry_after) = (self.status(), self.retry_after());
-        let mut response = Response::new(Body::text(self.text()));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(seconds) = retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    /// Makes `head` that of the answer.
+    pub(crate) fn write_head(&self, head: &mut ResponseHead) {
+        head.clear();
+        head.status = self.status();
+        let retry_after = self.retry_after().map(|seconds| seconds.to_string());
+        let fields = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")];
+        for (name, value) in fields.into_iter().chain(retry_after.as_deref().map(|seconds| ("Retry-After", seconds))) {
+            if let Err(error) = head.fields.append(name, value) {
+                tracing::debug!(%error, "a header field was left out");
+            }
         }
-        response
     }
 }

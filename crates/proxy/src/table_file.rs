@@ -32,12 +32,14 @@ impl TableFile {
         let table: Result<Table, String> = serde_json::from_slice(&bytes)
             .map_err(|error| error.to_string())
             .and_then(|table: Table| table.check().map(|()| table).map_err(|error| error.to_string()));
-        table.or_else(|error| {
-            let aside = self.directory.join(format!("{NAME}.unreadable"));
-            tracing::error!(%error, aside = %aside.display(), "the last routing table is unreadable; serving nothing until the next one");
-            std::fs::rename(&path, &aside)?;
-            Ok(Table::default())
-        })
+        table.or_else(|error| self.put_aside(&error).map(|()| Table::default()))
+    }
+
+    /// Puts the last table aside, because nothing can be done with it.
+    pub(crate) fn put_aside(&self, error: &str) -> io::Result<()> {
+        let aside = self.directory.join(format!("{NAME}.unreadable"));
+        tracing::error!(error, aside = %aside.display(), "the last routing table cannot be used; serving nothing until the next one");
+        std::fs::rename(self.directory.join(NAME), &aside)
     }
 
     /// Replaces the last table, whole or not at all.

@@ -7,47 +7,87 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_proxy_table::TargetId;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
-use crate::options::Limits;
 use crate::pool::Pool;
 
 /// One address that answers.
 pub(crate) struct Target {
     pub(crate) id: TargetId,
     pub(crate) address: SocketAddr,
-    pub(crate) pool: Pool,
-    plain: AtomicUsize,
-    upgraded: AtomicUsize,
+    /// It answers nothing any more.
+    cut: AtomicBool,
+    /// Upgraded connections end.
+    closes_upgraded: AtomicBool,
     /// Only then does the end of a request tell `settled`: nobody listens otherwise.
     watched: AtomicBool,
     settled: Notify,
-    /// Ends upgraded connections.
-    pub(crate) close_upgraded: CancellationToken,
+    shares: Box<[Share]>,
+}
+
+/// What one worker has on a target; on cache lines of its own, so that workers do not slow each other down.
+#[repr(align(128))]
+#[derive(Default)]
+struct Share {
+    plain: AtomicUsize,
+    upgraded: AtomicUsize,
+    pool: Pool,
 }
 
 impl Target {
-    fn new(id: TargetId, address: SocketAddr, limits: &Limits) -> Self {
+    /// For so many workers.
+    fn new(id: TargetId, address: SocketAddr, workers: usize) -> Self {
         Self {
             id,
             address,
-            pool: Pool::new(address, limits),
-            plain: AtomicUsize::new(0),
-            upgraded: AtomicUsize::new(0),
+            cut: AtomicBool::new(false),
+            closes_upgraded: AtomicBool::new(false),
             watched: AtomicBool::new(false),
             settled: Notify::new(),
-            close_upgraded: CancellationToken::new(),
+            shares: (0..workers).map(|_| Share::default()).collect(),
         }
     }
 
     /// Requests in flight, until the last byte of their answer.
     pub(crate) fn in_flight(&self) -> usize {
-        self.plain.load(Ordering::SeqCst)
+        self.count(Count::Plain)
     }
 
     /// Upgraded connections.
     pub(crate) fn upgraded(&self) -> usize {
-        self.upgraded.load(Ordering::SeqCst)
+        self.count(Count::Upgraded)
+    }
+
+    /// A worker's kept connections.
+    pub(crate) fn pool(&self, worker: usize) -> &Pool {
+        &self.shares[worker].pool
+    }
+
+    /// Closes all kept connections.
+    pub(crate) fn clear_pools(&self) {
+        for share in &self.shares {
+            share.pool.clear();
+        }
+    }
+
+    /// Ends everything on it but what is upgraded, once the workers' connections have been woken: requests without an answer
+    /// are answered by 504, the others break off.
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it was cut; whoever waits for it has to ask whenever it is polled.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
+    }
+
+    /// Ends what is upgraded, once the workers' connections have been woken.
+    pub(crate) fn close_upgraded(&self) {
+        self.closes_upgraded.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether upgraded connections have to end.
+    pub(crate) fn closes_upgraded(&self) -> bool {
+        self.closes_upgraded.load(Ordering::Relaxed)
     }
 
     /// Waits until nothing is counted any more: no plain request, or no upgraded connection.
@@ -56,13 +96,20 @@ impl Target {
         loop {
             let mut settled = std::pin::pin!(self.settled.notified());
             settled.as_mut().enable();
-            if self.counter(what).load(Ordering::SeqCst) == 0 {
+            if self.count(what) == 0 {
                 return;
             }
             settled.await;
         }
     }
 
+    /// The sum over the workers. A count may grow while it is made, but each worker's never falls below what is there.
+    fn count(&self, what: Count) -> usize {
+        self.shares.iter().map(|share| share.counter(what).load(Ordering::SeqCst)).sum()
+    }
+}
+
+impl Share {
     fn counter(&self, what: Count) -> &AtomicUsize {
         match what {
             Count::Plain => &self.plain,
@@ -80,17 +127,18 @@ pub(crate) enum Count {
     Upgraded,
 }
 
-/// Counts one request (or upgraded connection) on a target for as long as it lives.
+/// Counts one request (or upgraded connection) of a worker on a target for as long as it lives.
 pub(crate) struct InFlight {
     target: Arc<Target>,
+    worker: usize,
     what: Count,
 }
 
 impl InFlight {
-    /// Counts a request from now on.
-    pub(crate) fn begin(target: &Arc<Target>, what: Count) -> Self {
-        target.counter(what).fetch_add(1, Ordering::SeqCst);
-        Self { target: Arc::clone(target), what }
+    /// Counts from now on.
+    pub(crate) fn begin(target: &Arc<Target>, worker: usize, what: Count) -> Self {
+        target.shares[worker].counter(what).fetch_add(1, Ordering::SeqCst);
+        Self { target: Arc::clone(target), worker, what }
     }
 
     /// Where it is in flight.
@@ -101,39 +149,49 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let before = self.target.counter(self.what).fetch_sub(1, Ordering::SeqCst);
-        if before == 1 && self.target.watched.load(Ordering::SeqCst) {
+        self.target.shares[self.worker].counter(self.what).fetch_sub(1, Ordering::SeqCst);
+        if self.target.watched.load(Ordering::SeqCst) {
             self.target.settled.notify_waiters();
         }
     }
 }
 
 /// All targets that are in the table or still have something in flight.
-#[derive(Default)]
-pub(crate) struct Registry(Mutex<HashMap<(TargetId, SocketAddr), Arc<Target>>>);
+pub(crate) struct Registry {
+    known: Mutex<HashMap<(TargetId, SocketAddr), Arc<Target>>>,
+    workers: usize,
+}
 
 impl Registry {
+    /// For so many workers.
+    pub(crate) fn new(workers: usize) -> Self {
+        Self { known: Mutex::default(), workers }
+    }
+
     /// The target of this id and address, known or new.
-    pub(crate) fn obtain(&self, target: &coracle_proxy_table::Target, limits: &Limits) -> Arc<Target> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn obtain(&self, target: &coracle_proxy_table::Target) -> Arc<Target> {
+        let mut known = self.lock();
         let key = (target.id.clone(), target.address);
-        Arc::clone(known.entry(key).or_insert_with(|| Arc::new(Target::new(target.id.clone(), target.address, limits))))
+        let make = || Arc::new(Target::new(target.id.clone(), target.address, self.workers));
+        Arc::clone(known.entry(key).or_insert_with(make))
     }
 
     /// Forgets targets that nobody needs: neither `needed` nor with anything in flight.
     pub(crate) fn sweep(&self, needed: impl Fn(&Arc<Target>) -> bool) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, target| needed(target) || target.in_flight() + target.upgraded() > 0);
+        self.lock().retain(|_, target| needed(target) || target.in_flight() + target.upgraded() > 0);
     }
 
     /// Forgets exactly this one; if the table has it, the next snapshot begins it anew.
     pub(crate) fn forget(&self, target: &Arc<Target>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, other| !Arc::ptr_eq(other, target));
+        self.lock().retain(|_, other| !Arc::ptr_eq(other, target));
     }
 
     /// Every target.
     pub(crate) fn all(&self) -> Vec<Arc<Target>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(TargetId, SocketAddr), Arc<Target>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -21,7 +21,7 @@ pub(crate) mod server;
 pub use client::Client;
 
 /// Counts up when the control protocol or the hand-over changes.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// How the proxy stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

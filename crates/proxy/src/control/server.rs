@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 use super::{Client, ControlError, DrainRequest, Drained, PROTOCOL, Problem, Status, TargetStatus, Waiting};
 use crate::listener::Accepting;
-use crate::plane::Plane;
+use crate::plane::{Plane, Prepared};
 use crate::table_file::TableFile;
 use crate::{drain, handover};
 
@@ -37,7 +37,7 @@ const PREDECESSOR: Duration = Duration::from_secs(5);
 /// What the control socket acts on.
 pub(crate) struct Core {
     pub(crate) plane: Arc<Plane>,
-    pub(crate) http: Vec<SocketAddr>,
+    pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) socket: PathBuf,
     pub(crate) accepting: watch::Sender<Accepting>,
     /// Held while the table changes, and during a hand-over, in which it must not.
@@ -168,15 +168,15 @@ async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refu
 
 impl Core {
     async fn replace_table(&self, table: Table) -> Result<Answer, Refused> {
-        table.check().map_err(|error| Refused(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
         let tables = self.tables.lock().await;
         if !tables.keeps {
             return Err(Refused(StatusCode::MISDIRECTED_REQUEST, "a successor has taken over".to_owned()));
         }
+        let prepared = self.prepare(table.clone())?;
         let (file, kept) = (tables.file.clone(), table.clone());
         let stored = tokio::task::spawn_blocking(move || file.store(&kept)).await.map_err(io::Error::other).flatten();
         stored.map_err(|error| Refused(StatusCode::INTERNAL_SERVER_ERROR, format!("keeping the table on disk: {error}")))?;
-        self.install(table).await
+        self.install(prepared, &table).await
     }
 
     /// Takes the table of the successor, who keeps it.
@@ -185,12 +185,16 @@ impl Core {
         if tables.keeps {
             return Err(Refused(StatusCode::CONFLICT, "this proxy has no successor".to_owned()));
         }
-        self.install(table).await
+        self.install(self.prepare(table.clone())?, &table).await
     }
 
-    async fn install(&self, table: Table) -> Result<Answer, Refused> {
-        self.plane.install(table.clone());
-        self.ask_predecessors(Favour::Follow(&table)).await;
+    fn prepare(&self, table: Table) -> Result<Prepared, Refused> {
+        self.plane.prepare(table).map_err(|error| Refused(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))
+    }
+
+    async fn install(&self, prepared: Prepared, table: &Table) -> Result<Answer, Refused> {
+        self.plane.install(prepared);
+        self.ask_predecessors(Favour::Follow(table)).await;
         Ok(json(&serde_json::json!({ "generation": table.generation })))
     }
 
@@ -204,7 +208,7 @@ impl Core {
         let _tables = self.tables.lock().await;
         let table = &self.plane.snapshot().table;
         if table.services.values().flat_map(|service| &service.targets).any(|target| request.targets.contains(&target.id)) {
-            self.plane.install(table.clone());
+            self.plane.install(self.prepare(table.clone())?);
         }
         Ok(json(&Drained { cut_off: here + before }))
     }
@@ -254,7 +258,7 @@ impl Core {
             pid: std::process::id(),
             protocol: PROTOCOL,
             generation: snapshot.table.generation,
-            http: self.http.clone(),
+            http: self.addresses.clone(),
             accepting: *self.accepting.borrow() == Accepting::Yes,
             targets,
             waiting,

@@ -26,6 +26,7 @@ impl Drop for Backend {
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     pub line: String,
+    /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
     pub trailers: String,
@@ -82,7 +83,7 @@ impl Conn {
                 return Some(seen);
             }
             let (name, value) = line.split_once(": ").unwrap_or((line.trim_end_matches(':'), ""));
-            seen.headers.push((name.to_owned(), value.to_owned()));
+            seen.headers.push((name.to_ascii_lowercase(), value.to_owned()));
         }
     }
 

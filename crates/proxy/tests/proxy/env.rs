@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use coracle_proxy::control::Client;
-use coracle_proxy::table::{Admission, Route, Service, ServiceId, Table, Target, TargetId};
+use coracle_proxy::table::{Admission, Route, Service, ServiceId, Table, Target, TargetId, host_and_prefix};
 use coracle_proxy::{Proxy, ProxyOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -49,7 +49,7 @@ impl Env {
     }
 
     pub fn http(&self) -> SocketAddr {
-        self.proxy.as_ref().unwrap().http_addrs()[0]
+        self.proxy.as_ref().unwrap().addresses()[0]
     }
 
     pub fn client(&self) -> Client {
@@ -101,25 +101,25 @@ impl Env {
 /// Its id, whether it takes requests, and its targets.
 pub type Row<'r> = (&'r str, Admission, &'r [(&'r str, SocketAddr)]);
 
+/// Routes by host and path prefix, as `host_and_prefix` writes them.
 pub fn table(routes: &[(&str, &str, &str)], services: &[Row<'_>]) -> Table {
     Table {
         generation: 1,
         routes: routes
             .iter()
-            .map(|(host, prefix, service)| Route {
-                host: (*host).into(),
-                path_prefix: (*prefix).into(),
-                strip_prefix: false,
-                service: ServiceId((*service).into()),
+            .enumerate()
+            .map(|(number, (host, prefix, service))| {
+                Route::new(format!("r{number}"), host_and_prefix(host, prefix), ServiceId((*service).into()))
             })
             .collect(),
         services: services
             .iter()
             .map(|(id, admission, targets)| {
-                let targets = targets.iter().map(|(id, address)| Target { id: TargetId((*id).into()), address: *address });
-                (ServiceId((*id).into()), Service { admission: admission.clone(), targets: targets.collect() })
+                let targets = targets.iter().map(|(id, address)| Target::new(*id, *address)).collect();
+                (ServiceId((*id).into()), Service::new(admission.clone(), targets))
             })
             .collect(),
+        ..Table::default()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use coracle_proxy::{Proxy, StartError};
+use coracle_proxy::{ListenerOptions, Proxy, StartError};
 
 use crate::backend::Backend;
 use crate::env::{Env, Wire, ids, soon, until};
@@ -19,7 +19,7 @@ async fn ten_successors_under_load_lose_nothing() {
     let mut ended = Vec::new();
     for _ in 0..10 {
         let successor = Proxy::start(env.options.clone()).await.unwrap();
-        assert_eq!(successor.http_addrs(), [http]);
+        assert_eq!(successor.addresses(), [http]);
         let mut old = env.proxy.replace(successor).unwrap();
         ended.push(tokio::spawn(async move { old.ended().await }));
         let before = load.answered.load(std::sync::atomic::Ordering::SeqCst);
@@ -98,17 +98,21 @@ async fn the_predecessor_follows_tables_and_drains() {
     assert_eq!(soon(drain).await.unwrap().cut_off, 0);
 }
 
+fn listener(address: &str) -> ListenerOptions {
+    ListenerOptions::http(address.parse().unwrap())
+}
+
 #[tokio::test]
 async fn addresses_may_change() {
     let app = Backend::saying("hello").await;
-    let mut env = Env::with(|options| options.http.push("127.0.0.2:0".parse().unwrap())).await;
+    let mut env = Env::with(|options| options.listeners.push(listener("127.0.0.2:0"))).await;
     env.serve(&[("t", app.address)]).await;
-    let [kept, dropped] = *env.proxy.as_ref().unwrap().http_addrs() else { panic!("two") };
-    env.options.http = vec!["127.0.0.3:0".parse().unwrap(), kept];
+    let [kept, dropped] = *env.proxy.as_ref().unwrap().addresses() else { panic!("two") };
+    env.options.listeners = vec![listener("127.0.0.3:0"), ListenerOptions::http(kept)];
     let mut old = env.proxy.replace(Proxy::start(env.options.clone()).await.unwrap()).unwrap();
     soon(old.ended()).await;
-    assert_eq!(env.proxy.as_ref().unwrap().http_addrs()[1], kept);
-    for address in env.proxy.as_ref().unwrap().http_addrs() {
+    assert_eq!(env.proxy.as_ref().unwrap().addresses()[1], kept);
+    for address in env.proxy.as_ref().unwrap().addresses() {
         Wire::to(*address).await.get("/").await.is(200, "hello");
     }
     assert!(tokio::net::TcpStream::connect(dropped).await.is_err());
@@ -121,7 +125,7 @@ async fn a_successor_that_cannot_start_leaves_the_old_one_serving() {
     let mut env = Env::new().await;
     env.serve(&[("t", app.address)]).await;
     let mut wrong = env.options.clone();
-    wrong.http = vec![env.http(), taken.local_addr().unwrap()];
+    wrong.listeners = [env.http(), taken.local_addr().unwrap()].map(ListenerOptions::http).into();
     let error = Proxy::start(wrong).await.unwrap_err();
     assert!(matches!(error, StartError::Listen { address, .. } if address == taken.local_addr().unwrap()), "{error}");
     env.get("h", "/").await.is(200, "hello");
@@ -130,7 +134,7 @@ async fn a_successor_that_cannot_start_leaves_the_old_one_serving() {
     env.serve(&[]).await;
     assert_eq!(env.get("h", "/").await.status, 503);
     let successor = Proxy::start(env.options.clone()).await.unwrap();
-    assert_eq!(successor.http_addrs(), [env.http()]);
+    assert_eq!(successor.addresses(), [env.http()]);
 }
 
 #[tokio::test]
@@ -170,7 +174,7 @@ async fn a_stale_control_socket_is_no_proxy_and_a_taken_port_is_named() {
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&control).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
     env.proxy.take().unwrap().shutdown().await;
-    env.options.http = vec![taken.local_addr().unwrap()];
+    env.options.listeners = vec![ListenerOptions::http(taken.local_addr().unwrap())];
     let error = Proxy::start(env.options.clone()).await.unwrap_err();
     assert!(error.to_string().starts_with(&format!("cannot listen on {}", taken.local_addr().unwrap())), "{error}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coracle_proxy::table::Admission;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Conn};
 use crate::env::{Env, Wire, soon, until};
 
 fn hold(deadline_ms: u64, max_waiting: usize) -> Admission {
@@ -16,9 +16,19 @@ fn hold(deadline_ms: u64, max_waiting: usize) -> Admission {
 async fn held_requests_go_on_in_their_order() {
     let order = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&order);
-    let app = Backend::answering(move |request| {
-        seen.lock().unwrap().push(request.path().to_owned());
-        "hello".to_owned()
+    // One connection after the other, as they were opened: what is seen does not depend on which task is woken first.
+    let (line, in_line) = tokio::sync::mpsc::unbounded_channel::<Conn>();
+    let in_line = Arc::new(tokio::sync::Mutex::new(in_line));
+    let app = Backend::talking(move |conn| {
+        line.send(conn).unwrap();
+        let (seen, in_line) = (Arc::clone(&seen), Arc::clone(&in_line));
+        async move {
+            let mut in_line = in_line.lock().await;
+            let mut conn = in_line.recv().await.unwrap();
+            let request = conn.request().await.unwrap();
+            seen.lock().unwrap().push(request.path().to_owned());
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello").await;
+        }
     })
     .await;
     let mut env = Env::new().await;

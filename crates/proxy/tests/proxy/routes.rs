@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use coracle_proxy::table::Admission;
+use coracle_proxy::table::{Admission, Middleware, MiddlewareId, StripPrefix};
 
 use crate::backend::Backend;
 use crate::env::{Env, table};
@@ -73,8 +73,11 @@ async fn prefixes_are_matched_by_segments_and_stripped() {
             ("internal", Admission::Open, &[("i", internal.address)]),
         ],
     );
-    routes.routes[1].strip_prefix = true;
-    routes.routes[2].strip_prefix = true;
+    for (number, prefix) in [(1, "/app"), (2, "/api/internal")] {
+        let id = MiddlewareId(format!("m{number}"));
+        routes.middlewares.insert(id.clone(), Middleware::StripPrefix(StripPrefix { prefixes: vec![prefix.into()] }));
+        routes.routes[number].middlewares = vec![id];
+    }
     env.publish(routes).await;
     let first_line = async |path: &str| env.get("h", path).await.body.lines().next().unwrap().to_owned();
     assert_eq!(first_line("/app/show").await, "GET /show HTTP/1.1");
@@ -96,7 +99,7 @@ async fn wildcards_cover_one_label_and_exact_hosts_win() {
     ];
     let [first, second, s1, any] = backends.each_ref().map(|backend| backend.address);
     let mut env = Env::new().await;
-    env.publish(table(
+    let mut wildcards = table(
         &[
             ("*.first.example.com", "/", "f"),
             ("*.second.example.com", "/", "s"),
@@ -109,8 +112,10 @@ async fn wildcards_cover_one_label_and_exact_hosts_win() {
             ("1", Admission::Open, &[("1", s1)]),
             ("a", Admission::Open, &[("a", any)]),
         ],
-    ))
-    .await;
+    );
+    // By itself the longer rule would win.
+    wildcards.routes[2].priority = Some(1000);
+    env.publish(wildcards).await;
     env.get("app.first.example.com", "/").await.is(200, "first");
     env.get("api.second.example.com", "/").await.is(200, "second");
     env.get("s1.first.example.com", "/").await.is(200, "s1");

@@ -22,8 +22,8 @@ async fn ambiguous_requests_are_refused_and_reach_nobody() {
         (400, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5, 6\r\n\r\nhello"),
         (400, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +5\r\n\r\nhello"),
         (400, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5x\r\n\r\nhello"),
-        (400, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n"),
-        (400, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
+        (501, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n"),
+        (501, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
         (400, "POST / HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
         (400, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n"),
         (400, "GET / HTTP/1.1\r\nHost: h\r\n X: folded\r\n\r\n"),
@@ -33,7 +33,7 @@ async fn ambiguous_requests_are_refused_and_reach_nobody() {
         (400, "GET / HTTP/1.1\r\nHost: user@h\r\n\r\n"),
         (400, "GET /\u{0}x HTTP/1.1\r\nHost: h\r\n\r\n"),
         (501, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
-        (501, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        (400, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
         (405, "CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\n\r\n"),
     ] {
         let mut wire = env.connect().await;

@@ -107,7 +107,7 @@ async fn a_stopping_proxy_lets_them_live_until_the_deadline() {
     let mut wire = open(env.http()).await;
     let begun = Instant::now();
     let proxy = env.proxy.take().unwrap();
-    let http = proxy.http_addrs()[0];
+    let http = proxy.addresses()[0];
     let ends = tokio::spawn(proxy.shutdown());
     until("refused", async || tokio::net::TcpStream::connect(http).await.is_err()).await;
     echoes(&mut wire, "still here").await;

@@ -1,0 +1,160 @@
+//! Passing an answer on to the client, while the rest of the request may still go the other way.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use coracle_proxy_http::{BodyLength, Known, strip_response};
+use http::StatusCode;
+
+use super::{Exchange, Outcome, Stop, Uploading, keep};
+use crate::date;
+use crate::refusal::Refusal;
+use crate::side::{Answered, Downstream, End, Flow, Relay};
+use crate::target::{Count, InFlight, Target};
+use crate::upstream::H1Upstream;
+
+impl<D: Downstream> Exchange<'_, D> {
+    /// Sends the client the answer whose head has come.
+    pub(super) async fn pass_on(
+        &mut self,
+        mut up: H1Upstream,
+        in_flight: InFlight,
+        answered: Answered,
+        upgrades: bool,
+    ) -> Result<Outcome, Stop> {
+        let head = &mut self.pair.response;
+        let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        if switches && !upgrades {
+            self.account.upstream_failed();
+            return Err(Stop::Refuse(Refusal::BadGateway));
+        }
+        strip_response(&mut head.fields, switches);
+        self.turn = None;
+        self.caller.deadline.clear();
+        if switches {
+            return self.change(up, in_flight).await;
+        }
+        if !head.fields.contains_known(Known::Date) {
+            date::put(&mut head.fields);
+        }
+        self.account.status = head.status.as_u16();
+        // A client that has not been told to send its body may or may not do so.
+        let keeps = !self.expects && !self.caller.seat.plane.is_closing();
+        self.down.begin(&self.pair.request, &mut self.pair.response, answered.body, keeps);
+        let target = in_flight.target();
+        let mut download = Download::default();
+        let result = poll_fn(|cx| self.poll_both(cx, &mut up, target, &mut download)).await;
+        (self.account.received, self.account.sent) = (self.upload.relay.bytes, download.relay.bytes);
+        result?;
+        keep(up, target, self.caller.seat);
+        drop(in_flight);
+        Ok(Outcome::Answered)
+    }
+
+    /// The answer and what is left of the request, each as far as it goes.
+    fn poll_both(
+        &mut self,
+        cx: &mut Context<'_>,
+        up: &mut H1Upstream,
+        target: &Arc<Target>,
+        download: &mut Download,
+    ) -> Poll<Result<(), Stop>> {
+        if target.is_cut() {
+            return Poll::Ready(Err(Stop::Broken));
+        }
+        self.download_some(cx, up, download)?;
+        self.upload_rest(cx, up, download.is_through)?;
+        if download.is_through && self.upload.state != Uploading::Going {
+            return Poll::Ready(Ok(()));
+        }
+        if self.caller.deadline.has_passed() {
+            return Poll::Ready(if download.is_through { Ok(()) } else { Err(Stop::Broken) });
+        }
+        if self.upload.state != Uploading::Going && self.down.is_through() && self.down.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(Stop::Broken));
+        }
+        Poll::Pending
+    }
+
+    fn download_some(&mut self, cx: &mut Context<'_>, up: &mut H1Upstream, download: &mut Download) -> Result<(), Stop> {
+        if download.is_through {
+            return Ok(());
+        }
+        let deadline = self.caller.deadline;
+        let before = download.relay.bytes;
+        match download.relay.poll(cx, up, self.down) {
+            Flow::Through => {
+                download.is_through = true;
+                deadline.clear();
+            }
+            // An answer may take as long as it takes.
+            Flow::Waits(End::Source) => {
+                if download.stalls {
+                    download.stalls = false;
+                    deadline.clear();
+                }
+            }
+            // Nobody may leave it unread for ever.
+            Flow::Waits(End::Sink) => {
+                if !download.stalls || download.relay.bytes > before {
+                    download.stalls = true;
+                    deadline.set(self.caller.seat.plane.limits.stall);
+                }
+            }
+            Flow::Stops(end, _) => {
+                if end == End::Source {
+                    self.account.upstream_failed();
+                }
+                return Err(Stop::Broken);
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes the rest of a body on whose request has been answered already. `alone` says that nothing else is left.
+    fn upload_rest(&mut self, cx: &mut Context<'_>, up: &mut H1Upstream, alone: bool) -> Result<(), Stop> {
+        if self.upload.state != Uploading::Going {
+            return Ok(());
+        }
+        let before = self.upload.relay.bytes;
+        match self.upload.relay.poll(cx, self.down, up) {
+            Flow::Through => self.upload.state = Uploading::Through,
+            Flow::Waits(_) if alone && self.upload.relay.bytes > before => self.caller.deadline.set(self.timeout),
+            Flow::Waits(_) if alone => self.caller.deadline.set_if_none(self.timeout),
+            Flow::Waits(_) => (),
+            // A body that breaks off or is none: no other request can follow, but the answer may go on.
+            Flow::Stops(End::Source, _) if !alone => return Err(Stop::Broken),
+            Flow::Stops(..) => self.upload.state = Uploading::Stopped,
+        }
+        Ok(())
+    }
+
+    /// Sends the client the change of protocols.
+    async fn change(&mut self, up: H1Upstream, in_flight: InFlight) -> Result<Outcome, Stop> {
+        let deadline = self.caller.deadline;
+        deadline.set(self.caller.seat.plane.limits.stall);
+        self.account.status = self.pair.response.status.as_u16();
+        self.down.begin(&self.pair.request, &mut self.pair.response, BodyLength::None, true);
+        let sent = poll_fn(|cx| match self.down.poll_flush(cx) {
+            Poll::Pending if !deadline.has_passed() => Poll::Pending,
+            Poll::Ready(Ok(())) => Poll::Ready(true),
+            _ => Poll::Ready(false),
+        });
+        if !sent.await {
+            return Err(Stop::Broken);
+        }
+        let upgraded = InFlight::begin(in_flight.target(), self.caller.seat.index, Count::Upgraded);
+        let (server, from_server) = up.into_changed();
+        Ok(Outcome::Changed { server, from_server, upgraded })
+    }
+}
+
+/// The answer's body on its way.
+#[derive(Default)]
+struct Download {
+    relay: Relay,
+    is_through: bool,
+    /// The client does not take it.
+    stalls: bool,
+}

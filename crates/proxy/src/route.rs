@@ -1,0 +1,137 @@
+//! A route as it serves, and what rules ask of a request.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use coracle_proxy_http::{Known, RequestHead, TargetForm};
+use coracle_proxy_rules::Facts;
+use coracle_proxy_table::RouteId;
+
+use crate::listener::Listener;
+use crate::metrics::RouteMetrics;
+use crate::refusal::Refusal;
+use crate::service::Service;
+
+/// A route of one snapshot.
+pub(crate) struct Route {
+    pub(crate) id: RouteId,
+    /// Whose requests it takes; everybody's if empty.
+    listeners: Vec<String>,
+    /// Whether they come over TLS.
+    tls: Option<bool>,
+    /// Prefixes of which the first that fits is taken off the path.
+    pub(crate) strip: Vec<String>,
+    /// Who answers; nobody, if a middleware has to.
+    pub(crate) service: Option<Arc<Service>>,
+    pub(crate) metrics: Arc<RouteMetrics>,
+}
+
+impl Route {
+    /// Of the table's route.
+    pub(crate) fn new(
+        plan: &coracle_proxy_table::Route,
+        strip: Vec<String>,
+        service: Option<Arc<Service>>,
+        metrics: Arc<RouteMetrics>,
+    ) -> Self {
+        Self { id: plan.id.clone(), listeners: plan.listeners.clone(), tls: plan.tls, strip, service, metrics }
+    }
+
+    /// Whether it takes requests that came in there.
+    pub(crate) fn serves(&self, listener: &Listener) -> bool {
+        self.tls.is_none_or(|tls| tls == listener.tls)
+            && (self.listeners.is_empty() || self.listeners.iter().any(|name| *name == listener.name))
+    }
+
+    /// Whether a request has to be changed on its way there.
+    pub(crate) fn changes_requests(&self) -> bool {
+        !self.strip.is_empty()
+    }
+}
+
+impl Route {
+    /// Changes a request as the route wants it.
+    pub(crate) fn change(&self, head: &mut RequestHead) -> Result<(), Refusal> {
+        let fits = |prefix: &&String| {
+            head.path().strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let Some(prefix) = self.strip.iter().find(fits) else { return Ok(()) };
+        let rest = &head.target()[prefix.len()..];
+        let target = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+        head.fields.set_known(Known::XForwardedPrefix, prefix).map_err(|_bad| Refusal::BadGateway)?;
+        head.set_target(&target).map_err(|_bad| Refusal::BadGateway)
+    }
+}
+
+/// A request as rules look at it.
+pub(crate) struct RequestFacts<'r> {
+    head: &'r RequestHead,
+    host: Cow<'r, str>,
+    client: IpAddr,
+}
+
+impl<'r> RequestFacts<'r> {
+    /// Of a request as the client sent it.
+    pub(crate) fn new(head: &'r RequestHead, client: IpAddr) -> Self {
+        Self { head, host: bare_host(head.host()), client }
+    }
+}
+
+/// In lower case and without the port.
+fn bare_host(host: &str) -> Cow<'_, str> {
+    let host = match host.rfind(':') {
+        // The colons of an IPv6 address are within its brackets.
+        Some(colon) if !host[colon..].contains(']') => &host[..colon],
+        _ => host,
+    };
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) }
+}
+
+impl Facts for RequestFacts<'_> {
+    fn host(&self) -> &str {
+        &self.host
+    }
+
+    fn method(&self) -> &str {
+        self.head.method.as_str()
+    }
+
+    fn path(&self) -> &str {
+        match self.head.form() {
+            // A question about the server as a whole goes to whoever has its root.
+            TargetForm::Asterisk => "/",
+            _ => self.head.path(),
+        }
+    }
+
+    fn query(&self) -> &str {
+        self.head.query().unwrap_or_default()
+    }
+
+    fn header_values(&self, name: &str, visit: &mut dyn FnMut(&[u8]) -> bool) {
+        for value in self.head.fields.get_all(name) {
+            if visit(value) {
+                return;
+            }
+        }
+    }
+
+    fn client_ip(&self) -> IpAddr {
+        self.client
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_lose_their_port_and_capitals() {
+        for (host, bare) in
+            [("h", "h"), ("APP.Example.com:8080", "app.example.com"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("", "")]
+        {
+            assert_eq!(bare_host(host), bare);
+        }
+    }
+}
