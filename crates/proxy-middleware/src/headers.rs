@@ -111,10 +111,15 @@ fn set(fields: &mut Fields, name: &str, value: &[u8]) {
 const FRAMING: &[&str] =
     &["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
 
+/// Whether a field frames messages or belongs to one connection.
+pub(crate) fn is_framing(name: &str) -> bool {
+    FRAMING.iter().any(|framing| framing.eq_ignore_ascii_case(name))
+}
+
 fn changes(setting: &str, fields: &BTreeMap<String, String>) -> Result<Vec<Change>, String> {
     let change = |(name, value): (&String, &String)| {
         let value = value.trim_matches([' ', '\t']);
-        if FRAMING.contains(&name.to_ascii_lowercase().as_str()) {
+        if is_framing(name) {
             return Err(wrong(setting, format_args!("{name} is the connection's and cannot be changed")));
         }
         checked(setting, name, value)

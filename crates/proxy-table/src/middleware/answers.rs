@@ -44,7 +44,7 @@ impl Default for Compress {
             excluded_content_types: Vec::new(),
             included_content_types: Vec::new(),
             min_response_body_bytes: 1024,
-            encodings: vec![Encoding::Gzip, Encoding::Br, Encoding::Zstd],
+            encodings: vec![Encoding::Zstd, Encoding::Br, Encoding::Gzip],
             default_encoding: None,
         }
     }
@@ -54,9 +54,10 @@ impl Default for Compress {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ErrorPages {
-    /// Statuses and ranges of them, as `404` and `500-599`.
+    /// Statuses and ranges of them, from 400 to 599, as `404` and `500-599`.
     pub status: Vec<String>,
-    /// A directory with pages `404.html`, `40x.html`, `4xx.html`, `error.html`: the closest one is taken, the built-in one if there is none.
+    /// A directory with pages `404.html`, `40x.html`, `4xx.html`, `error.html`, and the same for `.json` and `.txt`: the closest
+    /// one is taken, the built-in one if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
     /// A service that makes the pages. The proxy says if it cannot do this.
@@ -99,11 +100,12 @@ impl Default for Maintenance {
     }
 }
 
-/// Answers GET and HEAD from a directory. Nothing outside of it, and no file whose name begins with a dot.
+/// Answers GET and HEAD from a directory. Nothing outside of it, and nothing whose name begins with a
+/// dot, but `/.well-known/`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StaticFiles {
-    /// The directory.
+    /// The directory, as an absolute path.
     pub root: String,
     /// Files that answer for a directory, tried in this order; `index.html` if left out.
     #[serde(default = "index", skip_serializing_if = "is_index")]

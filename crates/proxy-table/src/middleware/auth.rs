@@ -56,7 +56,7 @@ pub struct ForwardAuth {
     /// Passes the client's `X-Forwarded-*` on as they came, in place of making them anew.
     #[serde(default, skip_serializing_if = "is_default")]
     pub trust_forward_header: bool,
-    /// Headers of the service's answer that go into the request to the target.
+    /// Headers of the service's answer that go into the request to the target, in place of whatever the client wrote there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub auth_response_headers: Vec<String>,
     /// The same by a regular expression on their names.
@@ -68,7 +68,7 @@ pub struct ForwardAuth {
     /// Cookies that the service sets and that go into the target's answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub add_auth_cookies_to_response: Vec<String>,
-    /// A request header that tells the target what the service wrote into a header of that name; kept for metrics and logs.
+    /// The header of the service's answer that names the user: one more of `auth_response_headers`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header_field: Option<String>,
     /// Leaves a relative `Location` in the service's answer as it is, in place of making it absolute by `address`.

@@ -35,14 +35,14 @@ pub struct Headers {
     /// CORS: response headers that scripts may read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub access_control_expose_headers: Vec<String>,
-    /// CORS: seconds for which a browser may keep the answer to a preflight; 0 for not saying.
+    /// CORS: seconds for which a browser may keep the answer to a preflight; always told to preflights.
     #[serde(skip_serializing_if = "is_default")]
     pub access_control_max_age: i64,
     /// CORS: adds `Origin` to `Vary`.
     #[serde(skip_serializing_if = "is_default")]
     pub add_vary_header: bool,
 
-    /// Hosts that may be asked for; others are refused. Empty for all.
+    /// Hosts that may be asked for; others get 500, as with Traefik. Empty for all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_hosts: Vec<String>,
     /// Request headers in which the host asked for may be, for `allowed_hosts`.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::is_default;
 
-/// How a client's address is found in `X-Forwarded-For`. At most one of `depth` and `excluded_ips`.
+/// How a client's address is found in `X-Forwarded-For`. With a `depth`, `excluded_ips` do not count.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IpStrategy {
@@ -60,7 +60,7 @@ impl Default for RateLimit {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InFlightLimit {
-    /// Requests at once; 0 for none at all.
+    /// Requests at once; at least 1.
     pub amount: u64,
     /// What a source is; the host asked for if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]

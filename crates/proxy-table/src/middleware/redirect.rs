@@ -1,5 +1,5 @@
-//! Middlewares that send clients elsewhere: 302 and 301 for GET and HEAD, 307 and 308 for other methods, which keep their
-//! method and body.
+//! Middlewares that send clients elsewhere: 302 and 301 for GET, 307 and 308 for other methods, which keep their method and
+//! body.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +16,8 @@ pub struct RedirectRegex {
     pub permanent: bool,
 }
 
-/// Sends clients to the same URL with another scheme. Requests that came by that scheme already pass, by the connection or by
-/// a trusted `X-Forwarded-Proto`.
+/// Sends clients to the same URL with another scheme, unless that is the URL they asked for already. The scheme they asked by is
+/// that of the connection, or of a trusted `X-Forwarded-Proto`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RedirectScheme {
