@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 PREFIX ?= /usr/local
-.PHONY: help build install demo test lint soak bench-deploy clean
+.PHONY: help build install demo test lint soak bench-deploy bench-proxy conformance testssl clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,15 @@ soak: ## 100 deploys under 500 requests a second on each engine, a third of them
 
 bench-deploy: ## Deploys beside their floor, idle memory, route-switch latency; the last line is RESULT {json}
 	@scripts/bench-deploy
+
+bench-proxy: ## The proxy beside HAProxy and nginx (ROUNDS=, SECONDS=, ONLY=c64,tls); the last line is RESULT {json}
+	@scripts/bench-proxy
+
+conformance: ## Feed cases of other projects through the public interfaces (CASES=DIR, usually ../shared/cases)
+	@CASES="$(CASES)" scripts/conformance
+
+testssl: ## What testssl.sh finds on the proxy's default configuration
+	@scripts/testssl
 
 clean: ## Remove what was built
 	cargo clean

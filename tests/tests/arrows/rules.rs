@@ -97,9 +97,14 @@ pub const CRATES: &[Rule] = &[
         because: "stories stand where a user stands: outside",
     },
     Rule {
+        name: "coracle-conformance",
+        may_use: &["coracle-proxy-table", "coracle-tests"],
+        because: "cases are fed through what anybody can reach",
+    },
+    Rule {
         name: "coracle-benches",
-        may_use: &["coracle-model", "coracle-proxy", "coracle-proxy-table", "coracle-tests"],
-        because: "measurements use the stories' harness, and the proxy's own control socket",
+        may_use: &["coracle-model", "coracle-proxy-table", "coracle-tests"],
+        because: "measurements stand outside too, beside those of the peers",
     },
 ];
 
