@@ -9,6 +9,8 @@ use coracle_proxy_http::{RequestHead, ResponseHead};
 const KEPT: usize = 256;
 
 thread_local! {
+    // Boxed, because what is lent out is a pointer: a pair is more than a kilobyte.
+    #[allow(clippy::vec_box, reason = "a pair is lent in its box")]
     static FREE: RefCell<Vec<Box<Pair>>> = const { RefCell::new(Vec::new()) };
 }
 

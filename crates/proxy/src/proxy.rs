@@ -36,6 +36,9 @@ pub enum StartError {
         /// What the operating system says: in use, mostly, or a port below 1024 without the right to it.
         source: io::Error,
     },
+    /// A listener for TLS without certificates.
+    #[error("cannot speak TLS on {0}: there are no certificates")]
+    NoCertificates(SocketAddr),
     /// The control socket cannot be opened.
     #[error("cannot open the control socket {path}: {source}", path = path.display())]
     ControlSocket {
@@ -136,6 +139,9 @@ impl Signals {
 impl Proxy {
     /// Starts serving, alone or in place of the proxy that has the control socket.
     pub async fn start(options: ProxyOptions) -> Result<Self, StartError> {
+        if let Some(listener) = options.listeners.iter().find(|listener| listener.tls) {
+            return Err(StartError::NoCertificates(listener.address));
+        }
         let file = TableFile::in_directory(&options.state_dir)
             .map_err(|source| StartError::StateDir { path: options.state_dir.clone(), source })?;
         let (log, log_writer) = access_log::open(&options.access_log).map_err(StartError::AccessLog)?;

@@ -40,8 +40,7 @@ impl Route {
 
     /// Whether it takes requests that came in there.
     pub(crate) fn serves(&self, listener: &Listener) -> bool {
-        self.tls.is_none_or(|tls| tls == listener.tls)
-            && (self.listeners.is_empty() || self.listeners.iter().any(|name| *name == listener.name))
+        self.tls.is_none_or(|tls| tls == listener.tls) && (self.listeners.is_empty() || self.listeners.contains(&listener.name))
     }
 
     /// Whether a request has to be changed on its way there.

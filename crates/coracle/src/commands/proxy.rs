@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use coracle_model::Span;
-use coracle_proxy::{AccessLog, ProxyOptions};
+use coracle_proxy::{AccessLog, ListenerOptions, ProxyOptions, Trust};
 
 use super::{DONE, ExitCode};
 use crate::context::Context;
@@ -21,8 +21,20 @@ use crate::output::log;
   coracle proxy --http 0.0.0.0:80 --control-socket /run/coracle/proxy.sock --state-dir /var/lib/coracle/proxy")]
 pub(crate) struct Arguments {
     /// Where to take requests; may be given more than once
-    #[arg(long, value_name = "ADDR:PORT", required = true)]
+    #[arg(long, value_name = "ADDR:PORT", required_unless_present_any = ["https", "listen"])]
     http: Vec<SocketAddr>,
+    /// Where to take requests over TLS; may be given more than once
+    #[arg(long, value_name = "ADDR:PORT")]
+    https: Vec<SocketAddr>,
+    /// Where to take requests, under a name by which routes can ask for it; `tls` and `proxy-protocol=CIDR` may follow
+    ///
+    /// `--http ADDR` is `--listen http=ADDR`, and `--https ADDR` is `--listen https=ADDR,tls`. With `proxy-protocol`,
+    /// connections from those addresses have to begin with the PROXY header (v1 or v2).
+    #[arg(long, value_name = "NAME=ADDR:PORT[,...]", value_parser = listener)]
+    listen: Vec<ListenerOptions>,
+    /// Believe this address or range in what it says about its clients (X-Forwarded-For and its like)
+    #[arg(long, value_name = "CIDR")]
+    trust: Vec<String>,
     /// The Unix socket on which it is told its table
     #[arg(long, value_name = "PATH")]
     control_socket: PathBuf,
@@ -44,6 +56,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, Failure> {
     log::to_standard_error(&context.output);
     let mut options = ProxyOptions::new(arguments.http, arguments.control_socket, arguments.state_dir);
+    options.listeners.extend(arguments.https.into_iter().map(ListenerOptions::https));
+    options.listeners.extend(arguments.listen);
+    options.forwarding.trust = Trust::parse(&arguments.trust).map_err(|error| Failure::usage(format!("--trust: {error}")))?;
     options.drain = arguments.drain.duration();
     options.workers = arguments.workers.into();
     options.access_log = match arguments.access_log {
@@ -52,4 +67,43 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, F
         Some(path) => AccessLog::File(path),
     };
     coracle_proxy::run(options).map(|()| DONE).map_err(|error| Failure::failed(format!("the proxy does not start: {error}")))
+}
+
+/// Reads `NAME=ADDR:PORT[,tls][,proxy-protocol=CIDR]...`.
+fn listener(text: &str) -> Result<ListenerOptions, String> {
+    let (name, rest) = text.split_once('=').ok_or("expected NAME=ADDR:PORT")?;
+    let mut parts = rest.split(',');
+    let address = parts.next().unwrap_or_default();
+    let address = address.parse().map_err(|_invalid| format!("{address:?} is not an address with a port"))?;
+    let mut listener = ListenerOptions { name: name.to_owned(), ..ListenerOptions::http(address) };
+    let mut ranges = Vec::new();
+    for part in parts {
+        match part.split_once('=') {
+            None if part == "tls" => listener.tls = true,
+            Some(("proxy-protocol", range)) => ranges.push(range),
+            _ => return Err(format!("{part:?} is neither `tls` nor `proxy-protocol=CIDR`")),
+        }
+    }
+    if !ranges.is_empty() {
+        listener.proxy_protocol = Some(Trust::parse(ranges).map_err(|error| error.to_string())?);
+    }
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn listeners_are_read() {
+        let address: SocketAddr = "127.0.0.1:80".parse().unwrap();
+        assert_eq!(listener("http=127.0.0.1:80").unwrap(), ListenerOptions::http(address));
+        let edge = listener("edge=127.0.0.1:80,tls,proxy-protocol=10.0.0.0/8,proxy-protocol=::1").unwrap();
+        assert!(edge.tls && edge.name == "edge");
+        assert_eq!(edge.proxy_protocol, Some(Trust::parse(["10.0.0.0/8", "::1"]).unwrap()));
+        for bad in ["127.0.0.1:80", "x=localhost", "x=127.0.0.1:80,ssl", "x=127.0.0.1:80,proxy-protocol=all"] {
+            assert!(listener(bad).is_err(), "{bad}");
+        }
+    }
 }
