@@ -107,7 +107,7 @@ impl Certificates {
         if demand.raw == wanted {
             return;
         }
-        let names: BTreeMap<_, _> = wanted.iter().map(|wanted| resolve(wanted)).collect();
+        let names: BTreeMap<_, _> = wanted.iter().map(resolve).collect();
         demand.raw = wanted;
         if *demand.orders.names != names {
             demand.orders.names = Arc::new(names);
@@ -222,5 +222,33 @@ impl Shared {
 
     pub(crate) fn publish(&self, status: Vec<CertificateStatus>) {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_same_names_in_any_form_and_order_are_no_change() {
+        let home = tempfile::tempdir().unwrap();
+        let certificates = Certificates::start(CertOptions::new(home.path())).unwrap();
+        let wanted =
+            |names: &[&str]| names.iter().map(|name| Wanted { name: (*name).to_owned(), source: Source::Local }).collect();
+        let generation = || certificates.shared.demand().orders.generation;
+        certificates.set_wanted(wanted(&["a.localhost", "b.localhost"]));
+        let before = generation();
+        for names in [["a.localhost", "b.localhost"], ["B.localhost.", "A.localhost"]] {
+            for _ in 0..100 {
+                certificates.set_wanted(wanted(&names));
+            }
+        }
+        assert_eq!(generation(), before);
+        certificates.set_wanted(wanted(&["a.localhost"]));
+        assert_eq!(generation(), before + 1);
+        certificates.settled().await;
+        assert_eq!(certificates.status().len(), 1);
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{File, TryLockError},
+    os::unix::fs::OpenOptionsExt as _,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -141,14 +142,17 @@ impl Ledger {
         let changed = |(name, entry): &(&String, &Entry)| leads || storage.written(name) != entry.written;
         let changed: Vec<String> = self.entries.iter().filter(changed).map(|(name, _)| name.clone()).collect();
         for name in &changed {
-            let entry = self.load(name);
+            let mut entry = self.load(name);
+            // What was put aside when it was first read is not there to be found again.
+            let before = self.entries.remove(name).map(|entry| entry.remarks);
+            entry.remarks.splice(0..0, before.unwrap_or_default());
             self.entries.insert(name.clone(), entry);
         }
         !changed.is_empty()
     }
 
     fn try_lock(&mut self) {
-        let open = || File::options().create(true).truncate(false).write(true).open(&self.lock_file);
+        let open = || File::options().create(true).truncate(false).write(true).mode(0o600).open(&self.lock_file);
         let locked = open().map_err(TryLockError::Error).and_then(|file| file.try_lock().map(|()| file));
         match locked {
             Ok(file) => self.lock = Some(file),

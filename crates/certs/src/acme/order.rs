@@ -138,6 +138,11 @@ impl Order<'_> {
     }
 
     fn answer(&self, kind: ChallengeKind, challenge: &Challenge) -> Result<Posted, AcmeError> {
+        // What is posted goes out to whoever asks, so it has to be what the standard says it is (RFC 8555, section 8.3).
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if challenge.token.is_empty() || !challenge.token.bytes().all(plain) {
+            return Err(AcmeError::Protocol("the authority's token is not one".to_owned()));
+        }
         let authorization = self.session.authorization(&challenge.token);
         Ok(match kind {
             ChallengeKind::Http01 => self.challenges.post_http(self.name, &challenge.token, &authorization),
@@ -212,5 +217,8 @@ pub(crate) fn challenge_certificate(
     let key = KeyPair::generate().map_err(|error| broken(&error))?;
     let certificate = params.self_signed(&key).map_err(|error| broken(&error))?;
     let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
-    CertifiedKey::from_der(vec![certificate.der().clone()], key.into(), provider).map_err(|error| broken(&error))
+    let key = provider.key_provider.load_private_key(key.into()).map_err(|error| broken(&error))?;
+    // Not checked against each other, as is done elsewhere: the library refuses to look at a certificate with a critical extension
+    // that it does not know, and this one has to have such a one.
+    Ok(CertifiedKey::new(vec![certificate.der().clone()], key))
 }

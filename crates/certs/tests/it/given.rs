@@ -1,9 +1,13 @@
 //! Certificates of one's own.
 
-use std::{fs, io::ErrorKind, path::Path, time::Duration};
+use std::{fs, io::ErrorKind, net::Ipv4Addr, path::Path, time::Duration};
 
 use coracle_certs::{CertOptions, Certificates, GivenFiles, Source, State, UNRECOGNIZED_NAME_ALERT, Wanted, check_given};
 use rcgen::{CertificateParams, KeyPair};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 use crate::support::{
     clients::{looker, meet, meet_with},
@@ -52,7 +56,23 @@ async fn the_exact_name_goes_before_the_wildcard_and_unknown_names_are_refused()
         assert!(!certificates.serves(Some(unknown)));
     }
     assert!(!certificates.serves(None));
-    assert_eq!(u16::from_be_bytes([UNRECOGNIZED_NAME_ALERT[3], UNRECOGNIZED_NAME_ALERT[4]]), 2);
+}
+
+#[tokio::test]
+async fn an_engine_can_say_that_it_does_not_know_a_name() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let refuse = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut hello = [0; 4096];
+        assert!(stream.read(&mut hello).await.unwrap() > 0);
+        stream.write_all(&UNRECOGNIZED_NAME_ALERT).await.unwrap();
+        stream
+    };
+    let (_stream, met) = tokio::join!(refuse, meet(address, "one.example"));
+    let error = met.err().unwrap().into_inner().unwrap();
+    let error = error.downcast_ref::<rustls::Error>().unwrap();
+    assert_eq!(*error, rustls::Error::AlertReceived(rustls::AlertDescription::UnrecognisedName));
 }
 
 #[tokio::test]
@@ -84,8 +104,6 @@ async fn both_versions_are_spoken_and_protocols_agreed_upon() {
 
 #[tokio::test]
 async fn sessions_are_resumed_by_tickets() {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
     let home = tempfile::tempdir().unwrap();
     let certificates = Certificates::start(options(home.path(), vec![write(home.path(), "one", &["one.example"])])).unwrap();
     let edge = Edge::start(&certificates).await;

@@ -2,6 +2,8 @@
 
 pub mod clients;
 pub mod edge;
+pub mod front;
+pub mod pebble;
 
 use std::{
     future::Future,

@@ -85,9 +85,15 @@ pub fn truster(roots: &str) -> ClientConfig {
         .with_no_client_auth()
 }
 
-pub async fn meet_with(config: ClientConfig, address: SocketAddr, name: &str) -> std::io::Result<Met> {
+/// A TLS connection.
+pub async fn connect(config: ClientConfig, address: SocketAddr, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, TcpStream::connect(address).await?).await?;
+    TlsConnector::from(Arc::new(config)).connect(name, TcpStream::connect(address).await?).await
+}
+
+/// Meets a server as this client would.
+pub async fn meet_with(config: ClientConfig, address: SocketAddr, name: &str) -> std::io::Result<Met> {
+    let stream = connect(config, address, name).await?;
     let connection = stream.get_ref().1;
     let leaf = connection.peer_certificates().unwrap()[0].clone();
     let (_, parsed) = X509Certificate::from_der(&leaf).unwrap();
