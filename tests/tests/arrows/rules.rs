@@ -124,7 +124,6 @@ const KEPT: &[Kept] = &[
         by: &["coracle-server", "coracle-engine-process"],
         because: "the API's handlers live in server, the server of static sites in engine-process; the proxy is hyper alone",
     },
-    Kept { dependency: "instant-acme", by: &["coracle-certs"], because: "certificates are ordered in certs alone" },
     Kept {
         dependency: "regex",
         by: &["coracle-proxy-rules", "coracle-proxy-middleware"],
