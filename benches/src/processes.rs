@@ -4,7 +4,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use coracle_tests::belongings::signal;
-use coracle_tests::memory;
+use coracle_tests::memory::{self, Scheduled};
 use rustix::process::{Pid, Resource, Signal};
 use rustix::thread::CpuSet;
 
@@ -113,9 +113,13 @@ impl Family {
         self.0.len()
     }
 
-    /// Processor time so far, in nanoseconds.
-    pub fn processor(&self) -> u64 {
-        self.0.iter().map(|pid| memory::processor_of_threads(*pid)).sum()
+    /// What the kernel's scheduler has counted so far.
+    pub fn scheduled(&self) -> Scheduled {
+        let each = self.0.iter().map(|pid| memory::scheduled(*pid));
+        each.fold(Scheduled::default(), |sum, one| Scheduled {
+            running: sum.running + one.running,
+            waiting: sum.waiting + one.waiting,
+        })
     }
 
     /// Resident memory in bytes; pages that several of them share are counted for each.

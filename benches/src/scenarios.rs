@@ -27,6 +27,8 @@ pub struct Sample {
     pub answered: Answered,
     /// Processor time per request in microseconds, all threads and processes of the proxy together.
     pub processor: f64,
+    /// The share of the time in which the proxy could have run, but something else on the machine did.
+    pub disturbed: f64,
 }
 
 /// All proxies, running side by side; only one of them is asked at a time.
@@ -70,10 +72,12 @@ impl Field {
         let contender = &self.contenders[&(kind, access_log)];
         let address = if asking.tls { contender.tls } else { contender.http };
         let family = contender.family();
-        let before = family.processor();
+        let before = family.scheduled();
         let answered = asking.ask(address, self.seconds, &self.directory).await;
-        let spent = (family.processor() - before) as f64 / 1000.0;
-        Sample { answered, processor: spent / answered.requests }
+        let after = family.scheduled();
+        let processor = (after.running - before.running) as f64 / 1000.0 / answered.requests;
+        let disturbed = (after.waiting - before.waiting) as f64 / 1e9 / answered.seconds;
+        Sample { answered, processor, disturbed }
     }
 
     /// Ours with so many routes, asked for them at random.

@@ -47,7 +47,7 @@ impl Setting {
     fn arguments(&self) -> Vec<String> {
         let mut arguments = Vec::new();
         let mut option = |name: &str, value: &str| arguments.extend([name.to_owned(), value.to_owned()]);
-        self.trusted.iter().for_each(|range| option("--trusted-proxies", range));
+        self.trusted.iter().for_each(|range| option("--trust", range));
         self.connection_fields.iter().for_each(|name| option("--connection-field", name));
         if self.scheme_fields {
             option("--forwarded-scheme", "true");

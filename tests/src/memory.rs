@@ -26,10 +26,23 @@ pub fn proportional(pid: Pid) -> u64 {
     kibibytes.unwrap_or(0) * 1024
 }
 
-/// Processor time so far of all threads that still run, in nanoseconds; nothing if the process has ended.
-pub fn processor_of_threads(pid: Pid) -> u64 {
+/// What the kernel's scheduler has counted so far for all threads of a process that still run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scheduled {
+    /// Nanoseconds on a processor.
+    pub running: u64,
+    /// Nanoseconds in which they could have run, but something else did.
+    pub waiting: u64,
+}
+
+/// See [`Scheduled`]; nothing if the process has ended.
+pub fn scheduled(pid: Pid) -> Scheduled {
     let threads = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).into_iter().flatten().flatten();
-    // The first of the three numbers is the time on a processor; that of the process is its first thread's alone.
-    let spent = |path: std::path::PathBuf| std::fs::read_to_string(path).ok()?.split(' ').next()?.parse::<u64>().ok();
-    threads.filter_map(|thread| spent(thread.path().join("schedstat"))).sum()
+    // The schedstat of the process is its first thread's alone.
+    let counts = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("schedstat")).ok());
+    counts.fold(Scheduled::default(), |sum, counts| {
+        let mut counts = counts.split(' ').map(|count| count.trim().parse().unwrap_or(0));
+        let mut next = || counts.next().unwrap_or(0);
+        Scheduled { running: sum.running + next(), waiting: sum.waiting + next() }
+    })
 }

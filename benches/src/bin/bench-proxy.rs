@@ -138,7 +138,10 @@ fn print_samples(measured: &Measured) {
         ("no_swap", "100 routes, asked at random"),
         ("swap", "the same, 100 new tables a second"),
     ];
-    println!("\n{:<34}{:<10}{:>12}{:>10}{:>10}{:>12}{:>8}", "", "", "requests/s", "p50 µs", "p99 µs", "CPU µs/req", "failed");
+    println!(
+        "\n{:<34}{:<10}{:>12}{:>10}{:>10}{:>12}{:>8}{:>11}",
+        "", "", "requests/s", "p50 µs", "p99 µs", "CPU µs/req", "failed", "disturbed"
+    );
     for (name, title) in titles.chain(more) {
         for kind in Kind::ALL {
             let Some(samples) = measured.samples.get(&(name, kind)) else { continue };
@@ -147,7 +150,11 @@ fn print_samples(measured: &Measured) {
             let (p50, p99) = (at(|sample| sample.answered.p50), at(|sample| sample.answered.p99));
             let failed: f64 = samples.iter().map(|sample| sample.answered.failed).sum();
             let processor = at(|sample| sample.processor);
-            println!("{title:<34}{:<10}{rate:>12.0}{p50:>10.0}{p99:>10.0}{processor:>12.2}{failed:>8.0}", kind.name());
+            let disturbed = 100.0 * at(|sample| sample.disturbed);
+            println!(
+                "{title:<34}{:<10}{rate:>12.0}{p50:>10.0}{p99:>10.0}{processor:>12.2}{failed:>8.0}{disturbed:>10.1}%",
+                kind.name()
+            );
         }
     }
     println!();
