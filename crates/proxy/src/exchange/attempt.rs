@@ -88,18 +88,13 @@ impl<D: Downstream> Exchange<'_, D> {
         let before = self.upload.relay.bytes;
         let flow = self.upload.relay.poll(cx, self.down, up);
         let has_moved = self.upload.relay.bytes > before;
-        if has_moved && before > 0 {
-            // Every piece of a long body gives the answer time anew.
+        // Every piece of a long body gives the answer time anew; and a body that comes needs not be asked for.
+        if has_moved && (std::mem::take(&mut self.expects) || before > 0) {
             self.caller.deadline.set(self.timeout);
         }
         match flow {
             Flow::Through => self.upload.state = Uploading::Through,
-            Flow::Waits(end) => {
-                if has_moved {
-                    self.expects = false;
-                }
-                return Ok(Some(end));
-            }
+            Flow::Waits(end) => return Ok(Some(end)),
             Flow::Stops(End::Source, Broken::Gone) => return Err(Failure::Gone),
             Flow::Stops(End::Source, Broken::Malformed) => return Err(Failure::BadBody),
             // It may have answered without having read everything.
