@@ -121,13 +121,16 @@ fn content_type(format: Format) -> &'static str {
     }
 }
 
+/// When a page was looked for, and what was found.
+type Read = (Instant, Option<Bytes>);
+
 /// A directory with pages: `404.html`, `40x.html`, `4xx.html`, `error.html`; the closest is taken. JSON and plain text have files
 /// of their own (`4xx.json`, `4xx.txt`).
 #[derive(Debug)]
 struct Directory {
     path: PathBuf,
     /// What was read, or not found, and when. There are a few hundred names at most.
-    read: Mutex<HashMap<(u16, &'static str), (Instant, Option<Bytes>)>>,
+    read: Mutex<HashMap<(u16, &'static str), Read>>,
 }
 
 impl Directory {

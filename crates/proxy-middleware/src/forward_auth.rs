@@ -35,8 +35,8 @@ pub(crate) type Cookies = Vec<Vec<u8>>;
 impl ForwardAuth {
     pub(crate) fn compile(settings: &Settings) -> Result<Self, String> {
         let origin = origin(&settings.address).filter(|_| url::is_reference(&settings.address));
-        if origin.is_none_or(|(scheme, host)| !["http", "https"].contains(&scheme) || host.is_empty()) {
-            return Err(wrong("address", "must be a URL that begins with http:// or https://"));
+        if origin.is_none_or(|(scheme, host)| !["http", "https"].contains(&scheme) || host.is_empty() || host.contains('@')) {
+            return Err(wrong("address", "must be a URL that begins with http:// or https:// and has no user in it"));
         }
         if settings.timeout_ms == 0 {
             return Err(wrong("timeout_ms", "must be at least 1"));
@@ -104,7 +104,7 @@ impl ForwardAuth {
         let ip = client.ip.to_string();
         let proto = if client.secure(head) { "https" } else { "http" };
         let said = |known: Known| head.fields.get_known_str(known).filter(|_| self.trust);
-        let before = said(Known::XForwardedFor).map(|before| format!("{before}, {ip}"));
+        let before = said(Known::XForwardedFor).map(|before| format!("{before}, {}", client.peer.ip()));
         put(&mut fields, Known::XForwardedFor, before.as_ref().unwrap_or(&ip));
         put(&mut fields, Known::XForwardedMethod, said(Known::XForwardedMethod).unwrap_or(head.method.as_str()));
         put(&mut fields, Known::XForwardedProto, said(Known::XForwardedProto).unwrap_or(proto));

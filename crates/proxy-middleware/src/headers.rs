@@ -17,7 +17,6 @@ use crate::{expression, pages, wrong};
 type Change = (String, Option<String>);
 
 /// See [`Settings`].
-#[derive(Debug)]
 pub(crate) struct Headers {
     request: Vec<Change>,
     /// The host to put in place of the one asked for.
@@ -27,6 +26,14 @@ pub(crate) struct Headers {
     transport: Option<Transport>,
     cors: Option<Cors>,
     hosts: Option<Hosts>,
+}
+
+/// What is sent to targets may be secret, so only the names are shown.
+impl std::fmt::Debug for Headers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.request.iter().chain(&self.response).map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Headers").field("names", &names).field("cors", &self.cors).finish_non_exhaustive()
+    }
 }
 
 /// What the answer needs to know of the request.

@@ -2,8 +2,6 @@
 //!
 //! They need nothing from anywhere else, show nothing of the services behind the proxy, and are never kept by caches.
 
-use std::fmt::Write;
-
 use coracle_proxy_http::{Known, RequestHead};
 use http::StatusCode;
 
@@ -101,7 +99,7 @@ fn usual_message(status: StatusCode) -> &'static str {
         502 => "The service behind this address gave no proper answer.",
         503 => "The service behind this address is not available at the moment. Try again shortly.",
         504 => "The service behind this address took too long to answer.",
-        400..=499 => "The request was refused.",
+        _ if status.is_client_error() => "The request was refused.",
         _ => "The request could not be answered.",
     }
 }
@@ -131,10 +129,7 @@ fn push_json(out: &mut String, text: &str) {
                 out.push(c);
             }
             '\n' => out.push_str("\\n"),
-            c if c.is_control() => {
-                // Writing into a String cannot fail.
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
+            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
             c => out.push(c),
         }
     }

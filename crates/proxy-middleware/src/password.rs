@@ -6,6 +6,9 @@ use md5::{Digest, Md5};
 use sha1::Sha1;
 use subtle::ConstantTimeEq;
 
+/// The highest bcrypt cost that is verified: it takes some ten seconds, and 31 would take days.
+const DEAREST: u32 = 18;
+
 /// A hashed password. Has no `Debug`: the hash is a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Hash {
@@ -22,7 +25,9 @@ pub(crate) enum Hash {
 impl Hash {
     pub(crate) fn parse(text: &str) -> Self {
         if ["$2a$", "$2b$", "$2x$", "$2y$"].iter().any(|prefix| text.starts_with(prefix)) {
-            return Self::Bcrypt(text.to_owned());
+            let cost = text.get(4..6).and_then(|cost| cost.parse::<u32>().ok());
+            let fits = cost.is_some_and(|cost| cost <= DEAREST);
+            return if fits { Self::Bcrypt(text.to_owned()) } else { Self::Unknown };
         }
         if let Some(digest) = text.strip_prefix("{SHA}") {
             let digest = STANDARD.decode(digest).ok().and_then(|digest| digest.try_into().ok());
@@ -145,7 +150,18 @@ mod tests {
 
     #[test]
     fn what_is_no_hash_matches_nothing() {
-        for text in ["", "open sesame", "{SHA}", "{SHA}AAAA", "$apr1$salt", "$2y$", "$2y$04$short", "$6$salt$x", "{PLAIN}x"] {
+        for text in [
+            "",
+            "open sesame",
+            "{SHA}",
+            "{SHA}AAAA",
+            "$apr1$salt",
+            "$2y$",
+            "$2y$04$short",
+            "$2y$31$abcdefghijklmnopqrstuu/LVz6MZlItEy42I2juLihZ66HnQx/cy",
+            "$6$salt$x",
+            "{PLAIN}x",
+        ] {
             let parsed = Hash::parse(text);
             assert!(!parsed.verify(b"open sesame") && !parsed.verify(b"") && !parsed.verify(text.as_bytes()), "{text}");
         }

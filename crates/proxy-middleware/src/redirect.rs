@@ -28,7 +28,7 @@ impl ByRegex {
 
     /// The URL that is matched has the port as the client wrote it, and the scheme of the connection.
     pub(crate) fn request(&self, client: &Client, head: &RequestHead) -> Result<(), Answer> {
-        let asked = format!("{}://{}{}", scheme(client.tls), head.host(), head.target());
+        let asked = format!("{}://{}{}", scheme(client.tls), head.host(), target(head));
         if !self.regex.is_match(&asked) {
             return Ok(());
         }
@@ -77,7 +77,7 @@ impl ByScheme {
         if came_by == self.scheme && same_port {
             return Ok(());
         }
-        Err(redirect(head, &format!("{}://{host}{}{}", self.scheme, self.port, head.target()), self.permanent))
+        Err(redirect(head, &format!("{}://{host}{}{}", self.scheme, self.port, target(head)), self.permanent))
     }
 }
 
@@ -105,8 +105,13 @@ impl ToHost {
         let scheme = scheme(client.secure(head));
         let port = port.filter(|port| port.parse::<u16>().ok() != usual_port(scheme));
         let port = port.map_or_else(String::new, |port| format!(":{port}"));
-        Err(redirect(head, &format!("{scheme}://{}{port}{}", self.host, head.target()), self.permanent))
+        Err(redirect(head, &format!("{scheme}://{}{port}{}", self.host, target(head)), self.permanent))
     }
+}
+
+/// The target as it stands in a URL: `*` stands for the server as a whole.
+fn target(head: &RequestHead) -> &str {
+    if head.target().starts_with('/') { head.target() } else { "/" }
 }
 
 fn scheme(tls: bool) -> &'static str {

@@ -40,6 +40,7 @@ struct Site {
 }
 
 /// What a path leads to.
+#[allow(clippy::large_enum_variant, reason = "it is returned once, not kept")]
 enum Found {
     File {
         file: File,

@@ -105,6 +105,8 @@ impl Step {
             Self::RedirectRegex(step) => step.request(client, head)?,
             Self::RedirectScheme(step) => step.request(client, head)?,
             Self::CanonicalHost(step) => step.request(client, head)?,
+            // `*` is no path (RFC 9112, section 3.2.4).
+            Self::Strip(_) | Self::Add(_) | Self::Replace(_) | Self::ReplaceRegex(_) if !head.path().starts_with('/') => {}
             Self::Strip(step) => step.request(head)?,
             Self::Add(step) => step.request(head)?,
             Self::Replace(step) => step.request(head)?,
