@@ -202,6 +202,10 @@ impl ChunkedDecoder {
 
     /// The lines behind the last chunk, up to the empty one.
     fn read_trailers(&mut self, input: &[u8]) -> Result<usize, BadChunk> {
+        if self.section.is_empty() && input.starts_with(b"\r\n") {
+            self.state = State::End;
+            return Ok(2);
+        }
         for (index, byte) in input.iter().enumerate() {
             if self.section.len() == MOST_TRAILER_BYTES {
                 return Err(BadChunk::Trailers(ParseError::TooLarge));

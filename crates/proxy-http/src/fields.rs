@@ -219,6 +219,31 @@ impl Fields {
         self.fields.retain(|field| keep(field.known, text(field.name(bytes)), field.value(bytes)));
     }
 
+    /// Adds a field whose value is known to be one.
+    pub(crate) fn put(&mut self, known: Known, value: &[u8]) {
+        debug_assert!(known != Known::Other && octet::is_value(value));
+        // Too large for the arena is the only thing that it can be, and then it is not there.
+        if let Some(field) = self.put_line(self.bytes.len(), known.name().as_bytes(), value, known) {
+            self.fields.push(field);
+        }
+    }
+
+    /// Keeps those for which the answer is true; names as bytes.
+    pub(crate) fn keep(&mut self, keep: impl Fn(Known, &[u8]) -> bool) {
+        let bytes = &self.bytes;
+        // Mostly there is nothing to take off, and looking is cheaper than moving.
+        let Some(first) = self.fields.iter().position(|field| !keep(field.known, field.name(bytes))) else { return };
+        let mut kept = first;
+        for index in first + 1..self.fields.len() {
+            let field = self.fields[index];
+            if keep(field.known, field.name(bytes)) {
+                self.fields[kept] = field;
+                kept += 1;
+            }
+        }
+        self.fields.truncate(kept);
+    }
+
     /// Takes all fields off that the values of `list` name, unless they are to be kept; `list` itself stays.
     pub(crate) fn remove_listed(&mut self, list: Known, keep: impl Fn(Known, &[u8]) -> bool) {
         let bytes = &self.bytes;
@@ -322,7 +347,9 @@ struct Name<'n> {
 
 impl<'n> Name<'n> {
     fn of(name: &'n [u8]) -> Self {
-        Self { known: Known::of(name), name }
+        // What is no token is the name of nothing.
+        let known = if octet::is_token(name) { Known::of(name) } else { Known::Other };
+        Self { known, name }
     }
 
     fn is(self, field: &Field, bytes: &[u8]) -> bool {

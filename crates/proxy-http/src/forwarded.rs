@@ -176,15 +176,15 @@ impl Forwarding {
     /// the client asked for.
     pub fn apply(&self, head: &mut RequestHead, arrival: &Arrival) {
         let believed = self.trust.covers(arrival.peer);
-        head.fields.retain_known(|known, name, _| !is_claim(known, name, believed));
+        head.fields.keep(|known, name| !is_claim(known, name, believed));
         let websocket = head.upgrade().is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"));
         let mut host: smallvec::SmallVec<[u8; 64]> = smallvec::SmallVec::new();
         host.extend_from_slice(head.host().as_bytes());
         let fields = &mut head.fields;
         if !fields.contains_known(Known::XRealIp) {
             match client_ip(fields, arrival.peer, &self.trust) {
-                client if client == arrival.peer => put(fields, Known::XRealIp, arrival.text.as_bytes()),
-                client => put(fields, Known::XRealIp, Text::of(client).as_bytes()),
+                client if client == arrival.peer => fields.put(Known::XRealIp, arrival.text.as_bytes()),
+                client => fields.put(Known::XRealIp, Text::of(client).as_bytes()),
             }
         }
         self.put_for(fields, arrival);
@@ -195,18 +195,19 @@ impl Forwarding {
                 (true, false) => "ws",
                 (true, true) => "wss",
             };
-            put(fields, Known::XForwardedProto, scheme.as_bytes());
+            fields.put(Known::XForwardedProto, scheme.as_bytes());
         }
         if !fields.contains_known(Known::XForwardedPort) {
             let secure = arrival.tls || matches!(fields.get_known(Known::XForwardedProto), Some(b"https" | b"wss"));
             let port = octet::split_port(&host).1.filter(|port| !port.is_empty());
-            put(fields, Known::XForwardedPort, port.unwrap_or(if secure { b"443" } else { b"80" }));
+            fields.put(Known::XForwardedPort, port.unwrap_or(if secure { b"443" } else { b"80" }));
         }
         if !host.is_empty() && !fields.contains_known(Known::XForwardedHost) {
-            put(fields, Known::XForwardedHost, &host);
+            fields.put(Known::XForwardedHost, &host);
         }
         if let Some(server) = &self.server {
-            replace(fields, Known::XForwardedServer, server.as_bytes());
+            // What the configuration says is left out if it is no field value.
+            let _set = fields.set_known(Known::XForwardedServer, server.as_bytes());
         }
         if self.scheme_fields {
             let scheme: smallvec::SmallVec<[u8; 16]> = fields.get_known(Known::XForwardedProto).unwrap_or_default().into();
@@ -220,7 +221,7 @@ impl Forwarding {
         if !fields.contains_known(Known::XForwardedFor) {
             // Nobody in front, so it is the client itself; without appending it is named by `X-Real-Ip` only.
             if self.append_peer {
-                put(fields, Known::XForwardedFor, peer);
+                fields.put(Known::XForwardedFor, peer);
             }
             return;
         }
@@ -237,7 +238,7 @@ impl Forwarding {
 }
 
 /// Whether a field is to be dropped: it tells about the client, and nobody who is believed says so.
-fn is_claim(known: Known, name: &str, believed: bool) -> bool {
+fn is_claim(known: Known, name: &[u8], believed: bool) -> bool {
     match known {
         Known::Forwarded
         | Known::XForwardedFor
@@ -255,7 +256,6 @@ fn is_claim(known: Known, name: &str, believed: bool) -> bool {
         | Known::XScheme
         | Known::XRealIp => !believed,
         Known::Other => {
-            let name = name.as_bytes();
             if !matches!(name.first(), Some(b'x' | b'X')) {
                 return false;
             }
@@ -267,12 +267,7 @@ fn is_claim(known: Known, name: &str, believed: bool) -> bool {
     }
 }
 
-/// Adds a field that is not there.
-fn put(fields: &mut Fields, known: Known, value: &[u8]) {
-    // Addresses, literals and values that were read from fields are field values.
-    let _put = fields.append(known.name(), value);
-}
-
 fn replace(fields: &mut Fields, known: Known, value: &[u8]) {
-    let _put = fields.set_known(known, value);
+    fields.remove_known(known);
+    fields.put(known, value);
 }

@@ -58,14 +58,13 @@ fn strip(fields: &mut Fields, upgrade: bool, passed: &[&str]) {
         fields
             .remove_listed(Known::Connection, |known, name| is_of_connection(known) || is_vouched_for(known) || is_passed(name));
     }
-    fields.retain_known(|known, _, _| !is_of_connection(known) || upgrade && known == Known::Upgrade);
+    fields.keep(|known, _| !is_of_connection(known) || upgrade && known == Known::Upgrade);
     if upgrade {
         kept_options.push_str("upgrade");
     }
-    let kept_options = kept_options.trim_end_matches(", ");
     if !kept_options.is_empty() {
         // What is no field value was not parsed as one.
-        let _set = fields.set_known(Known::Connection, kept_options);
+        let _set = fields.set_known(Known::Connection, kept_options.trim_end_matches(", "));
     }
 }
 

@@ -68,6 +68,12 @@ pub(crate) fn is_value(bytes: &[u8]) -> bool {
     !bytes.iter().fold(false, |bad, b| bad | ((*b < 0x20) & (*b != b'\t')) | (*b == 0x7f))
 }
 
+/// Whether lines of text have no control characters but HTAB, apart from their ends.
+#[inline]
+pub(crate) fn are_lines(bytes: &[u8]) -> bool {
+    !bytes.iter().fold(false, |bad, b| bad | ((*b < 0x20) & (*b != b'\t') & (*b != b'\r') & (*b != b'\n')) | (*b == 0x7f))
+}
+
 /// Without spaces and tabs around it.
 #[inline]
 pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {

@@ -5,8 +5,11 @@
 //! framing that is said twice. What is tolerated: one empty line before a request (RFC 9112, section 2.2), a response without
 //! the space before its empty reason phrase, any bytes but control characters in a reason phrase and in field values.
 
+use std::sync::LazyLock;
+
 use http::{Method, StatusCode, Version};
-use memchr::{memchr, memchr_iter};
+use memchr::memmem::Finder;
+use memchr::{memchr, memchr_iter, memchr2};
 
 use crate::body_length::{BodyLength, Framing};
 use crate::error::ParseError;
@@ -47,6 +50,10 @@ pub struct Parsed {
     pub expects_continue: bool,
 }
 
+/// What a head ends with.
+const EMPTY_LINE: &[u8] = b"\r\n\r\n";
+static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(EMPTY_LINE));
+
 /// Where the search for the end of a head has come to. One per message, so that a head that comes byte by byte is looked
 /// through once.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,15 +69,19 @@ impl HeadSearch {
     /// # Errors
     /// [`ParseError`] if no further byte could make a head of it: it is too large, or a line ends with LF alone.
     pub fn find(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<Option<usize>, ParseError> {
-        let from = self.seen.min(buf.len());
-        for lf in memchr_iter(b'\n', &buf[from..]) {
-            let end = from + lf + 1;
-            match &buf[..end] {
-                [.., b'\r', b'\n', b'\r', b'\n'] if end <= limits.head => return Ok(Some(end)),
-                // An empty line may come before the first one.
-                [.., b'\r', b'\n'] => self.lines |= end > 2,
-                _ => return Err(ParseError::LineEnd),
+        let seen = self.seen.min(buf.len());
+        let from = seen.saturating_sub(EMPTY_LINE.len() - 1);
+        match END.find(&buf[from..]) {
+            Some(at) if from + at + EMPTY_LINE.len() <= limits.head => return Ok(Some(from + at + EMPTY_LINE.len())),
+            Some(_) => return Err(ParseError::TooLarge),
+            None => (),
+        }
+        for lf in memchr_iter(b'\n', &buf[seen..]).map(|at| seen + at) {
+            if lf == 0 || buf[lf - 1] != b'\r' {
+                return Err(ParseError::LineEnd);
             }
+            // An empty line may come before the first one.
+            self.lines |= lf > 1;
         }
         self.seen = buf.len();
         if !self.lines && buf.len() > limits.line + 3 {
@@ -169,9 +180,9 @@ fn first_line(bytes: &[u8], empty: ParseError) -> Result<(&[u8], &[u8]), ParseEr
     let Some((before_end, b"\r\n")) = bytes.split_last_chunk::<2>().map(|(head, end)| (head, end.as_slice())) else {
         return Err(empty);
     };
-    match memchr(b'\r', bytes) {
+    match memchr2(b'\r', b'\n', bytes) {
+        Some(cr) if bytes[cr..].first_chunk() != Some(b"\r\n") => Err(ParseError::LineEnd),
         Some(0) | None => Err(empty),
-        Some(cr) if bytes[cr + 1] != b'\n' => Err(ParseError::LineEnd),
         Some(cr) => Ok((&bytes[..cr], before_end.get(cr + 2..).ok_or(empty)?)),
     }
 }
@@ -244,7 +255,7 @@ fn read_absolute<'l>(target: &'l str, version: Version, head: &mut RequestHead) 
     if !https && !scheme.eq_ignore_ascii_case("http") {
         return Err(ParseError::Target);
     }
-    let (authority, path) = rest.split_at(memchr::memchr2(b'/', b'?', rest.as_bytes()).unwrap_or(rest.len()));
+    let (authority, path) = rest.split_at(memchr2(b'/', b'?', rest.as_bytes()).unwrap_or(rest.len()));
     if !octet::is_authority(authority.as_bytes()) || !is_origin(path.as_bytes()) {
         return Err(ParseError::Target);
     }
@@ -287,34 +298,39 @@ pub(crate) fn read_fields(section: &[u8], most: usize, fields: &mut Fields) -> R
     let mut at = 0;
     while at < section.len() {
         let line = &section[at..];
-        let name_len = line.iter().position(|b| !octet::is(*b, octet::TOKEN)).unwrap_or(line.len());
-        match line.get(name_len) {
-            Some(b':') if name_len > 0 => (),
-            Some(b' ' | b'\t') if name_len == 0 => return Err(ParseError::Folded),
-            Some(b'\r' | b'\n') if name_len == 0 => return Err(ParseError::LineEnd),
-            _ => return Err(ParseError::FieldName),
+        let name_len = memchr(b':', line).unwrap_or(line.len());
+        let name = &line[..name_len];
+        if !octet::is_token(name) || name_len == line.len() {
+            return Err(refused_name(name));
         }
         let mut value = name_len + 1;
         while let Some(b' ' | b'\t') = line.get(value) {
             value += 1;
         }
-        let end = value + memchr(b'\r', &line[value..]).ok_or(ParseError::LineEnd)?;
-        if line.get(end + 1) != Some(&b'\n') {
+        let end = value + memchr2(b'\r', b'\n', &line[value..]).ok_or(ParseError::LineEnd)?;
+        if line[end..].first_chunk() != Some(b"\r\n") {
             return Err(ParseError::LineEnd);
         }
         let mut value_end = end;
         while value_end > value && matches!(line[value_end - 1], b' ' | b'\t') {
             value_end -= 1;
         }
-        if !octet::is_value(&line[value..value_end]) {
-            return Err(ParseError::FieldValue);
-        }
         if fields.len() == most {
             return Err(ParseError::TooLarge);
         }
         let len = u16::try_from(name_len).map_err(|_too_long| ParseError::TooLarge)?;
-        fields.push_parsed(at, len, at + value, value_end - value, Known::of(&line[..name_len]));
+        fields.push_parsed(at, len, at + value, value_end - value, Known::of(name));
         at += end + 2;
     }
-    Ok(())
+    // All values at once: the names have no control characters, and every line end has been looked at.
+    if octet::are_lines(section) { Ok(()) } else { Err(ParseError::FieldValue) }
+}
+
+/// What is wrong with the bytes up to the next colon.
+fn refused_name(name: &[u8]) -> ParseError {
+    match name.first() {
+        Some(b' ' | b'\t') => ParseError::Folded,
+        Some(b'\r' | b'\n') => ParseError::LineEnd,
+        _ => ParseError::FieldName,
+    }
 }
