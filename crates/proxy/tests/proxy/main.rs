@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "one program: `pub` here means to the other files of it")]
 
 mod backend;
+mod chaos;
 mod clients;
 mod drain;
 mod env;

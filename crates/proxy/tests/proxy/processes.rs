@@ -13,7 +13,7 @@ use crate::load::Load;
 use crate::upgrade;
 
 /// A process that is killed with the test.
-struct Process(Child);
+pub struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -23,7 +23,7 @@ impl Drop for Process {
 }
 
 impl Process {
-    fn start(directory: &std::path::Path, address: &str, drain_ms: &str) -> Self {
+    pub fn start(directory: &std::path::Path, address: &str, drain_ms: &str) -> Self {
         // Built beside this test: target/debug/deps/proxy-… and target/debug/examples/proxy.
         let deps = PathBuf::from(std::env::current_exe().unwrap().parent().unwrap());
         let child = Command::new(deps.parent().unwrap().join("examples/proxy"))
@@ -37,6 +37,10 @@ impl Process {
         Self(child)
     }
 
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     fn signal(&self, signal: Signal) {
         rustix::process::kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
@@ -46,14 +50,14 @@ impl Process {
         assert!(self.0.wait().unwrap().success());
     }
 
-    fn resident_kib(&self) -> u64 {
+    pub fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 }
 
-async fn serves(client: &Client, pid: u32) {
+pub async fn serves(client: &Client, pid: u32) {
     until("it serves", async || client.status().await.is_ok_and(|status| status.pid == pid)).await;
 }
 
