@@ -1,6 +1,6 @@
 //! Rows about middlewares, and about what Traefik's entry points do with every request.
 
-use coracle_proxy_table::{CertificateSource, Dialect};
+use coracle_proxy_table::Dialect;
 use serde_json::Value;
 
 use base64::Engine as _;
@@ -15,16 +15,61 @@ use crate::translation;
 use crate::upstream::Seen;
 use crate::wire::Answer;
 
+/// By which rows say that a configuration is to be refused.
+const REFUSALS: &[&str] = &["config_error", "errorExpected", "expectedError", "expectError", "expectsError", "error"];
+/// By which they say what is expected otherwise. A row that expects something else cannot pass: nobody looks at it.
+const EXPECTATIONS: &[&str] = &[
+    "expected",
+    "expectedHeader",
+    "expectedHeaders",
+    "expectedHost",
+    "expectedPath",
+    "expectedRawPath",
+    "expectedRequestURI",
+    "expectedStatus",
+    "expectedStatusCode",
+    "expectedURL",
+    // What a URL within Traefik has for its host says nothing that an upstream could see.
+    "expectedURLHost",
+    "headers",
+    "location",
+    "note",
+    "status",
+    "upstream_sees",
+    "www_authenticate",
+];
+/// By which they describe requests.
+const REQUESTS: &[&str] = &[
+    "addSchemeHeaders",
+    "basic",
+    "headers",
+    "host",
+    "incomingHeaders",
+    "method",
+    "notAppendXForwardedFor",
+    "path",
+    "remoteAddr",
+    "reqHeaders",
+    "requestHeaders",
+    "secured",
+    "tls",
+    "url",
+    "websocket",
+];
+
 /// What is asked when a row does not say.
 const SOMEWHERE: &str = "http://localhost/";
 
 pub(crate) async fn verdict(row: &Row, subjects: &mut Subjects) -> Verdict {
     let name = text(row, "mw").ok_or("the row names no middleware")?;
+    understood(&row["expect"], EXPECTATIONS)?;
+    understood(&row["request"], REQUESTS)?;
     let setting = setting(row, name)?;
     let request = request(row, name)?;
     subjects.upstreams.answer_with(if name.starts_with("headers") { &[("Foo", "bar")] } else { &[] });
-    let route = route(row, name, &request)?;
-    let published = subjects.publish(&setting, &[route]).await.map_err(|error| format!("{error:#}"))?;
+    let route = route(row, name)?;
+    let name_over_tls = request.url.tls.then(|| request.url.host());
+    let published = subjects.publish(&setting, &[route], name_over_tls).await.map_err(|error| format!("{error:#}"))?;
     match (wants_refusal(row), published) {
         (true, Err(refused)) if (400..500).contains(&refused.status) => return Ok(()),
         (true, Err(refused)) => return Err(format!("expected a refusal, got status {}: {}", refused.status, refused.why)),
@@ -38,8 +83,13 @@ pub(crate) async fn verdict(row: &Row, subjects: &mut Subjects) -> Verdict {
 }
 
 fn wants_refusal(row: &Row) -> bool {
-    let words = ["config_error", "errorExpected", "expectedError", "expectError", "error"];
-    words.iter().any(|word| is_set(&row["expect"], word) || is_set(&row["request"], word) || is_set(row, word))
+    REFUSALS.iter().any(|word| is_set(&row["expect"], word) || is_set(&row["request"], word) || is_set(row, word))
+}
+
+fn understood(part: &Value, known: &[&str]) -> Verdict {
+    let mut keys = part.as_object().into_iter().flatten().map(|(key, _)| key.as_str());
+    let unknown = keys.find(|key| !known.contains(key) && !REFUSALS.contains(key));
+    unknown.map_or(Ok(()), |key| Err(format!("nothing is known here of {key:?}")))
 }
 
 /// How the proxy is started for a row.
@@ -91,7 +141,8 @@ fn request(row: &Row, name: &str) -> Result<Request, String> {
     let told = &row["request"];
     let websocket = is_set(told, "websocket");
     let usual = if name.starts_with("headers") { "http://example.org/foo" } else { SOMEWHERE };
-    let method = text(told, "method").unwrap_or(if name.contains("preflight") { "OPTIONS" } else { "GET" });
+    let is_preflight = told["requestHeaders"].get("Access-Control-Request-Method").is_some();
+    let method = text(told, "method").unwrap_or(if is_preflight { "OPTIONS" } else { "GET" });
     let mut request = Request::new(method, text(told, "url").unwrap_or(usual));
     request.url.tls |= is_set(told, "secured") || is_set(told, "tls");
     if let Some(path) = text(told, "path") {
@@ -123,13 +174,8 @@ fn request(row: &Row, name: &str) -> Result<Request, String> {
     Ok(request)
 }
 
-fn route(row: &Row, name: &str, request: &Request) -> Result<Wanted, String> {
+fn route(row: &Row, name: &str) -> Result<Wanted, String> {
     let mut route = Wanted::new("route", "PathPrefix(`/`)", Dialect::V3);
-    if request.url.tls {
-        // Clients over TLS need a certificate for the name they ask for.
-        route.rule = format!("Host(`{}`)", request.url.host());
-        route.certificate = CertificateSource::Local;
-    }
     if !name.starts_with('(') {
         let middleware = translation::middleware(name, &row["config"]);
         route.middlewares = vec![middleware.ok_or_else(|| format!("nothing is known here of {name}"))?];
@@ -144,13 +190,16 @@ fn judge(row: &Row, name: &str, request: &Request, answer: &Answer) -> Verdict {
     if let Some(fields) = expect.get("headers").filter(|fields| fields.is_object()) {
         all_fields(&answer.fields, fields)?;
     }
+    if let Some(challenge) = text(expect, "www_authenticate") {
+        field(&answer.fields, "WWW-Authenticate", &[challenge])?;
+    }
     let seen = answer.seen();
     if let Some(fields) = expect.get("upstream_sees") {
         all_fields(&upstream(seen.as_ref(), answer)?.fields, fields)?;
     }
     match name {
         "(entrypoint) forwarded headers trust" => forwarded(expect, request, upstream(seen.as_ref(), answer)?),
-        "(entrypoint) Connection header" => all_fields(&upstream(seen.as_ref(), answer)?.fields, &expect["expected"]),
+        "(entrypoint) Connection header" => connection(expect, request, upstream(seen.as_ref(), answer)?),
         _ if name.starts_with("headers") => headers(row, name, seen.as_ref(), answer),
         _ => path(expect, name, seen.as_ref()),
     }
@@ -227,6 +276,17 @@ fn forwarded(expect: &Value, request: &Request, seen: &Seen) -> Verdict {
         field(&seen.fields, &name, &values)?;
     }
     Ok(())
+}
+
+/// What is left of a request whose `Connection` names some of its fields: what the row expects, and nothing else of it.
+fn connection(expect: &Value, request: &Request, seen: &Seen) -> Verdict {
+    let expected = &expect["expected"];
+    if expected.is_object() {
+        all_fields(&seen.fields, expected)?;
+    }
+    let is_expected = |name: &str| expected.as_object().is_some_and(|all| all.keys().any(|key| key.eq_ignore_ascii_case(name)));
+    let sent = request.fields.iter().map(|(name, _)| name);
+    sent.filter(|name| !is_expected(name)).try_for_each(|name| field(&seen.fields, name, &[]))
 }
 
 /// Some rows have a header by the name of Go's constant for it: `xForwardedProto`.

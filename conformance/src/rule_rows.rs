@@ -20,7 +20,7 @@ pub(crate) async fn verdict(row: &Row, subjects: &mut Subjects) -> Verdict {
     let setting = Setting::believing_everybody();
     let dialect = dialect(row)?;
     let routes = routes(row, dialect)?;
-    let published = subjects.publish(&setting, &routes).await.map_err(|error| format!("{error:#}"))?;
+    let published = subjects.publish(&setting, &routes, None).await.map_err(|error| format!("{error:#}"))?;
     if let Some(expected) = row.get("expect_domains") {
         // A rule that is refused is about no names.
         let names = match published {

@@ -1,7 +1,7 @@
 //! Rows about a proxy in front of one app, as a tutorial sets it up by labels: everything that comes over HTTP or to `www.` is
 //! sent to HTTPS without `www.`; the app and a dashboard behind a password are at a name of their own.
 
-use coracle_proxy_table::{CertificateSource, Dialect};
+use coracle_proxy_table::Dialect;
 use serde_json::json;
 
 use crate::cases::{Row, is_set, text};
@@ -21,16 +21,20 @@ pub(crate) async fn verdict(row: &Row, subjects: &mut Subjects) -> Verdict {
     let (setting, expect) = (Setting::default(), &row["expect"]);
     if method == "rule" {
         let rule = Wanted::new("rule", url, Dialect::V2);
-        let published = subjects.publish(&setting, &[rule]).await.map_err(|error| format!("{error:#}"))?;
+        let published = subjects.publish(&setting, &[rule], None).await.map_err(|error| format!("{error:#}"))?;
         return match (is_set(expect, "accepted"), published) {
             (true, Ok(())) | (false, Err(_)) => Ok(()),
             (true, Err(refused)) => Err(format!("the rule was refused: {}", refused.why)),
             (false, Ok(())) => Err("expected the rule to be refused, but it was taken".to_owned()),
         };
     }
-    let published = subjects.publish(&setting, &routes()).await.map_err(|error| format!("{error:#}"))?;
+    let request = Request::new(method, url);
+    let published = subjects
+        .publish(&setting, &routes(), request.url.tls.then(|| request.url.host()))
+        .await
+        .map_err(|error| format!("{error:#}"))?;
     published.map_err(|refused| format!("the table was refused: {}", refused.why))?;
-    let answer = subjects.ask(&setting, &Request::new(method, url)).await.map_err(|error| format!("{error:#}"))?;
+    let answer = subjects.ask(&setting, &request).await.map_err(|error| format!("{error:#}"))?;
     let status = u64::from(answer.status);
     if expect["status"].as_u64().is_some_and(|expected| expected != status) {
         return Err(format!("expected status {}, got {status}", expect["status"]));
@@ -48,11 +52,10 @@ fn routes() -> Vec<Wanted> {
     } });
     let route = |id: &str, rule: &str, listener: &str| {
         let mut route = Wanted::new(id, rule, Dialect::V2);
-        (route.listeners, route.certificate) = (vec![listener.to_owned()], CertificateSource::Local);
+        route.listeners = vec![listener.to_owned()];
         route
     };
     let mut plain = route("http-redirects", r"hostregexp(`{host:(www\.)?.+}`)", PLAIN);
-    plain.certificate = CertificateSource::Given;
     let mut www = route("www-redirects", r"hostregexp(`{host:(www\.).+}`)", TLS);
     for redirecting in [&mut plain, &mut www] {
         (redirecting.middlewares, redirecting.leads_on) = (vec![redirect.clone()], false);

@@ -1,7 +1,6 @@
 //! The proxies that are asked: one for each way of being started that a case needs, all told the same tables.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -101,8 +100,6 @@ impl Wanted {
 #[derive(Debug)]
 pub(crate) struct Subjects {
     directory: PathBuf,
-    certificate: PathBuf,
-    key: PathBuf,
     pub(crate) upstreams: Upstreams,
     running: BTreeMap<Setting, Subject>,
     generation: u64,
@@ -110,12 +107,8 @@ pub(crate) struct Subjects {
 
 impl Subjects {
     pub(crate) async fn new(directory: &Path) -> Result<Self> {
-        let made = rcgen::generate_simple_self_signed(["conformance.example".to_owned()])?;
-        let (certificate, key) = (directory.join("certificate.pem"), directory.join("key.pem"));
-        fs::write(&certificate, made.cert.pem())?;
-        fs::write(&key, made.signing_key.serialize_pem())?;
         let upstreams = Upstreams::start().await?;
-        Ok(Self { directory: directory.to_owned(), certificate, key, upstreams, running: BTreeMap::new(), generation: 0 })
+        Ok(Self { directory: directory.to_owned(), upstreams, running: BTreeMap::new(), generation: 0 })
     }
 
     async fn subject(&mut self, setting: &Setting) -> Result<&mut Subject> {
@@ -127,11 +120,10 @@ impl Subjects {
                 format!("{PLAIN}={plain},proxy-protocol=127.0.0.0/8"),
                 "--listen".to_owned(),
                 format!("{TLS}={tls},tls,proxy-protocol=127.0.0.0/8"),
-                "--certificate".to_owned(),
-                self.certificate.display().to_string(),
-                "--key".to_owned(),
-                self.key.display().to_string(),
             ];
+            if std::env::var_os("NO_TLS").is_some() {
+                arguments.truncate(2);
+            }
             arguments.extend(setting.arguments());
             let proxy = Proxy::start(&directory, &[], &arguments).await?;
             self.running.insert(setting.clone(), Subject { proxy, plain, tls });
@@ -140,9 +132,23 @@ impl Subjects {
     }
 
     /// Tells a table of these routes. The first answer is whether there is a proxy at all, the second whether it takes it.
-    pub(crate) async fn publish(&mut self, setting: &Setting, routes: &[Wanted]) -> Result<Result<(), Refused>> {
+    ///
+    /// For clients that will ask for `name` over TLS there is a certificate of the local authority, whatever the routes say:
+    /// one more route wants it, which is on no listener and so gets no request.
+    pub(crate) async fn publish(
+        &mut self,
+        setting: &Setting,
+        routes: &[Wanted],
+        name: Option<&str>,
+    ) -> Result<Result<(), Refused>> {
         self.generation += 1;
-        let table = self.table(routes)?;
+        let mut table = self.table(routes)?;
+        if let Some(name) = name {
+            let certified = json!({
+                "id": "certified", "rule": format!("Host(`{name}`)"), "listeners": ["nowhere"], "certificate": "local"
+            });
+            table["routes"].as_array_mut().context("a table has routes")?.push(certified);
+        }
         self.subject(setting).await?.proxy.publish(&table).await
     }
 

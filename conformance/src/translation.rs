@@ -59,6 +59,7 @@ fn translated(kind: &str, name: &str, value: Value) -> (String, Value) {
     match (kind, name) {
         ("redirect-scheme", "port") => (name.to_owned(), number(&value).map_or(value, Value::from)),
         ("body-limit", "max_request_body_bytes") => ("max_bytes".to_owned(), value),
+        ("headers", "custom_headers") => ("custom_request_headers".to_owned(), value),
         (_, "period" | "initial_interval" | "check_period" | "fallback_duration" | "recovery_duration" | "timeout") => {
             (format!("{name}_ms"), milliseconds(&value).map_or(value, Value::from))
         }

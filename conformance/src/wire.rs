@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -10,12 +10,14 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use crate::upstream::{MARK, Seen};
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the local authority may take for a certificate, which it makes once a table wants it.
+const CERTIFIED: Duration = Duration::from_secs(3);
 const LARGEST: u64 = 1 << 20;
 
 /// What came back.
@@ -47,15 +49,26 @@ pub(crate) fn values<'a>(fields: &'a [(String, String)], name: &str) -> Vec<&'a 
 /// Sends the bytes of a request from `client` to `address` and reads the answer; over TLS for `tls`, with this name if it
 /// can be one.
 pub(crate) async fn exchange(address: SocketAddr, client: IpAddr, tls: Option<&str>, request: &[u8]) -> Result<Answer> {
-    let whole = async {
+    let connect = async || {
         let mut stream = TcpStream::connect(address).await?;
         stream.write_all(&proxy_header(client)).await?;
+        anyhow::Ok(stream)
+    };
+    let whole = async {
         match tls {
-            None => talk(stream, request).await,
+            None => talk(connect().await?, request).await,
             Some(host) => {
-                let name =
-                    ServerName::try_from(host.to_owned()).unwrap_or(ServerName::IpAddress(IpAddr::from([127, 0, 0, 1]).into()));
-                talk(connector().connect(name, stream).await.context("the TLS handshake")?, request).await
+                let name = ServerName::try_from(host.to_owned());
+                let name = name.unwrap_or(ServerName::IpAddress(IpAddr::from([127, 0, 0, 1]).into()));
+                let give_up = Instant::now() + CERTIFIED;
+                let stream = loop {
+                    match connector().connect(name.clone(), connect().await?).await {
+                        Ok(stream) => break stream,
+                        Err(error) if Instant::now() > give_up => return Err(error).context("the TLS handshake"),
+                        Err(_) => sleep(Duration::from_millis(20)).await,
+                    }
+                };
+                talk(stream, request).await
             }
         }
     };
