@@ -25,6 +25,6 @@ pub use api::openapi_json;
 pub use doctor::examine_machine;
 pub use engines::EngineChoice;
 pub use intake::IntakeLimits;
-pub use proxy_process::{ProxyError, ProxyOptions, stop_everything};
+pub use proxy_process::{AcmeOptions, ProxyError, ProxyOptions, stop_everything};
 pub use server::{Parts, Server, ServerOptions, StartError};
 pub use state_dir::StateDirError;

@@ -3,6 +3,7 @@
 
 mod launch;
 
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -43,6 +44,10 @@ pub struct ProxyOptions {
     pub program: PathBuf,
     /// Where it takes requests.
     pub http: Vec<SocketAddr>,
+    /// Where it takes requests over TLS.
+    pub https: Vec<SocketAddr>,
+    /// How it orders certificates; `None`: it does not.
+    pub acme: Option<AcmeOptions>,
     /// Where it is told its table.
     pub control_socket: PathBuf,
     /// Where it keeps its table.
@@ -51,11 +56,50 @@ pub struct ProxyOptions {
     pub log: PathBuf,
 }
 
+/// How certificates are ordered.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AcmeOptions {
+    /// Where the authority can write to; some ask for it.
+    pub email: Option<String>,
+    /// The authority's directory; `None`: Let's Encrypt.
+    pub directory: Option<String>,
+    /// A file with the root that the authority's own certificate comes from, if the system does not know it.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// The arguments by which `coracle proxy` and `coracle server run` are told where to listen and how to get certificates.
+pub(crate) fn listening_arguments(http: &[SocketAddr], https: &[SocketAddr], acme: Option<&AcmeOptions>) -> Vec<OsString> {
+    let listens = |option: &'static str, addresses: &[SocketAddr]| -> Vec<OsString> {
+        addresses.iter().flat_map(|address| [option.into(), address.to_string().into()]).collect()
+    };
+    let mut arguments = listens("--http", http);
+    arguments.extend(listens("--https", https));
+    if let Some(AcmeOptions { email, directory, ca_file }) = acme {
+        arguments.push("--acme".into());
+        let ca_file = ca_file.as_ref().map(|path| path.as_os_str());
+        let named = [
+            ("--acme-email", email.as_ref().map(OsStr::new)),
+            ("--acme-directory", directory.as_ref().map(OsStr::new)),
+            ("--acme-ca", ca_file),
+        ];
+        arguments.extend(named.iter().filter_map(|(name, value)| Some([name.into(), (*value)?.to_owned()])).flatten());
+    }
+    arguments
+}
+
 impl ProxyOptions {
     /// The usual places in a server's state directory.
     pub fn new(program: PathBuf, http: Vec<SocketAddr>, server_state_dir: &Path) -> Self {
         let state_dir = server_state_dir.join("proxy");
-        Self { program, http, control_socket: state_dir.join("control.sock"), log: server_state_dir.join("proxy.log"), state_dir }
+        Self {
+            program,
+            http,
+            https: Vec::new(),
+            acme: None,
+            control_socket: state_dir.join("control.sock"),
+            log: server_state_dir.join("proxy.log"),
+            state_dir,
+        }
     }
 }
 
@@ -263,6 +307,17 @@ mod tests {
         let at_once = (0..10).fold(Duration::ZERO, |pause, _| longer(pause_after(Duration::from_millis(50), pause)));
         assert_eq!(pause_after(Duration::from_millis(50), at_once), LONGEST_PAUSE);
         assert_eq!(pause_after(Duration::from_millis(50), Duration::ZERO), Duration::ZERO);
+    }
+
+    #[test]
+    fn how_to_listen_is_told_in_arguments() {
+        let acme = AcmeOptions { email: Some("me@shop.example".into()), directory: None, ca_file: Some("/ca.pem".into()) };
+        let address = |port| [SocketAddr::from(([0, 0, 0, 0], port))];
+        assert_eq!(
+            listening_arguments(&address(80), &address(443), Some(&acme)).join(OsStr::new(" ")),
+            "--http 0.0.0.0:80 --https 0.0.0.0:443 --acme --acme-email me@shop.example --acme-ca /ca.pem"
+        );
+        assert_eq!(listening_arguments(&address(80), &[], None), ["--http", "0.0.0.0:80"]);
     }
 
     #[test]

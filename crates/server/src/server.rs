@@ -8,7 +8,7 @@ use std::time::Duration;
 use coracle_engine::Engine;
 use coracle_engine_docker::DockerEngine;
 use coracle_model::{ByteSize, Cpus, EngineKind};
-use coracle_orchestrator::{HostOrchestrator, OrchestratorError, Settings, Traffic};
+use coracle_orchestrator::{HostOrchestrator, OrchestratorError, Settings, TlsOffer, Traffic};
 use coracle_store::{Store, StoreError};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::deployments::Deployments;
 use crate::engines::{EngineChoice, Search, SearchError};
 use crate::intake::IntakeLimits;
-use crate::proxy_process::{ProxyError, ProxyOptions, ProxyProcess};
+use crate::proxy_process::{AcmeOptions, ProxyError, ProxyOptions, ProxyProcess};
 use crate::published::Published;
 use crate::state_dir::{self, StateDirError};
 use crate::token::{self, TokenGuard};
@@ -37,6 +37,10 @@ pub struct ServerOptions {
     pub state_dir: PathBuf,
     /// Where the proxy takes requests.
     pub http: Vec<SocketAddr>,
+    /// Where the proxy takes requests over TLS.
+    pub https: Vec<SocketAddr>,
+    /// How certificates are ordered; `None`: they are not.
+    pub acme: Option<AcmeOptions>,
     /// The API's Unix socket; being able to open it is the permission to use it.
     pub api_socket: PathBuf,
     /// Where the API listens beside it, for those who know the token in `state_dir/token`.
@@ -59,6 +63,8 @@ impl ServerOptions {
         Self {
             api_socket: state_dir.join("api.sock"),
             http: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
+            https: Vec::new(),
+            acme: None,
             api_tcp: None,
             program,
             engine: EngineChoice::Auto,
@@ -71,7 +77,14 @@ impl ServerOptions {
 
     /// How its proxy is started and reached.
     pub fn proxy(&self) -> ProxyOptions {
-        ProxyOptions::new(self.program.clone(), self.http.clone(), &self.state_dir)
+        let mut options = ProxyOptions::new(self.program.clone(), self.http.clone(), &self.state_dir);
+        options.https.clone_from(&self.https);
+        options.acme.clone_from(&self.acme);
+        options
+    }
+
+    fn tls_offer(&self) -> TlsOffer {
+        TlsOffer { port: self.https.first().map(SocketAddr::port), acme: self.acme.is_some() }
     }
 }
 
@@ -208,7 +221,7 @@ impl Server {
         let incoming = options.state_dir.join("incoming");
         state_dir::create_emptied(&incoming)?;
         let published = Arc::new(Published::over(parts.traffic));
-        let settings = settings(parts.default_engine);
+        let settings = settings(parts.default_engine, options.tls_offer());
         let orchestrator = HostOrchestrator::new(store.clone(), parts.engines.clone(), published.clone(), settings);
         orchestrator.recover().await.map_err(StartError::Recover)?;
 
@@ -362,13 +375,14 @@ async fn open_store(dir: &Path, patience: Duration) -> Result<Store, StartError>
 }
 
 /// Builds leave the running apps at least half of the machine.
-fn settings(default_engine: EngineKind) -> Settings {
+fn settings(default_engine: EngineKind, tls: TlsOffer) -> Settings {
     let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text)).unwrap_or(2 << 30);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Settings {
         default_engine,
         build_memory: ByteSize::bytes(memory / 2),
         build_cpus: Cpus::milli(u32::try_from(cores).unwrap_or(1).saturating_mul(500).max(500)),
+        tls,
     }
 }
 

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use crate::proxy_process::{AcmeOptions, listening_arguments};
+
 /// What the unit is for.
 #[derive(Debug, Clone)]
 pub struct UnitOptions<'a> {
@@ -12,6 +14,10 @@ pub struct UnitOptions<'a> {
     pub state_dir: &'a Path,
     /// Where the proxy takes requests.
     pub http: &'a [SocketAddr],
+    /// Where it takes requests over TLS.
+    pub https: &'a [SocketAddr],
+    /// How certificates are ordered, if they are.
+    pub acme: Option<&'a AcmeOptions>,
     /// Where the API listens beside its Unix socket.
     pub api_tcp: Option<SocketAddr>,
     /// The user to run as; `None` is root.
@@ -22,16 +28,15 @@ pub struct UnitOptions<'a> {
 pub fn render(options: &UnitOptions<'_>) -> String {
     let mut command =
         vec![path_text(options.program), "server".into(), "run".into(), "--state".into(), path_text(options.state_dir)];
-    for address in options.http {
-        command.extend(["--http".to_owned(), address.to_string()]);
-    }
+    let listening = listening_arguments(options.http, options.https, options.acme);
+    command.extend(listening.iter().map(|argument| argument.to_string_lossy().into_owned()));
     if let Some(address) = options.api_tcp {
         command.extend(["--api-tcp".to_owned(), address.to_string()]);
     }
     let command: Vec<String> = command.iter().map(|argument| quoted(argument)).collect();
     let user = options.user.map(|user| format!("User={}\n", user.replace('%', "%%"))).unwrap_or_default();
     // Ports below 1024 are root's alone, unless this is given.
-    let low_port = options.http.iter().any(|address| (1..1024).contains(&address.port()));
+    let low_port = options.http.iter().chain(options.https).any(|address| (1..1024).contains(&address.port()));
     let capability = if options.user.is_some() && low_port { "AmbientCapabilities=CAP_NET_BIND_SERVICE\n" } else { "" };
     format!(
         "\
@@ -85,7 +90,7 @@ mod tests {
 
     fn unit(http: &[SocketAddr], user: Option<&str>) -> String {
         let (program, state_dir) = (Path::new("/opt/my apps/coracle"), Path::new("/var/lib/100%$x"));
-        render(&UnitOptions { program, state_dir, http, api_tcp: None, user })
+        render(&UnitOptions { program, state_dir, http, https: &[], acme: None, api_tcp: None, user })
     }
 
     #[test]

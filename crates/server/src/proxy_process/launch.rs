@@ -10,7 +10,7 @@ use coracle_proxy::control::{Client, ControlError, Status};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-use super::{ProxyOptions, answering};
+use super::{ProxyOptions, answering, listening_arguments};
 use crate::state_dir;
 
 /// How long a proxy may take to take requests, taking over from a predecessor included.
@@ -108,9 +108,7 @@ async fn end(child: &mut Child) {
 fn spawn(options: &ProxyOptions, log: File) -> std::io::Result<Child> {
     let mut command = Command::new(&options.program);
     command.arg("proxy");
-    for address in &options.http {
-        command.arg("--http").arg(address.to_string());
-    }
+    command.args(listening_arguments(&options.http, &options.https, options.acme.as_ref()));
     command.arg("--control-socket").arg(&options.control_socket).arg("--state-dir").arg(&options.state_dir);
     command.env_clear().envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     command.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);

@@ -25,7 +25,7 @@ async fn an_app_is_deployed_shown_replayed_and_rolled_back() {
     assert_eq!((status.state, status.urls), (AppState::Running, vec!["http://shop.localhost:8080".to_owned()]));
     assert_eq!(env.client.apps().await.unwrap()[0].running, 1);
     let routes = env.client.routes().await.unwrap();
-    assert_eq!((routes.routes[0].host.as_str(), routes.routes[0].targets.len()), ("shop.localhost", 1));
+    assert_eq!((routes.routes[0].rule.as_str(), routes.routes[0].targets.len()), ("Host(`shop.localhost`)", 1));
 
     let replayed = all(env.client.deployment_events(id).await.unwrap()).await;
     assert_eq!(replayed, events);

@@ -87,6 +87,8 @@ fn options(arguments: &Arguments, context: &Context) -> Result<ServerOptions, Fa
     let mut options = ServerOptions::new(state.clone(), program);
     options.api_socket = state.join(SOCKET);
     options.http.clone_from(&arguments.listening.http);
+    options.https.clone_from(&arguments.listening.https);
+    options.acme = arguments.listening.acme()?;
     options.api_tcp = arguments.listening.api_tcp;
     options.engine = arguments.engine.into();
     Ok(options)

@@ -31,10 +31,13 @@ pub(super) fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, F
             return Err(Failure::usage(format!("{user:?} is not the name of a user")));
         }
     }
+    let acme = arguments.listening.acme()?;
     let unit = render(&UnitOptions {
         program: &program,
         state_dir: &absolute(&context.state())?,
         http: &arguments.listening.http,
+        https: &arguments.listening.https,
+        acme: acme.as_ref(),
         api_tcp: arguments.listening.api_tcp,
         user: arguments.user.as_deref(),
     });
