@@ -113,6 +113,11 @@ impl<'f> Framing<'f> {
         }
     }
 
+    /// Whether a field is there that some take for one that frames.
+    pub(crate) fn has_lookalike(&self) -> bool {
+        self.lookalike
+    }
+
     /// The length of a request's body.
     pub(crate) fn of_request(&self, version: Version) -> Result<BodyLength, ParseError> {
         if self.lookalike {
@@ -153,7 +158,7 @@ impl<'f> Framing<'f> {
 
 /// Whether everything that speaks CGI or WSGI takes this for a framing field. (The names that differ from it in other
 /// bytes are other names to everybody.)
-fn is_lookalike(name: &[u8]) -> bool {
+pub(crate) fn is_lookalike(name: &[u8]) -> bool {
     match name.len() {
         14 => name.eq_ignore_ascii_case(b"content_length"),
         17 => name.eq_ignore_ascii_case(b"transfer_encoding"),

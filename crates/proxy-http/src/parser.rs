@@ -3,7 +3,8 @@
 //! Nothing is repaired: what two readers could understand differently is refused, even where a specification lets a
 //! recipient be lenient. That is: a line end other than CRLF, folded lines, white space before a colon, control characters,
 //! framing that is said twice. What is tolerated: one empty line before a request (RFC 9112, section 2.2), a response without
-//! the space before its empty reason phrase, any bytes but control characters in a reason phrase and in field values.
+//! the space before its empty reason phrase, any bytes but control characters in a reason phrase and in field values; a
+//! `Content_Length` or `Transfer_Encoding` in a response, which is dropped.
 
 use std::sync::LazyLock;
 
@@ -11,7 +12,7 @@ use http::{Method, StatusCode, Version};
 use memchr::memmem::Finder;
 use memchr::{memchr, memchr_iter, memchr2};
 
-use crate::body_length::{BodyLength, Framing};
+use crate::body_length::{BodyLength, Framing, is_lookalike};
 use crate::error::ParseError;
 use crate::fields::Fields;
 use crate::known::Known;
@@ -172,6 +173,10 @@ pub fn parse_response_head(
     read_fields(section, limits.fields, &mut head.fields)?;
     let framing = Framing::of(&head.fields);
     let (body, keep_alive) = framing.of_response(head.version(), head.status, request_method)?;
+    if framing.has_lookalike() {
+        // No client takes it for the frame, but another proxy on the way might.
+        head.fields.keep(|_, name| !is_lookalike(name));
+    }
     Ok(Parsed { head_len: bytes.len(), body, keep_alive, expects_continue: false })
 }
 

@@ -48,7 +48,6 @@ pub fn response_head(bytes: &[u8]) -> bool {
         assert_eq!((reparsed.head_len, reparsed.body, again.status), (out.len(), parsed.body, head.status));
         assert_eq!(again.reason(), head.reason());
         if parsed.body != BodyLength::None {
-            one_reading(&bytes[..parsed.head_len]);
             one_reading(&out);
         }
     }
@@ -181,6 +180,6 @@ fn one_reading(head: &[u8]) {
         let names = lines.iter().map(|line| line.split(':').next().unwrap().trim().to_ascii_lowercase().replace('_', "-"));
         names.filter(|name| name == wanted).count()
     };
-    assert!(named("host") <= 1);
+    assert!(named("host") <= 1 || text.starts_with("HTTP/"), "two hosts: {text:?}");
     assert!(named("content-length") + named("transfer-encoding") <= 1, "two frames: {text:?}");
 }

@@ -124,6 +124,9 @@ fn one_frame_is_written() {
     ] {
         assert_eq!(written(&head, body, keep_alive), format!("{start}{rest}"));
     }
+    let (_, other) =
+        response("HTTP/1.1 200 OK\r\ncontent_length: 9\r\nX_Y: z\r\nContent-Length: 5\r\n\r\n", &Method::GET).unwrap();
+    assert_eq!(written(&other, Fixed(5), true), "HTTP/1.1 200 OK\r\nX_Y: z\r\nContent-Length: 5\r\n\r\n");
     head.fields.remove("connection");
     head.status = StatusCode::NO_CONTENT;
     assert_eq!(written(&head, NoBody, true), "HTTP/1.1 204 No Content\r\nA: 1\r\nB: 2\r\n\r\n");

@@ -1,0 +1,11 @@
+//! Forwarded headers of strangers and of believed peers.
+
+#![no_main]
+
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../crates/proxy-http/tests/fuzz/bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    bodies::forwarded(bytes);
+});

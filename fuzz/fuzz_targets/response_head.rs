@@ -1,0 +1,11 @@
+//! Heads of responses.
+
+#![no_main]
+
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../crates/proxy-http/tests/fuzz/bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    bodies::response_head(bytes);
+});
