@@ -65,6 +65,8 @@ pub struct Circumstances<'a> {
     pub placement: Placement,
     /// The certificate for `localhost` and its key.
     pub certificate: &'a Certificate,
+    /// Whether they listen for TLS as well; the peers do in any case.
+    pub tls: bool,
     /// Whether each request is written down, in a file.
     pub access_log: bool,
 }
@@ -104,7 +106,7 @@ impl Contender {
     /// If it is not ours, or does not take the table.
     pub async fn publish(&self, table: &Table) {
         let Process::Coracle(proxy) = &self.process else { panic!("only ours is told a table") };
-        proxy.publish(&old(table)).await.unwrap().unwrap_or_else(|refused| panic!("the table is refused: {refused:?}"));
+        proxy.publish(table).await.unwrap().unwrap_or_else(|refused| panic!("the table is refused: {refused:?}"));
     }
 }
 
@@ -117,7 +119,8 @@ pub fn table(origin: &Origin, hosts: usize, generation: u64) -> Table {
     service.health = Some(HealthCheck { path, interval_ms, timeout_ms, status: None, host: None });
     let echo = Service::new(Admission::Open, vec![Target::new("sockets.1", origin.sockets)]);
     let mut routes = vec![Route::new("app", "Host(`localhost`)", app.clone())];
-    routes[0].certificate = CertificateSource::Given;
+    // By the local authority, on the curve that the peers' certificate is on.
+    routes[0].certificate = CertificateSource::Local;
     routes.push(Route::new("sockets", "Host(`ws.localhost`)", sockets.clone()));
     routes
         .extend((0..hosts).map(|host| Route::new(format!("host-{host}"), format!("Host(`host-{host}.localhost`)"), app.clone())));
@@ -126,12 +129,9 @@ pub fn table(origin: &Origin, hosts: usize, generation: u64) -> Table {
 
 async fn coracle(directory: &Path, told: Circumstances<'_>, http: SocketAddr, tls: SocketAddr) -> Proxy {
     let mut arguments: Vec<String> = ["--workers", "1"].map(str::to_owned).into();
-    if std::env::var_os("OLD_TABLE").is_some() {
-        arguments.extend(["--http".to_owned(), http.to_string()]);
-    } else {
-        arguments.extend(["--listen".to_owned(), format!("web={http}"), "--listen".to_owned(), format!("secure={tls},tls")]);
-        arguments.extend(["--certificate".to_owned(), told.certificate.chain.display().to_string()]);
-        arguments.extend(["--key".to_owned(), told.certificate.key.display().to_string()]);
+    arguments.extend(["--http".to_owned(), http.to_string()]);
+    if told.tls {
+        arguments.extend(["--https".to_owned(), tls.to_string()]);
     }
     if told.access_log {
         arguments.extend(["--access-log".to_owned(), directory.join("access.log").display().to_string()]);
@@ -139,7 +139,7 @@ async fn coracle(directory: &Path, told: Circumstances<'_>, http: SocketAddr, tl
     let proxy = Proxy::start(directory, told.placement.prefix(), &arguments).await;
     let proxy = proxy.unwrap_or_else(|error| panic!("{error:#}"));
     let table = table(told.origin, 0, 1);
-    proxy.publish(&old(&table)).await.unwrap().unwrap_or_else(|refused| panic!("the table is refused: {refused:?}"));
+    proxy.publish(&table).await.unwrap().unwrap_or_else(|refused| panic!("the table is refused: {refused:?}"));
     proxy
 }
 
@@ -240,20 +240,4 @@ impl Certificate {
         fs::write(&bundle, [fs::read(&chain).unwrap(), fs::read(&key).unwrap()].concat()).unwrap();
         Self { chain, key, bundle }
     }
-}
-
-fn old(table: &Table) -> serde_json::Value {
-    let mut value = serde_json::to_value(table).unwrap();
-    if std::env::var_os("OLD_TABLE").is_none() {
-        return value;
-    }
-    value.as_object_mut().unwrap().remove("middlewares");
-    for route in value["routes"].as_array_mut().unwrap() {
-        let host = route["rule"].as_str().unwrap().trim_start_matches("Host(`").trim_end_matches("`)").to_owned();
-        *route = serde_json::json!({"host": host, "path_prefix": "/", "strip_prefix": false, "service": route["service"]});
-    }
-    for service in value["services"].as_object_mut().unwrap().values_mut() {
-        *service = serde_json::json!({"admission": service["admission"], "targets": service["targets"]});
-    }
-    value
 }

@@ -31,6 +31,11 @@ impl Placement {
         Self { pinned: true }
     }
 
+    /// Whether the proxies have a processor to themselves.
+    pub fn is_pinned(self) -> bool {
+        self.pinned
+    }
+
     /// What to put before a proxy's command.
     pub fn prefix(self) -> &'static [&'static str] {
         if self.pinned { &["taskset", "--cpu-list", "0"] } else { &[] }

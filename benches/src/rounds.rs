@@ -32,6 +32,13 @@ impl Rounds {
         median(self.0.iter().map(|(ours, peer)| ours / peer))
     }
 
+    /// How far the rounds' ratios lie apart, the best and the worst of them, as a share of their median.
+    pub fn spread(&self) -> f64 {
+        let ratios = self.0.iter().map(|(ours, peer)| ours / peer);
+        let (least, most) = ratios.fold((f64::INFINITY, 0.0_f64), |(least, most), ratio| (least.min(ratio), most.max(ratio)));
+        (most - least) / self.ratio()
+    }
+
     /// As a member of the result.
     pub fn json(&self) -> serde_json::Value {
         serde_json::json!({ "ours": rounded(self.ours()), "peer": rounded(self.peer()), "ratio": rounded(self.ratio()) })
@@ -74,5 +81,6 @@ fn ratios_are_taken_round_by_round() {
         rounds.add(ours, peer);
     }
     assert_eq!((rounds.ours(), rounds.peer(), rounds.ratio()), (3.0, 3.0, 2.0));
+    assert_eq!(rounds.spread(), 1.5);
     assert_eq!(median([1.0, 2.0].into_iter()), 1.5);
 }

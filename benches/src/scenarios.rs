@@ -14,6 +14,10 @@ use crate::processes::Placement;
 
 /// How many WebSockets are open at a time.
 pub const SOCKETS: usize = 1000;
+/// A measurement counts at once if the proxy had to wait for the processor for less than this share of the time.
+const UNDISTURBED: f64 = 0.03;
+/// How often a disturbed one is taken at most.
+const ATTEMPTS: usize = 3;
 /// How many routes the table has that is swapped a hundred times a second.
 const SWAPPED_ROUTES: usize = 100;
 
@@ -38,6 +42,7 @@ pub struct Field {
     origin: Origin,
     certificate: Certificate,
     placement: Placement,
+    tls: bool,
     /// With the access log off, and on.
     contenders: BTreeMap<(Kind, bool), Contender>,
     /// How long each measurement takes, in seconds.
@@ -45,12 +50,12 @@ pub struct Field {
 }
 
 impl Field {
-    /// Starts all of them.
-    pub async fn start(directory: &Path, placement: Placement, seconds: u64) -> Self {
+    /// Starts all of them, ours with TLS if anything over TLS is to be measured.
+    pub async fn start(directory: &Path, placement: Placement, tls: bool, seconds: u64) -> Self {
         let origin = Origin::start(&directory.join("origin")).await;
         let certificate = Certificate::make(directory);
         let directory = directory.to_owned();
-        let mut field = Self { directory, origin, certificate, placement, contenders: BTreeMap::new(), seconds };
+        let mut field = Self { directory, origin, certificate, placement, tls, contenders: BTreeMap::new(), seconds };
         for kind in Kind::ALL {
             for access_log in [false, true] {
                 let contender = field.another(kind, access_log, if access_log { "with-log" } else { "without-log" }).await;
@@ -63,12 +68,28 @@ impl Field {
     /// A proxy of its own beside those that run all the time.
     async fn another(&self, kind: Kind, access_log: bool, directory: &str) -> Contender {
         let (origin, placement, certificate) = (&self.origin, self.placement, &self.certificate);
-        let circumstances = Circumstances { origin, placement, certificate, access_log };
+        let circumstances = Circumstances { origin, placement, certificate, tls: self.tls, access_log };
         Contender::start(kind, &self.directory.join(kind.name()).join(directory), circumstances).await
     }
 
-    /// Asks one of them, and sees what it takes.
+    /// Asks one of them, and sees what it takes. Where the proxies have a processor to themselves and something else ran on it
+    /// meanwhile, it is asked again, and the measurement that was disturbed least counts.
     pub async fn measure(&self, kind: Kind, asking: &Asking, access_log: bool) -> Sample {
+        let mut best = self.measure_once(kind, asking, access_log).await;
+        for _ in 1..ATTEMPTS {
+            if best.disturbed < UNDISTURBED || !self.placement.is_pinned() {
+                break;
+            }
+            let again = self.measure_once(kind, asking, access_log).await;
+            // What failed has failed, whichever counts.
+            let failed = best.answered.failed + again.answered.failed;
+            best = if again.disturbed < best.disturbed { again } else { best };
+            best.answered.failed = failed;
+        }
+        best
+    }
+
+    async fn measure_once(&self, kind: Kind, asking: &Asking, access_log: bool) -> Sample {
         let contender = &self.contenders[&(kind, access_log)];
         let address = if asking.tls { contender.tls } else { contender.http };
         let family = contender.family();

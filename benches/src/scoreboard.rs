@@ -71,15 +71,15 @@ impl Scoreboard {
 
 impl fmt::Display for Scoreboard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<20}{:>10}{:>10}{:>8}  {:<9}{:<8}", "", "ours", "peer", "ratio", "goal", "")?;
+        writeln!(f, "{:<20}{:>10}{:>10}{:>8}{:>8}  {:<9}{:<8}", "", "ours", "peer", "ratio", "spread", "goal", "")?;
         for Score { name, meaning, rounds, goal } in &self.0 {
             let verdict = match goal.reached(rounds) {
                 Some(true) => "reached",
                 Some(false) => "MISSED",
                 None => "",
             };
-            let (ours, peer, ratio) = (rounds.ours(), rounds.peer(), rounds.ratio());
-            writeln!(f, "{name:<20}{ours:>10.2}{peer:>10.2}{ratio:>8.3}  {goal:<9}{verdict:<8} {meaning}")?;
+            let (ours, peer, ratio, spread) = (rounds.ours(), rounds.peer(), rounds.ratio(), rounds.spread() * 100.0);
+            writeln!(f, "{name:<20}{ours:>10.2}{peer:>10.2}{ratio:>8.3}{spread:>7.0}%  {goal:<9}{verdict:<8} {meaning}")?;
         }
         Ok(())
     }

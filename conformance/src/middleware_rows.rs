@@ -64,8 +64,8 @@ pub(crate) async fn verdict(row: &Row, subjects: &mut Subjects) -> Verdict {
     let name = text(row, "mw").ok_or("the row names no middleware")?;
     understood(&row["expect"], EXPECTATIONS)?;
     understood(&row["request"], REQUESTS)?;
-    let setting = setting(row, name)?;
     let request = request(row, name)?;
+    let setting = Setting { tls: request.url.tls, ..setting(row, name)? };
     subjects.upstreams.answer_with(if name.starts_with("headers") { &[("Foo", "bar")] } else { &[] });
     let route = route(row, name)?;
     let name_over_tls = request.url.tls.then(|| request.url.host());

@@ -18,7 +18,9 @@ const DASHBOARD: &str = "proxy.example.test";
 pub(crate) async fn verdict(row: &Row, subjects: &mut Subjects) -> Verdict {
     let asked = text(row, "request").ok_or("the row asks for nothing")?;
     let (method, url) = asked.split_once(' ').ok_or_else(|| format!("{asked:?} is no request"))?;
-    let (setting, expect) = (Setting::default(), &row["expect"]);
+    let expect = &row["expect"];
+    // Whether it takes a rule does not depend on how it listens; all else does.
+    let setting = Setting { tls: method != "rule", ..Setting::default() };
     if method == "rule" {
         let rule = Wanted::new("rule", url, Dialect::V2);
         let published = subjects.publish(&setting, &[rule], None).await.map_err(|error| format!("{error:#}"))?;

@@ -17,6 +17,8 @@ use crate::wire::{Answer, exchange};
 /// What a proxy is started with, beside its listeners.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Setting {
+    /// Whether it listens for TLS as well.
+    pub(crate) tls: bool,
     /// Peers that are believed about whom they forward for.
     pub(crate) trusted: Vec<String>,
     /// Whether `X-Forwarded-Scheme` and `X-Scheme` are set.
@@ -32,7 +34,7 @@ pub(crate) struct Setting {
 impl Default for Setting {
     fn default() -> Self {
         let (trusted, connection_fields) = (Vec::new(), Vec::new());
-        Self { trusted, scheme_fields: false, append_peer: true, connection_fields, encoded_characters: None }
+        Self { tls: false, trusted, scheme_fields: false, append_peer: true, connection_fields, encoded_characters: None }
     }
 }
 
@@ -115,14 +117,9 @@ impl Subjects {
         if self.running.get_mut(setting).is_none_or(|subject| !subject.proxy.runs()) {
             let (plain, tls) = (free_address(), free_address());
             let directory = self.directory.join(self.running.len().to_string());
-            let mut arguments = vec![
-                "--listen".to_owned(),
-                format!("{PLAIN}={plain},proxy-protocol=127.0.0.0/8"),
-                "--listen".to_owned(),
-                format!("{TLS}={tls},tls,proxy-protocol=127.0.0.0/8"),
-            ];
-            if std::env::var_os("NO_TLS").is_some() {
-                arguments.truncate(2);
+            let mut arguments = vec!["--listen".to_owned(), format!("{PLAIN}={plain},proxy-protocol=127.0.0.0/8")];
+            if setting.tls {
+                arguments.extend(["--listen".to_owned(), format!("{TLS}={tls},tls,proxy-protocol=127.0.0.0/8")]);
             }
             arguments.extend(setting.arguments());
             let proxy = Proxy::start(&directory, &[], &arguments).await?;
