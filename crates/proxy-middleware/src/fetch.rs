@@ -7,9 +7,8 @@ use bytes::Bytes;
 use coracle_proxy_http::Fields;
 use http::{Method, StatusCode};
 
-/// Asks a URL. The engine implements it; a connection lives on one worker, so that neither this nor its futures are sent
-/// between threads.
-pub trait Fetch {
+/// Asks a URL. The engine implements it.
+pub trait Fetch: Sync {
     /// Asks `url` (`http://…` or `https://…`) by `method` with these header fields and no body. Redirects are not followed; an
     /// answer's body is read whole. Whoever calls sets the deadline and drops the future when it has passed.
     ///
@@ -20,7 +19,7 @@ pub trait Fetch {
         url: &'f str,
         method: &'f Method,
         fields: &'f Fields,
-    ) -> Pin<Box<dyn Future<Output = Result<FetchedResponse, FetchError>> + 'f>>;
+    ) -> Pin<Box<dyn Future<Output = Result<FetchedResponse, FetchError>> + Send + 'f>>;
 }
 
 /// An answer to a [`Fetch`].

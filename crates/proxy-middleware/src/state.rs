@@ -9,7 +9,8 @@ use crate::ConfigError;
 use crate::step::Step;
 
 /// Compiled middlewares by id. One whose settings are equal in the next table is taken over as it is, with its counts, rates,
-/// circuits and remembered passwords (and nothing has to be compiled again); one that no chain has any more is forgotten.
+/// circuits and remembered passwords (and nothing has to be compiled again); one that no chain has any more is forgotten. So a
+/// table that is refused takes nothing from the one that serves on.
 #[derive(Debug, Default)]
 pub struct State {
     steps: Mutex<Steps>,
@@ -17,7 +18,7 @@ pub struct State {
 
 #[derive(Debug, Default)]
 struct Steps {
-    by_id: HashMap<MiddlewareId, (Middleware, Weak<Step>)>,
+    by_id: HashMap<MiddlewareId, Vec<(Middleware, Weak<Step>)>>,
     /// From this number of entries on, forgotten ones are looked for.
     full: usize,
 }
@@ -31,17 +32,17 @@ impl State {
     /// The middleware with this id and these settings: the one there is, or a new one.
     pub(crate) fn step(&self, id: &MiddlewareId, settings: &Middleware) -> Result<Arc<Step>, ConfigError> {
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((same, step)) = steps.by_id.get(id)
-            && same == settings
-            && let Some(step) = step.upgrade()
-        {
+        let known = steps.by_id.get(id).into_iter().flatten();
+        if let Some(step) = known.filter(|(same, _)| same == settings).find_map(|(_, step)| step.upgrade()) {
             return Ok(step);
         }
         let step = Step::compile(settings).map_err(|reason| ConfigError { middleware: id.clone(), reason })?;
         let step = Arc::new(step);
-        steps.by_id.insert(id.clone(), (settings.clone(), Arc::downgrade(&step)));
+        let same_id = steps.by_id.entry(id.clone()).or_default();
+        same_id.retain(|(_, step)| step.strong_count() > 0);
+        same_id.push((settings.clone(), Arc::downgrade(&step)));
         if steps.by_id.len() >= steps.full {
-            steps.by_id.retain(|_, (_, step)| step.strong_count() > 0);
+            steps.by_id.retain(|_, same_id| same_id.iter().any(|(_, step)| step.strong_count() > 0));
             steps.full = steps.by_id.len() * 2 + 64;
         }
         Ok(step)

@@ -96,9 +96,9 @@ async fn speak_h1(mut client: H1Client, caller: &Caller<'_>) -> Option<Tunnel> {
                 return None;
             }
             Outcome::Broken => return None,
-            Outcome::Changed { server, from_server, upgraded } => {
+            Outcome::Changed { server, from_server, upgraded, passage } => {
                 let from_client = client.wire.input.into_rest();
-                return Some(Tunnel { client: client.wire.stream, server, from_client, from_server, upgraded });
+                return Some(Tunnel { client: client.wire.stream, server, from_client, from_server, upgraded, passage });
             }
         }
     }

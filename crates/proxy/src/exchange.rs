@@ -4,7 +4,11 @@
 //! the same when repeated, and no byte of an answer has come.
 
 mod attempt;
+mod encoded;
+mod middlewares;
 mod relay;
+mod repeat;
+mod reply;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -13,19 +17,23 @@ use std::task::Poll;
 use std::time::Duration;
 
 use coracle_proxy_http::{Arrival, BodyLength, Parsed, TargetForm, client_ip, strip_request};
+use coracle_proxy_middleware::{Answer, Passage};
+use smallvec::SmallVec;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::account::{Account, Origin};
 use crate::deadline::Deadline;
 use crate::exchange::attempt::Failure;
+use crate::exchange::middlewares::Passed;
+use crate::exchange::repeat::Repeats;
 use crate::heads::Pair;
 use crate::hold::Turn;
 use crate::listener::Peer;
 use crate::plane::{Before, Decision, Way};
 use crate::pool;
 use crate::refusal::Refusal;
-use crate::route::{RequestFacts, Route};
+use crate::route::RequestFacts;
 use crate::side::{Downstream, Relay};
 use crate::target::{InFlight, Target};
 use crate::upstream::H1Upstream;
@@ -34,11 +42,6 @@ use crate::worker::Seat;
 
 /// How often a request that never left is tried again.
 const MOST_UNSENT: usize = 3;
-/// How much of the body of a refused request is read, so that the client gets to read the refusal.
-const DISCARDED: usize = 1024 * 1024;
-/// For how long it is read.
-const DISCARDING: Duration = Duration::from_secs(1);
-
 /// Where a request comes from.
 pub(crate) struct Caller<'c> {
     pub(crate) seat: &'c Seat,
@@ -59,6 +62,8 @@ pub(crate) enum Outcome {
         /// What the target has sent of the new protocol.
         from_server: Vec<u8>,
         upgraded: InFlight,
+        /// What limits count until the new protocol has ended, too.
+        passage: Option<Passage>,
     },
 }
 
@@ -66,6 +71,8 @@ pub(crate) enum Outcome {
 pub(crate) enum Stop {
     /// It is answered here.
     Refuse(Refusal),
+    /// It is answered by a middleware, or what came is answered so instead.
+    Answer(Box<Answer>),
     /// The client has left.
     Gone,
     /// The answer broke off.
@@ -80,6 +87,7 @@ pub(crate) async fn answer<D: Downstream>(caller: &Caller<'_>, pair: &mut Pair, 
     match exchange.run().await {
         Ok(outcome) => outcome,
         Err(Stop::Refuse(refusal)) => exchange.refuse(&refusal).await,
+        Err(Stop::Answer(answer)) => exchange.reply(*answer).await,
         Err(Stop::Gone) => Outcome::Broken,
         Err(Stop::Broken) => {
             exchange.account.truncated = true;
@@ -105,8 +113,10 @@ struct Exchange<'x, D> {
     body: BodyLength,
     /// The client waits to be told to send the body.
     expects: bool,
-    /// The route that has changed the request, if any has.
-    changed_by: Option<Arc<Route>>,
+    /// The middlewares that it has passed, if there are any.
+    passed: Option<Box<Passed>>,
+    /// How long the request's body may be.
+    body_limit: u64,
     /// If it was held: the right to go before those behind it.
     turn: Option<Turn>,
     upload: Upload,
@@ -148,7 +158,8 @@ impl<'x, D: Downstream> Exchange<'x, D> {
             account,
             body: BodyLength::None,
             expects: false,
-            changed_by: None,
+            passed: None,
+            body_limit: u64::MAX,
             turn: None,
             upload: Upload::default(),
             timeout: plane.limits.response_header,
@@ -161,8 +172,12 @@ impl<'x, D: Downstream> Exchange<'x, D> {
         }
         let plane = &self.caller.seat.plane;
         let head = &mut self.pair.request;
+        if !plane.encoded_characters.allow(head.path()) {
+            return Err(Stop::Refuse(Refusal::EncodedCharacter));
+        }
         // First of all: rules and middlewares go by what is known, not by what is claimed.
-        let asked = strip_request(head, self.body, &[]);
+        let passed: SmallVec<[&str; 4]> = plane.connection_fields.iter().map(String::as_str).collect();
+        let asked = strip_request(head, self.body, &passed);
         plane.ids.ensure(&mut head.fields);
         plane.forwarding.apply(head, self.caller.arrival);
         self.account.identified(head);
@@ -181,8 +196,8 @@ impl<'x, D: Downstream> Exchange<'x, D> {
         let Seat { plane, index } = self.caller.seat;
         loop {
             let facts = RequestFacts::new(&self.pair.request, self.origin.client);
-            let way = match &self.changed_by {
-                Some(route) => Way::Known(route),
+            let way = match &self.passed {
+                Some(passed) => Way::Known(&passed.route),
                 None => Way::Facts(&facts),
             };
             let before = Before { tried, called: self.turn.is_some() };
@@ -194,10 +209,8 @@ impl<'x, D: Downstream> Exchange<'x, D> {
                     }
                     return Ok(in_flight);
                 }
-                Decision::Change { route } => {
-                    route.change(&mut self.pair.request).map_err(Stop::Refuse)?;
-                    self.changed_by = Some(route);
-                }
+                // Apart, so that connections whose routes have no middlewares do not carry its size.
+                Decision::Pass { route } => Box::pin(self.pass(route)).await?,
                 Decision::Wait { route, place, at_most } => {
                     self.account.routed(&route);
                     self.turn = None;
@@ -227,6 +240,7 @@ impl<'x, D: Downstream> Exchange<'x, D> {
         let Seat { plane, index } = self.caller.seat;
         let repeatable = self.body.is_empty() && !upgrades && self.pair.request.method.is_idempotent();
         let safe = repeatable && self.pair.request.method.is_safe();
+        let mut repeats = Repeats::new(self.passed.as_deref());
         let mut tried = Vec::new();
         let mut unsent = 0;
         let mut may_reuse = repeatable;
@@ -242,33 +256,40 @@ impl<'x, D: Downstream> Exchange<'x, D> {
             let Some(stream) = stream else {
                 self.account.upstream_failed();
                 tried.push(target);
-                in_flight = self.find_target(&tried).await?;
+                in_flight = self.find_other(&mut tried, &mut repeats).await?;
                 continue;
             };
             let mut up = H1Upstream::new(stream, head_limits(&plane.limits));
             let again = reused || (safe && tried.is_empty());
             let failure = match self.attempt(&mut up, &target).await {
+                Ok(_) if safe && repeats.wants(self.pair.response.status) => None,
                 Ok(answered) => return self.pass_on(up, in_flight, answered, upgrades).await,
-                Err(failure) => failure,
+                Err(failure) => Some(failure),
             };
-            if failure != Failure::Gone {
+            if !matches!(failure, None | Some(Failure::Gone)) {
                 self.account.upstream_failed();
             }
+            let repeats_here = reused && failure.is_some();
             match failure {
-                Failure::Gone => return Err(Stop::Gone),
-                Failure::Late => return Err(Stop::Refuse(Refusal::Timeout)),
-                Failure::SlowClient => return Err(Stop::Refuse(Refusal::SlowClient)),
-                Failure::BadBody => return Err(Stop::Refuse(Refusal::BadBody)),
-                _ if target.is_cut() => return Err(Stop::Refuse(Refusal::CutOff)),
-                Failure::Unsent if unsent < MOST_UNSENT && self.upload.relay.bytes == 0 => unsent += 1,
-                Failure::Lost if again => (),
-                _ => return Err(Stop::Refuse(Refusal::BadGateway)),
+                Some(Failure::Gone) => return Err(Stop::Gone),
+                Some(Failure::Late) => return Err(Stop::Refuse(Refusal::Timeout)),
+                Some(Failure::SlowClient) => return Err(Stop::Refuse(Refusal::SlowClient)),
+                Some(Failure::BadBody) => return Err(Stop::Refuse(Refusal::BadBody)),
+                Some(Failure::TooLarge) => return Err(Stop::Refuse(Refusal::TooLarge)),
+                Some(_) if target.is_cut() => return Err(Stop::Refuse(Refusal::CutOff)),
+                Some(Failure::Unsent) if unsent < MOST_UNSENT && self.upload.relay.bytes == 0 => unsent += 1,
+                Some(Failure::Lost) if again => (),
+                Some(Failure::Unsent | Failure::Lost) if repeatable && repeats.are_left() => self.pause(&mut repeats).await?,
+                Some(_) if safe && repeats.are_left() => self.pause(&mut repeats).await?,
+                Some(_) => return Err(Stop::Refuse(Refusal::BadGateway)),
+                None => self.pause(&mut repeats).await?,
             }
             self.upload = Upload::default();
             may_reuse = false;
-            if !reused {
+            if !repeats_here {
                 tried.push(target);
-                in_flight = self.find_target(&tried).await?;
+                drop(up);
+                in_flight = self.find_other(&mut tried, &mut repeats).await?;
             }
         }
     }
@@ -286,65 +307,6 @@ impl<'x, D: Downstream> Exchange<'x, D> {
         let stream = self.unless_gone(in_time).await?;
         deadline.clear();
         Ok(stream.filter(|stream| stream.set_nodelay(true).is_ok() && !target.is_cut()))
-    }
-
-    /// Answers by itself.
-    async fn refuse(&mut self, refusal: &Refusal) -> Outcome {
-        // A client that waits to be told to send the body is not told; what it does then is not known.
-        let through = self.down.is_through() || !self.expects && *refusal != Refusal::BadBody && self.discard().await;
-        let Pair { request, response } = &mut *self.pair;
-        refusal.write_head(response);
-        self.account.status = response.status.as_u16();
-        let text = refusal.text();
-        let keeps = through && !self.caller.seat.plane.is_closing();
-        self.down.begin(request, response, BodyLength::Fixed(text.len() as u64), keeps);
-        let deadline = self.caller.deadline;
-        deadline.set(self.caller.seat.plane.limits.stall);
-        let mut rest = text.as_bytes();
-        let sent = poll_fn(|cx| {
-            while !rest.is_empty() {
-                match self.down.poll_put(cx, rest) {
-                    Poll::Ready(Ok(count)) => rest = &rest[count..],
-                    Poll::Ready(Err(broken)) => return Poll::Ready(Err(Some(broken))),
-                    Poll::Pending if deadline.has_passed() => return Poll::Ready(Err(None)),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-            self.down.end(None).map_err(Some)?;
-            match self.down.poll_flush(cx) {
-                Poll::Pending if deadline.has_passed() => Poll::Ready(Err(None)),
-                flushed => flushed.map_err(Some),
-            }
-        });
-        if sent.await.is_err() {
-            self.account.truncated = true;
-            return Outcome::Broken;
-        }
-        self.account.sent = text.len() as u64;
-        Outcome::Answered
-    }
-
-    /// Reads what the client still sends, so that it gets to read the refusal: closing a connection with unread bytes resets
-    /// it. Whether the end was reached within reason.
-    async fn discard(&mut self) -> bool {
-        let deadline = self.caller.deadline;
-        deadline.set(DISCARDING);
-        let mut left = DISCARDED;
-        poll_fn(|cx| {
-            loop {
-                match self.down.poll_next(cx) {
-                    Poll::Ready(Ok(crate::side::Next::End)) => return Poll::Ready(true),
-                    Poll::Ready(Ok(crate::side::Next::Content)) if left > 0 => {
-                        let count = self.down.content().len();
-                        self.down.consume(count);
-                        left = left.saturating_sub(count);
-                    }
-                    Poll::Pending if !deadline.has_passed() => return Poll::Pending,
-                    _ => return Poll::Ready(false),
-                }
-            }
-        })
-        .await
     }
 }
 

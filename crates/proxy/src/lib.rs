@@ -7,7 +7,8 @@
 //!
 //! One request, told by modules: `listener` accepts and a `worker` gets the connection; `connection` reads it (`h1`, by way of
 //! `wire`); `exchange` asks `plane` where the request goes (`router`, `route`, `service`, `hold`), which counts it in flight on
-//! a `target`, takes a connection to it (`pool`, `upstream`), and passes bytes on both ways; `account` writes down what it came
+//! a `target`, takes a connection to it (`pool`, `upstream`), and passes bytes on both ways; a route's middlewares (`chains`) see the request
+//! before a target is chosen, and the answer before it is sent; `account` writes down what it came
 //! to (`metrics`, `access_log`). What becomes a WebSocket ends in `tunnel`.
 //!
 //! Nothing on that way waits for another thread: a connection and what it needs belong to one worker. A request on a kept
@@ -18,12 +19,14 @@
 mod access_log;
 mod account;
 mod buffer;
+mod chains;
 mod connection;
 pub mod control;
 mod date;
 mod deadline;
 mod drain;
 mod exchange;
+mod fetch;
 mod h1;
 mod handover;
 mod heads;
@@ -49,6 +52,7 @@ mod upstream;
 mod wire;
 mod worker;
 
+pub use coracle_proxy_http::EncodedCharacters;
 pub use coracle_proxy_table as table;
 pub use options::{AccessLog, Limits, ListenerOptions, ProxyOptions, Trust};
 pub use proxy::{Proxy, StartError, run};

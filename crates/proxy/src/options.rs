@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use coracle_proxy_http::Forwarding;
 pub use coracle_proxy_http::Trust;
+use coracle_proxy_http::{EncodedCharacters, Forwarding};
 
 /// What a proxy is started with.
 #[derive(Debug, Clone)]
@@ -24,6 +24,10 @@ pub struct ProxyOptions {
     pub workers: usize,
     /// What targets are told about clients, and which proxies before this one are believed about them.
     pub forwarding: Forwarding,
+    /// Fields that are passed on to targets although a client's `Connection` names them. Usually none.
+    pub connection_fields: Vec<String>,
+    /// Which percent-encoded characters a path may have; others are answered by 400.
+    pub encoded_characters: EncodedCharacters,
     /// How many connections one client address may have at once; further ones are closed.
     pub max_connections_per_client: Option<usize>,
     /// How long and how much a request may take.
@@ -41,6 +45,8 @@ impl ProxyOptions {
             access_log: AccessLog::Off,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             forwarding: Forwarding::default(),
+            connection_fields: Vec::new(),
+            encoded_characters: EncodedCharacters::default(),
             max_connections_per_client: None,
             limits: Limits::default(),
         }

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use coracle_proxy_http::Forwarding;
+use coracle_proxy_http::{EncodedCharacters, Forwarding};
 use coracle_proxy_table::{Admission, Table};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access_log::AccessLog;
+use crate::chains::Kept;
 use crate::hold::{Gates, Place, Wanted};
 use crate::listener::Listener;
 use crate::metrics::Metrics;
@@ -39,6 +40,10 @@ pub(crate) struct Plane {
     /// Counts connections, also those that have been upgraded.
     pub(crate) connections: TaskTracker,
     pub(crate) forwarding: Forwarding,
+    /// Fields named by `Connection` that are passed on all the same.
+    pub(crate) connection_fields: Vec<String>,
+    pub(crate) encoded_characters: EncodedCharacters,
+    middlewares: Kept,
     snapshot: Mutex<Arc<Snapshot>>,
     closing: AtomicBool,
     tasks: TaskTracker,
@@ -52,8 +57,8 @@ pub(crate) struct Prepared(Arc<Snapshot>);
 pub(crate) enum Decision {
     /// To this target.
     Go { route: Arc<Route>, in_flight: InFlight },
-    /// Nowhere before it has been changed as this route wants it.
-    Change { route: Arc<Route> },
+    /// Nowhere before it has passed the middlewares of this route.
+    Pass { route: Arc<Route> },
     /// Nowhere yet.
     Wait { route: Arc<Route>, place: Place, at_most: Duration },
     /// Nowhere.
@@ -65,8 +70,8 @@ pub(crate) enum Decision {
 pub(crate) enum Way<'w> {
     /// The request, as the client sent it.
     Facts(&'w RequestFacts<'w>),
-    /// The route that has changed the request already: rules cannot be asked again. If the table has changed meanwhile, its
-    /// route of the same id.
+    /// The route whose middlewares it has passed, which may have changed it: rules cannot be asked again. If the table has
+    /// changed meanwhile, its route of the same id.
     Known(&'w Arc<Route>),
 }
 
@@ -100,6 +105,9 @@ impl Plane {
             workers: workers.into(),
             connections: TaskTracker::new(),
             forwarding: options.forwarding.clone(),
+            connection_fields: options.connection_fields.clone(),
+            encoded_characters: options.encoded_characters,
+            middlewares: Kept::default(),
             snapshot: Mutex::new(Arc::new(Snapshot::empty())),
             closing: AtomicBool::new(false),
             tasks: TaskTracker::new(),
@@ -116,7 +124,8 @@ impl Plane {
     /// Makes a table ready to be served by; one that cannot be changes nothing.
     pub(crate) fn prepare(&self, table: Table) -> Result<Prepared, BadTable> {
         let turn = usize::try_from(table.generation).unwrap_or_default();
-        let snapshot = Snapshot::compile(table, &self.metrics, |id, plan| {
+        let before = self.snapshot();
+        let snapshot = Snapshot::compile(table, &before, &self.middlewares, &self.metrics, |id, plan| {
             let targets = plan.targets.iter().map(|target| self.targets.obtain(target)).collect();
             let gate = match plan.admission {
                 Admission::Hold { .. } => Some(self.gates.held(id)),
@@ -161,13 +170,13 @@ impl Plane {
     /// drains a target after a new table sees every request that the old one sent there.
     pub(crate) fn decide(&self, worker: usize, way: Way<'_>, listener: &Listener, before: Before<'_>) -> Decision {
         let snapshot = self.workers[worker].snapshot();
-        let (found, changed) = match way {
+        let (found, passed) = match way {
             Way::Facts(facts) => (snapshot.find(facts, listener), false),
             Way::Known(route) => (snapshot.route(&route.id), true),
         };
         let Some(route) = found else { return Decision::Refuse { route: None, refusal: Refusal::NoRoute } };
-        if route.changes_requests() && !changed {
-            return Decision::Change { route: Arc::clone(route) };
+        if route.chain.is_some() && !passed {
+            return Decision::Pass { route: Arc::clone(route) };
         }
         let refuse = |refusal| Decision::Refuse { route: Some(Arc::clone(route)), refusal };
         let Some(service) = &route.service else { return refuse(Refusal::NoRoute) };

@@ -1,6 +1,7 @@
 //! Answers that the proxy gives by itself.
 
-use coracle_proxy_http::{ParseError, ResponseHead};
+use coracle_proxy_http::{Known, ParseError, RequestHead};
+use coracle_proxy_middleware::{Answer, pages};
 use http::StatusCode;
 
 /// Why a request was not answered by a target.
@@ -10,6 +11,10 @@ pub(crate) enum Refusal {
     Malformed(ParseError),
     /// What it says is its body is none.
     BadBody,
+    /// Its body is longer than the route takes.
+    TooLarge,
+    /// Its path has an encoded character that this proxy does not let pass.
+    EncodedCharacter,
     /// CONNECT: this is no forward proxy.
     Connect,
     /// No route matches.
@@ -42,7 +47,8 @@ impl Refusal {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(error) => error.status(),
-            Self::BadBody => StatusCode::BAD_REQUEST,
+            Self::BadBody | Self::EncodedCharacter => StatusCode::BAD_REQUEST,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::NoTarget | Self::Closed { .. } | Self::TooManyWaiting => StatusCode::SERVICE_UNAVAILABLE,
@@ -60,11 +66,13 @@ impl Refusal {
         }
     }
 
-    /// What the client reads.
-    pub(crate) fn text(&self) -> String {
+    /// What the client reads, besides the status.
+    fn text(&self) -> String {
         match self {
             Self::Malformed(error) => format!("Bad request: {error}.\n"),
             Self::BadBody => "Bad request: the body is malformed.\n".to_owned(),
+            Self::TooLarge => String::new(),
+            Self::EncodedCharacter => "Bad request: the path has an encoded character that does not pass here.\n".to_owned(),
             Self::Connect => "This server does not open tunnels.\n".to_owned(),
             Self::NoRoute => "Nothing is served here.\n".to_owned(),
             Self::NoTarget => "No instance is ready to answer. Try again in a moment.\n".to_owned(),
@@ -78,16 +86,13 @@ impl Refusal {
         }
     }
 
-    /// Makes `head` that of the answer.
-    pub(crate) fn write_head(&self, head: &mut ResponseHead) {
-        head.clear();
-        head.status = self.status();
-        let retry_after = self.retry_after().map(|seconds| seconds.to_string());
-        let fields = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")];
-        for (name, value) in fields.into_iter().chain(retry_after.as_deref().map(|seconds| ("Retry-After", seconds))) {
-            if let Err(error) = head.fields.append(name, value) {
-                tracing::debug!(%error, "a header field was left out");
-            }
+    /// The whole answer to a request, as its client likes to read it.
+    pub(crate) fn answer(&self, request: &RequestHead) -> Answer {
+        let mut answer = pages::refusal(request, self.status(), self.text().trim_end());
+        if let Some(seconds) = self.retry_after() {
+            let told = answer.head.fields.set_known(Known::RetryAfter, seconds.to_string());
+            debug_assert!(told.is_ok(), "digits");
         }
+        answer
     }
 }

@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use coracle_proxy_http::{Known, RequestHead, TargetForm};
+use coracle_proxy_http::{RequestHead, TargetForm};
+use coracle_proxy_middleware::Chain;
 use coracle_proxy_rules::Facts;
 use coracle_proxy_table::RouteId;
 
 use crate::listener::Listener;
 use crate::metrics::RouteMetrics;
-use crate::refusal::Refusal;
 use crate::service::Service;
 
 /// A route of one snapshot.
@@ -20,8 +20,8 @@ pub(crate) struct Route {
     listeners: Vec<String>,
     /// Whether they come over TLS.
     tls: Option<bool>,
-    /// Prefixes of which the first that fits is taken off the path.
-    pub(crate) strip: Vec<String>,
+    /// What is done with its requests and answers; nothing if there is nothing to do.
+    pub(crate) chain: Option<Arc<Chain>>,
     /// Who answers; nobody, if a middleware has to.
     pub(crate) service: Option<Arc<Service>>,
     pub(crate) metrics: Arc<RouteMetrics>,
@@ -31,35 +31,16 @@ impl Route {
     /// Of the table's route.
     pub(crate) fn new(
         plan: &coracle_proxy_table::Route,
-        strip: Vec<String>,
+        chain: Option<Arc<Chain>>,
         service: Option<Arc<Service>>,
         metrics: Arc<RouteMetrics>,
     ) -> Self {
-        Self { id: plan.id.clone(), listeners: plan.listeners.clone(), tls: plan.tls, strip, service, metrics }
+        Self { id: plan.id.clone(), listeners: plan.listeners.clone(), tls: plan.tls, chain, service, metrics }
     }
 
     /// Whether it takes requests that came in there.
     pub(crate) fn serves(&self, listener: &Listener) -> bool {
         self.tls.is_none_or(|tls| tls == listener.tls) && (self.listeners.is_empty() || self.listeners.contains(&listener.name))
-    }
-
-    /// Whether a request has to be changed on its way there.
-    pub(crate) fn changes_requests(&self) -> bool {
-        !self.strip.is_empty()
-    }
-}
-
-impl Route {
-    /// Changes a request as the route wants it.
-    pub(crate) fn change(&self, head: &mut RequestHead) -> Result<(), Refusal> {
-        let fits = |prefix: &&String| {
-            head.path().strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        let Some(prefix) = self.strip.iter().find(fits) else { return Ok(()) };
-        let rest = &head.target()[prefix.len()..];
-        let target = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
-        head.fields.set_known(Known::XForwardedPrefix, prefix).map_err(|_bad| Refusal::BadGateway)?;
-        head.set_target(&target).map_err(|_bad| Refusal::BadGateway)
     }
 }
 

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use coracle_proxy_middleware::ConfigError;
 use coracle_proxy_rules::{Dialect, Facts, Router, Rule};
-use coracle_proxy_table::{Middleware, RouteId, ServiceId, Table};
+use coracle_proxy_table::{RouteId, ServiceId, Table};
 
+use crate::chains::{Chains, Kept};
 use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::route::Route;
@@ -16,8 +18,13 @@ use crate::target::Target;
 pub(crate) struct Snapshot {
     /// What it was made of.
     pub(crate) table: Table,
-    router: Router<Arc<Route>>,
-    routes: HashMap<RouteId, Arc<Route>>,
+    /// Finds places in `routes`. Shared by tables that differ in nothing that it is made of.
+    router: Arc<Router<usize>>,
+    /// By id.
+    routes: Vec<Arc<Route>>,
+    /// Where they stand in the table.
+    places: Vec<usize>,
+    chains: Chains,
     /// Its services, also those without a route.
     services: HashMap<ServiceId, Arc<Service>>,
 }
@@ -36,49 +43,76 @@ pub enum BadTable {
         /// What is wrong, and where.
         error: coracle_proxy_rules::RuleError,
     },
+    /// A middleware of a route cannot be made of its settings.
+    #[error("route {route:?}: {error}")]
+    Middleware {
+        /// The route.
+        route: String,
+        /// Which one, and what is wrong.
+        error: ConfigError,
+    },
 }
 
 impl Snapshot {
     /// Nothing is served.
     pub(crate) fn empty() -> Self {
-        let router = Router::new(std::iter::empty::<(Rule, i64, Arc<Route>)>());
-        Self { table: Table::default(), router, routes: HashMap::new(), services: HashMap::new() }
+        let router = Arc::new(Router::new(std::iter::empty()));
+        let (routes, places) = (Vec::new(), Vec::new());
+        Self { table: Table::default(), router, routes, places, chains: Chains::default(), services: HashMap::new() }
     }
 
-    /// Compiles a table; `service` makes the services.
+    /// Compiles a table, with what need not be made anew of the one `before`; `service` makes the services.
     pub(crate) fn compile(
         table: Table,
+        before: &Self,
+        kept: &Kept,
         metrics: &Metrics,
         mut service: impl FnMut(&ServiceId, &coracle_proxy_table::Service) -> Service,
     ) -> Result<Self, BadTable> {
         table.check()?;
         // What can fail comes first: a table that is refused has changed nothing.
-        let mut rules = Vec::with_capacity(table.routes.len());
-        for route in &table.routes {
-            let dialect = match route.dialect {
+        let mut places: Vec<usize> = (0..table.routes.len()).collect();
+        // Of equal priorities the one whose id sorts first wins.
+        places.sort_by(|a, b| table.routes[*a].id.cmp(&table.routes[*b].id));
+        let router = before.router_for(&table, &places)?;
+        let chains = Chains::compile(&table, (&before.table, &before.chains), kept)?;
+        let services: HashMap<ServiceId, Arc<Service>> =
+            table.services.iter().map(|(id, plan)| (id.clone(), Arc::new(service(id, plan)))).collect();
+        let route = |place: &usize| {
+            let plan = &table.routes[*place];
+            let service = plan.service.as_ref().and_then(|id| services.get(id)).cloned();
+            Arc::new(Route::new(plan, chains.of(plan), service, metrics.of(&plan.id)))
+        };
+        let routes = places.iter().map(route).collect();
+        Ok(Self { router, routes, places, chains, services, table })
+    }
+
+    /// A router for a table's routes, in this order: the one there is if their rules are the same, otherwise one with as many of
+    /// its rules as fit. Tables come many times a second when many targets come and go; most differ in targets only.
+    fn router_for(&self, table: &Table, places: &[usize]) -> Result<Arc<Router<usize>>, BadTable> {
+        let same = |(new, old): (&usize, &usize)| {
+            let (new, old) = (&table.routes[*new], &self.table.routes[*old]);
+            (&new.id, &new.rule, new.dialect, new.priority) == (&old.id, &old.rule, old.dialect, old.priority)
+        };
+        if places.len() == self.places.len() && places.iter().zip(&self.places).all(same) {
+            return Ok(Arc::clone(&self.router));
+        }
+        let known: HashMap<(&str, bool), &Rule> =
+            self.router.iter().map(|(rule, _)| ((rule.text(), rule.dialect() == Dialect::V2), rule)).collect();
+        let mut rules = Vec::with_capacity(places.len());
+        for (number, plan) in places.iter().map(|place| &table.routes[*place]).enumerate() {
+            let dialect = match plan.dialect {
                 coracle_proxy_table::Dialect::V3 => Dialect::V3,
                 coracle_proxy_table::Dialect::V2 => Dialect::V2,
             };
-            let rule = Rule::parse(&route.rule, dialect);
-            rules.push(rule.map_err(|error| BadTable::Rule { route: route.id.0.clone(), error })?);
+            let rule = match known.get(&(plan.rule.as_str(), dialect == Dialect::V2)) {
+                Some(rule) => (*rule).clone(),
+                None => Rule::parse(&plan.rule, dialect).map_err(|error| BadTable::Rule { route: plan.id.0.clone(), error })?,
+            };
+            let priority = plan.priority.unwrap_or_else(|| rule.priority());
+            rules.push((rule, priority, number));
         }
-        let services: HashMap<ServiceId, Arc<Service>> =
-            table.services.iter().map(|(id, plan)| (id.clone(), Arc::new(service(id, plan)))).collect();
-        let mut routes: Vec<_> = table
-            .routes
-            .iter()
-            .zip(rules)
-            .map(|(plan, rule)| {
-                let service = plan.service.as_ref().and_then(|id| services.get(id)).cloned();
-                let route = Arc::new(Route::new(plan, strip(plan, &table), service, metrics.of(&plan.id)));
-                let priority = plan.priority.unwrap_or_else(|| rule.priority());
-                (rule, priority, route)
-            })
-            .collect();
-        // Of equal priorities the one that stands first wins.
-        routes.sort_by(|(_, _, a), (_, _, b)| a.id.cmp(&b.id));
-        let by_id = routes.iter().map(|(_, _, route)| (route.id.clone(), Arc::clone(route))).collect();
-        Ok(Self { router: Router::new(routes), routes: by_id, services, table })
+        Ok(Arc::new(Router::new(rules)))
     }
 
     /// All targets of its services.
@@ -88,22 +122,13 @@ impl Snapshot {
 
     /// The route of a request that came in there.
     pub(crate) fn find(&self, facts: &impl Facts, listener: &Listener) -> Option<&Arc<Route>> {
-        self.router.find_where(facts, |route| route.serves(listener))
+        let place = self.router.find_where(facts, |place| self.routes.get(*place).is_some_and(|route| route.serves(listener)))?;
+        self.routes.get(*place)
     }
 
     /// The route of this id.
     pub(crate) fn route(&self, id: &RouteId) -> Option<&Arc<Route>> {
-        self.routes.get(id)
+        let place = self.routes.binary_search_by(|route| route.id.cmp(id)).ok()?;
+        self.routes.get(place)
     }
-}
-
-/// The prefixes that a route's middlewares take off.
-fn strip(route: &coracle_proxy_table::Route, table: &Table) -> Vec<String> {
-    let middlewares = route.middlewares.iter().filter_map(|id| table.middlewares.get(id));
-    let prefixes = middlewares.flat_map(|middleware| match middleware {
-        Middleware::StripPrefix(strip) => strip.prefixes.clone(),
-        #[allow(unreachable_patterns, reason = "there will be others")]
-        _ => Vec::new(),
-    });
-    prefixes.collect()
 }

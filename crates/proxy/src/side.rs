@@ -12,6 +12,8 @@ pub(crate) enum Broken {
     Gone,
     /// What it sent is no message.
     Malformed,
+    /// What it sent is longer than it may be.
+    TooLarge,
 }
 
 /// What comes next from a source.
@@ -159,5 +161,40 @@ impl Relay {
             Poll::Ready(Err(broken)) => Flow::Stops(End::Sink, broken),
             Poll::Pending => Flow::Waits(End::Sink),
         }
+    }
+}
+
+/// A source that may have so many bytes more.
+pub(crate) struct Limited<'s, S> {
+    pub(crate) source: &'s mut S,
+    pub(crate) left: u64,
+}
+
+impl<S: Source> Source for Limited<'_, S> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Broken>> {
+        match self.source.poll_next(cx) {
+            // Nothing of the piece that is too long: what has been passed on stays without an end.
+            Poll::Ready(Ok(Next::Content)) if self.source.content().len() as u64 > self.left => {
+                Poll::Ready(Err(Broken::TooLarge))
+            }
+            next => next,
+        }
+    }
+
+    fn content(&self) -> &[u8] {
+        self.source.content()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.left -= count as u64;
+        self.source.consume(count);
+    }
+
+    fn trailers(&self) -> Option<&Fields> {
+        self.source.trailers()
+    }
+
+    fn is_through(&self) -> bool {
+        self.source.is_through()
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use coracle_proxy_middleware::Passage;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -33,11 +34,13 @@ pub(crate) struct Tunnel {
     /// What the target has sent beyond the head of its answer.
     pub(crate) from_server: Vec<u8>,
     pub(crate) upgraded: InFlight,
+    /// What limits count until it ends.
+    pub(crate) passage: Option<Passage>,
 }
 
 /// Runs a tunnel until it ends.
 pub(crate) async fn run(tunnel: Tunnel, counted: Counted) {
-    let Tunnel { mut client, mut server, from_client, from_server, upgraded } = tunnel;
+    let Tunnel { mut client, mut server, from_client, from_server, upgraded, passage: _counted } = tunnel;
     let (mut up, mut down) = (Direction::new(from_client), Direction::new(from_server));
     let target = upgraded.target();
     let mut enrolled = None;

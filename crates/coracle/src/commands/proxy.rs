@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use coracle_model::Span;
-use coracle_proxy::{AccessLog, ListenerOptions, ProxyOptions, Trust};
+use coracle_proxy::{AccessLog, EncodedCharacters, ListenerOptions, ProxyOptions, Trust};
 
 use super::{DONE, ExitCode};
 use crate::context::Context;
@@ -35,6 +35,19 @@ pub(crate) struct Arguments {
     /// Believe this address or range in what it says about its clients (X-Forwarded-For and its like)
     #[arg(long, value_name = "CIDR")]
     trust: Vec<String>,
+    /// Pass this field on to apps although a client's Connection field names it; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    connection_field: Vec<String>,
+    /// Tell apps the client's scheme in X-Scheme and X-Forwarded-Scheme as well
+    #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set)]
+    forwarded_scheme: bool,
+    /// Add the client to the X-Forwarded-For of a proxy that is believed
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    forwarded_append: bool,
+    /// The percent-encoded characters that paths may have, of slash, backslash, nul, semicolon, percent, question-mark, hash;
+    /// all but nul if not given
+    #[arg(long, value_name = "LIST", value_parser = encoded_characters)]
+    encoded_characters: Option<EncodedCharacters>,
     /// The Unix socket on which it is told its table
     #[arg(long, value_name = "PATH")]
     control_socket: PathBuf,
@@ -59,6 +72,10 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, F
     options.listeners.extend(arguments.https.into_iter().map(ListenerOptions::https));
     options.listeners.extend(arguments.listen);
     options.forwarding.trust = Trust::parse(&arguments.trust).map_err(|error| Failure::usage(format!("--trust: {error}")))?;
+    options.forwarding.scheme_fields = arguments.forwarded_scheme;
+    options.forwarding.append_peer = arguments.forwarded_append;
+    options.connection_fields = arguments.connection_field;
+    options.encoded_characters = arguments.encoded_characters.unwrap_or_default();
     options.drain = arguments.drain.duration();
     options.workers = arguments.workers.into();
     options.access_log = match arguments.access_log {
@@ -67,6 +84,24 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, F
         Some(path) => AccessLog::File(path),
     };
     coracle_proxy::run(options).map(|()| DONE).map_err(|error| Failure::failed(format!("the proxy does not start: {error}")))
+}
+
+/// Reads the names of characters, separated by commas; nothing for none.
+fn encoded_characters(text: &str) -> Result<EncodedCharacters, String> {
+    let mut allowed = EncodedCharacters::strict();
+    for name in text.split(',').filter(|name| !name.is_empty()) {
+        *match name {
+            "slash" => &mut allowed.slash,
+            "backslash" => &mut allowed.backslash,
+            "nul" => &mut allowed.nul,
+            "semicolon" => &mut allowed.semicolon,
+            "percent" => &mut allowed.percent,
+            "question-mark" => &mut allowed.question_mark,
+            "hash" => &mut allowed.hash,
+            _ => return Err(format!("{name:?} is none of slash, backslash, nul, semicolon, percent, question-mark, hash")),
+        } = true;
+    }
+    Ok(allowed)
 }
 
 /// Reads `NAME=ADDR:PORT[,tls][,proxy-protocol=CIDR]...`.
@@ -105,5 +140,13 @@ mod tests {
         for bad in ["127.0.0.1:80", "x=localhost", "x=127.0.0.1:80,ssl", "x=127.0.0.1:80,proxy-protocol=all"] {
             assert!(listener(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn encoded_characters_are_named() {
+        assert_eq!(encoded_characters(""), Ok(EncodedCharacters::strict()));
+        let all_but_nul = encoded_characters("slash,backslash,semicolon,percent,question-mark,hash");
+        assert_eq!(all_but_nul, Ok(EncodedCharacters::default()));
+        assert!(encoded_characters("slash,space").is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! Another service that is asked.
 
-use std::cell::RefCell;
+use std::sync::Mutex;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -13,14 +13,14 @@ use crate::{chain, field, request, response, text};
 /// A service that gives one answer, and remembers what it was asked.
 struct Gate {
     answer: Option<FetchedResponse>,
-    asked: RefCell<Vec<(String, Method, Fields)>>,
+    asked: Mutex<Vec<(String, Method, Fields)>>,
 }
 
 impl Gate {
     fn new(status: u16, fields: &[(&str, &str)], body: &'static str) -> Self {
         let answer = response(status, fields);
         let answer = FetchedResponse { status: answer.status, fields: answer.fields, body: Bytes::from_static(body.as_bytes()) };
-        Self { answer: Some(answer), asked: RefCell::default() }
+        Self { answer: Some(answer), asked: Mutex::default() }
     }
 
     async fn pass(&self, chain: &Chain, line: &str, fields: &[(&str, &str)]) -> Result<(RequestHead, Passage), Answer> {
@@ -30,7 +30,7 @@ impl Gate {
     }
 
     fn asked(&self) -> (String, Method, Fields) {
-        self.asked.borrow_mut().pop().unwrap()
+        self.asked.lock().unwrap().pop().unwrap()
     }
 }
 
@@ -40,8 +40,8 @@ impl Fetch for Gate {
         url: &'f str,
         method: &'f Method,
         fields: &'f Fields,
-    ) -> Pin<Box<dyn Future<Output = Result<FetchedResponse, FetchError>> + 'f>> {
-        self.asked.borrow_mut().push((url.to_owned(), method.clone(), fields.clone()));
+    ) -> Pin<Box<dyn Future<Output = Result<FetchedResponse, FetchError>> + Send + 'f>> {
+        self.asked.lock().unwrap().push((url.to_owned(), method.clone(), fields.clone()));
         let answer = self.answer.clone();
         Box::pin(async move {
             match answer {
@@ -134,7 +134,7 @@ async fn its_refusal_is_the_clients_answer() {
 #[tokio::test]
 async fn without_its_answer_nobody_passes() {
     let text = r#"{"forward-auth":{"address":"http://gate.test/","timeout_ms":20}}"#;
-    let silent = Gate { answer: None, asked: RefCell::default() };
+    let silent = Gate { answer: None, asked: Mutex::default() };
     let answer = silent.pass(&chain(&[text]), "GET http://a.test/", &[]).await.unwrap_err();
     assert_eq!(answer.head.status, StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(crate::status(&chain(&[text]), "GET http://a.test/", &[]).await, 502);

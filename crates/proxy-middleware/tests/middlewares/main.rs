@@ -30,7 +30,7 @@ impl Fetch for Nobody {
         _: &'f str,
         _: &'f Method,
         _: &'f Fields,
-    ) -> Pin<Box<dyn Future<Output = Result<FetchedResponse, FetchError>> + 'f>> {
+    ) -> Pin<Box<dyn Future<Output = Result<FetchedResponse, FetchError>> + Send + 'f>> {
         Box::pin(async { Err(FetchError("there is nobody".to_owned())) })
     }
 }

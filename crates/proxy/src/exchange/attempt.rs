@@ -8,7 +8,7 @@ use coracle_proxy_http::{ResponseHead, strip_response};
 use http::StatusCode;
 
 use super::{Exchange, Uploading};
-use crate::side::{Answered, Broken, Downstream, End, Flow, NoAnswer, Upstream};
+use crate::side::{Answered, Broken, Downstream, End, Flow, Limited, NoAnswer, Upstream};
 use crate::target::Target;
 
 /// How long a target may take to tell a client to send the body; then the client is told by this proxy. Many servers read
@@ -30,6 +30,8 @@ pub(super) enum Failure {
     SlowClient,
     /// The request's body is none.
     BadBody,
+    /// The request's body is longer than it may be.
+    TooLarge,
     /// The client has left.
     Gone,
     /// The target was cut off.
@@ -86,7 +88,7 @@ impl<D: Downstream> Exchange<'_, D> {
             return Ok(None);
         }
         let before = self.upload.relay.bytes;
-        let flow = self.upload.relay.poll(cx, self.down, up);
+        let flow = self.poll_upload(cx, up);
         let has_moved = self.upload.relay.bytes > before;
         // Every piece of a long body gives the answer time anew; and a body that comes needs not be asked for.
         if has_moved && (std::mem::take(&mut self.expects) || before > 0) {
@@ -97,10 +99,17 @@ impl<D: Downstream> Exchange<'_, D> {
             Flow::Waits(end) => return Ok(Some(end)),
             Flow::Stops(End::Source, Broken::Gone) => return Err(Failure::Gone),
             Flow::Stops(End::Source, Broken::Malformed) => return Err(Failure::BadBody),
+            Flow::Stops(End::Source, Broken::TooLarge) => return Err(Failure::TooLarge),
             // It may have answered without having read everything.
             Flow::Stops(End::Sink, _) => self.upload.state = Uploading::Stopped,
         }
         Ok(None)
+    }
+
+    /// Passes on the body as far as it goes, and as far as it may.
+    pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>, up: &mut impl Upstream) -> Flow {
+        let left = self.body_limit.saturating_sub(self.upload.relay.bytes);
+        self.upload.relay.poll(cx, &mut Limited { source: self.down, left }, up)
     }
 
     fn pass_interim(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {

@@ -7,10 +7,12 @@ use std::task::{Context, Poll};
 use coracle_proxy_http::{BodyLength, Known, strip_response};
 use http::StatusCode;
 
+use super::encoded::Encoding;
 use super::{Exchange, Outcome, Stop, Uploading, keep};
+use crate::buffer::LARGE;
 use crate::date;
 use crate::refusal::Refusal;
-use crate::side::{Answered, Downstream, End, Flow, Relay};
+use crate::side::{Answered, Downstream, End, Flow, Next, Relay, Source};
 use crate::target::{Count, InFlight, Target};
 use crate::upstream::H1Upstream;
 
@@ -32,6 +34,12 @@ impl<D: Downstream> Exchange<'_, D> {
         strip_response(&mut head.fields, switches);
         self.turn = None;
         self.caller.deadline.clear();
+        let after = Self::pass_back(self.passed.as_deref_mut(), head);
+        if let Some(answer) = after.replace {
+            drain(&mut up).await;
+            keep(up, in_flight.target(), self.caller.seat);
+            return Err(Stop::Answer(Box::new(answer)));
+        }
         if switches {
             return self.change(up, in_flight).await;
         }
@@ -41,11 +49,14 @@ impl<D: Downstream> Exchange<'_, D> {
         self.account.status = head.status.as_u16();
         // A client that has not been told to send its body may or may not do so.
         let keeps = !self.expects && !self.caller.seat.plane.is_closing();
-        self.down.begin(&self.pair.request, &mut self.pair.response, answered.body, keeps);
+        let body = if after.encoder.is_some() { BodyLength::Chunked } else { answered.body };
+        self.down.begin(&self.pair.request, &mut self.pair.response, body, keeps);
         let target = in_flight.target();
-        let mut download = Download::default();
+        let encoding = after.encoder.map(|encoder| Box::new(Encoding::new(encoder)));
+        let mut download = Download { encoding, ..Download::default() };
         let result = poll_fn(|cx| self.poll_both(cx, &mut up, target, &mut download)).await;
-        (self.account.received, self.account.sent) = (self.upload.relay.bytes, download.relay.bytes);
+        let sent = download.encoding.as_ref().map_or(download.relay.bytes, |encoding| encoding.sent);
+        (self.account.received, self.account.sent) = (self.upload.relay.bytes, sent);
         result?;
         keep(up, target, self.caller.seat);
         drop(in_flight);
@@ -83,7 +94,11 @@ impl<D: Downstream> Exchange<'_, D> {
         }
         let deadline = self.caller.deadline;
         let before = download.relay.bytes;
-        match download.relay.poll(cx, up, self.down) {
+        let flow = match &mut download.encoding {
+            None => download.relay.poll(cx, up, self.down),
+            Some(encoding) => download.relay.poll(cx, up, &mut encoding.before(self.down)),
+        };
+        match flow {
             Flow::Through => {
                 download.is_through = true;
                 deadline.clear();
@@ -118,7 +133,7 @@ impl<D: Downstream> Exchange<'_, D> {
             return Ok(());
         }
         let before = self.upload.relay.bytes;
-        match self.upload.relay.poll(cx, self.down, up) {
+        match self.poll_upload(cx, up) {
             Flow::Through => self.upload.state = Uploading::Through,
             Flow::Waits(_) if alone && self.upload.relay.bytes > before => self.caller.deadline.set(self.timeout),
             Flow::Waits(_) if alone => self.caller.deadline.set_if_none(self.timeout),
@@ -146,7 +161,8 @@ impl<D: Downstream> Exchange<'_, D> {
         }
         let upgraded = InFlight::begin(in_flight.target(), self.caller.seat.index, Count::Upgraded);
         let (server, from_server) = up.into_changed();
-        Ok(Outcome::Changed { server, from_server, upgraded })
+        let passage = self.passed.take().map(|passed| passed.passage);
+        Ok(Outcome::Changed { server, from_server, upgraded, passage })
     }
 }
 
@@ -154,7 +170,25 @@ impl<D: Downstream> Exchange<'_, D> {
 #[derive(Default)]
 struct Download {
     relay: Relay,
+    encoding: Option<Box<Encoding>>,
     is_through: bool,
     /// The client does not take it.
     stalls: bool,
+}
+
+/// Reads what has come of a body that nobody wants, if that makes the connection fit for another request. Does not wait.
+async fn drain(up: &mut H1Upstream) {
+    poll_fn(|cx| {
+        let mut left = LARGE;
+        while let Poll::Ready(Ok(Next::Content)) = up.poll_next(cx) {
+            let count = up.content().len();
+            up.consume(count);
+            left = left.saturating_sub(count);
+            if left == 0 {
+                break;
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
 }
