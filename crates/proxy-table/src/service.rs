@@ -120,7 +120,8 @@ pub enum Protocol {
     H2c,
 }
 
-/// Asks each target for its health.
+/// Asks each target for its health, as long as its service is open. Two failures in a row take a target out, two good answers
+/// in a row bring it back; it begins healthy. Targets that speak HTTP/2 are asked for a connection only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheck {

@@ -33,7 +33,7 @@ use crate::listener::Peer;
 use crate::plane::{Before, Decision, Way};
 use crate::pool;
 use crate::refusal::Refusal;
-use crate::route::RequestFacts;
+use crate::route::{RequestFacts, Route};
 use crate::side::{Downstream, Relay};
 use crate::target::{InFlight, Target};
 use crate::upstream::H1Upstream;
@@ -122,6 +122,12 @@ struct Exchange<'x, D> {
     upload: Upload,
     /// From the last byte of the request to the head of the answer.
     timeout: Duration,
+    /// By which the request goes, if its service wants to be told how that ends.
+    watched: Option<Arc<Route>>,
+    /// How many interim answers have come.
+    interim: usize,
+    /// What leads the client back to its target, if it does not know.
+    cookie: Option<String>,
 }
 
 /// The request's body on its way.
@@ -163,6 +169,9 @@ impl<'x, D: Downstream> Exchange<'x, D> {
             turn: None,
             upload: Upload::default(),
             timeout: plane.limits.response_header,
+            watched: None,
+            interim: 0,
+            cookie: None,
         }
     }
 
@@ -200,13 +209,11 @@ impl<'x, D: Downstream> Exchange<'x, D> {
                 Some(passed) => Way::Known(&passed.route),
                 None => Way::Facts(&facts),
             };
-            let before = Before { tried, called: self.turn.is_some() };
+            let before = Before { tried, called: self.turn.is_some(), fields: &self.pair.request.fields };
             match plane.decide(*index, way, &self.caller.peer.listener, before) {
                 Decision::Go { route, in_flight } => {
                     self.account.routed(&route);
-                    if let Some(own) = route.service.as_ref().and_then(|service| service.response_timeout) {
-                        self.timeout = own;
-                    }
+                    self.goes_by(route, in_flight.target());
                     return Ok(in_flight);
                 }
                 // Apart, so that connections whose routes have no middlewares do not carry its size.
@@ -222,6 +229,37 @@ impl<'x, D: Downstream> Exchange<'x, D> {
                     return Err(Stop::Refuse(refusal));
                 }
             }
+        }
+    }
+
+    /// What the service of its route wants for it.
+    fn goes_by(&mut self, route: Arc<Route>, target: &Arc<Target>) {
+        let Some(service) = &route.service else { return };
+        self.timeout = service.response_timeout.unwrap_or(self.caller.seat.plane.limits.response_header);
+        self.cookie = service.balancer.cookie(target, &self.pair.request.fields);
+        self.watched = service.balancer.ejects().then_some(route);
+    }
+
+    /// Tells the service that a target has answered properly to the end.
+    fn target_answered(&self, target: &Target) {
+        if let Some(service) = self.watched.as_ref().and_then(|route| route.service.as_ref()) {
+            service.balancer.succeeded(target, Instant::now());
+        }
+    }
+
+    /// Whether the answer that has come says that its target is of no use now. The service is told.
+    fn says_failed(&self, target: &Target) -> bool {
+        let has_failed = matches!(self.pair.response.status.as_u16(), 502..=504);
+        if has_failed {
+            self.target_failed(target);
+        }
+        has_failed
+    }
+
+    /// Tells the service that a target has not.
+    fn target_failed(&self, target: &Target) {
+        if let Some(service) = self.watched.as_ref().and_then(|route| route.service.as_ref()) {
+            service.balancer.failed(target, Instant::now());
         }
     }
 
@@ -255,6 +293,7 @@ impl<'x, D: Downstream> Exchange<'x, D> {
             };
             let Some(stream) = stream else {
                 self.account.upstream_failed();
+                self.target_failed(&target);
                 tried.push(target);
                 in_flight = self.find_other(&mut tried, &mut repeats).await?;
                 continue;
@@ -270,6 +309,11 @@ impl<'x, D: Downstream> Exchange<'x, D> {
                 self.account.upstream_failed();
             }
             let repeats_here = reused && failure.is_some();
+            match failure {
+                Some(failure) if failure.is_the_targets(reused) => self.target_failed(&target),
+                None => drop(self.says_failed(&target)),
+                Some(_) => (),
+            }
             match failure {
                 Some(Failure::Gone) => return Err(Stop::Gone),
                 Some(Failure::Late) => return Err(Stop::Refuse(Refusal::Timeout)),

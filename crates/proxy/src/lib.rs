@@ -2,13 +2,13 @@
 //! happens around them: tables are swapped, targets are drained, the proxy itself is replaced.
 //!
 //! It is told its whole routing table as one snapshot over a Unix socket ([`control`]), keeps the last one on disk, and
-//! hands its listening sockets to its successor. It knows no apps, releases or containers, probes nobody's health and
-//! starts nothing.
+//! hands its listening sockets to its successor. It knows no apps, releases or containers, and starts nothing; it asks
+//! targets for their `health` only where the table says so.
 //!
 //! One request, told by modules: `listener` accepts and a `worker` gets the connection; `connection` reads it (`h1`, by way of
-//! `wire`); `exchange` asks `plane` where the request goes (`router`, `route`, `service`, `hold`), which counts it in flight on
-//! a `target`, takes a connection to it (`pool`, `upstream`), and passes bytes on both ways; a route's middlewares (`chains`) see the request
-//! before a target is chosen, and the answer before it is sent; `account` writes down what it came
+//! `wire`); `exchange` asks `plane` where the request goes (`router`, `route`, `service`, `balance`, `hold`), which counts it in
+//! flight on a `target`, takes a connection to it (`pool`, `upstream`), and passes bytes on both ways; a route's middlewares
+//! (`chains`) see the request before a target is chosen, and the answer before it is sent; `account` writes down what it came
 //! to (`metrics`, `access_log`). What becomes a WebSocket ends in `tunnel`.
 //!
 //! Nothing on that way waits for another thread: a connection and what it needs belong to one worker. A request on a kept
@@ -18,6 +18,7 @@
 
 mod access_log;
 mod account;
+mod balance;
 mod buffer;
 mod chains;
 mod connection;
@@ -30,6 +31,7 @@ mod fetch;
 mod h1;
 mod handover;
 mod heads;
+mod health;
 mod hold;
 mod life;
 mod listener;
@@ -44,6 +46,7 @@ mod route;
 mod router;
 mod service;
 mod side;
+mod standing;
 mod stream;
 mod table_file;
 mod target;

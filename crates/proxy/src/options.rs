@@ -28,7 +28,7 @@ pub struct ProxyOptions {
     pub connection_fields: Vec<String>,
     /// Which percent-encoded characters a path may have; others are answered by 400.
     pub encoded_characters: EncodedCharacters,
-    /// How many connections one client address may have at once; further ones are closed.
+    /// How many connections one client address (of IPv6, one /64) may have at once; further ones are closed.
     pub max_connections_per_client: Option<usize>,
     /// How long and how much a request may take.
     pub limits: Limits,

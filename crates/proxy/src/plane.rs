@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use coracle_proxy_http::{EncodedCharacters, Forwarding};
+use coracle_proxy_http::{EncodedCharacters, Fields, Forwarding};
 use coracle_proxy_table::{Admission, Table};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access_log::AccessLog;
+use crate::balance::{Asker, Balancer};
 use crate::chains::Kept;
+use crate::health::{Check, Checks};
 use crate::hold::{Gates, Place, Wanted};
 use crate::listener::Listener;
 use crate::metrics::Metrics;
@@ -44,6 +47,7 @@ pub(crate) struct Plane {
     pub(crate) connection_fields: Vec<String>,
     pub(crate) encoded_characters: EncodedCharacters,
     middlewares: Kept,
+    checks: Checks,
     snapshot: Mutex<Arc<Snapshot>>,
     closing: AtomicBool,
     tasks: TaskTracker,
@@ -82,6 +86,8 @@ pub(crate) struct Before<'b> {
     pub(crate) tried: &'b [Arc<Target>],
     /// It has waited for its turn.
     pub(crate) called: bool,
+    /// Its header fields.
+    pub(crate) fields: &'b Fields,
 }
 
 impl Plane {
@@ -108,6 +114,7 @@ impl Plane {
             connection_fields: options.connection_fields.clone(),
             encoded_characters: options.encoded_characters,
             middlewares: Kept::default(),
+            checks: Checks::default(),
             snapshot: Mutex::new(Arc::new(Snapshot::empty())),
             closing: AtomicBool::new(false),
             tasks: TaskTracker::new(),
@@ -123,8 +130,7 @@ impl Plane {
 
     /// Makes a table ready to be served by; one that cannot be changes nothing.
     pub(crate) fn prepare(&self, table: Table) -> Result<Prepared, BadTable> {
-        let turn = usize::try_from(table.generation).unwrap_or_default();
-        let before = self.snapshot();
+        let (turn, before) = (table.generation, self.snapshot());
         let snapshot = Snapshot::compile(table, &before, &self.middlewares, &self.metrics, |id, plan| {
             let targets = plan.targets.iter().map(|target| self.targets.obtain(target)).collect();
             let gate = match plan.admission {
@@ -132,7 +138,8 @@ impl Plane {
                 Admission::Open => self.gates.remaining(id),
                 Admission::Closed { .. } => None,
             };
-            Service::new(plan, targets, gate, turn)
+            let before = before.service(id).map(|service| &service.balancer);
+            Service::new(plan, Balancer::new(plan, targets, before, self.workers.len(), turn), gate)
         })?;
         Ok(Prepared(Arc::new(snapshot)))
     }
@@ -153,6 +160,7 @@ impl Plane {
         }
         // Taking a large table apart takes a while: not under a worker's lock.
         drop(before);
+        self.watch_over(&snapshot);
         let to_release = self.gates.settle(|id| match snapshot.table.services.get(id).map(|service| &service.admission) {
             Some(Admission::Hold { .. }) => Wanted::Shut,
             Some(Admission::Open) => Wanted::Open,
@@ -196,6 +204,17 @@ impl Plane {
         }
     }
 
+    /// Has the targets of a table asked for their health, as their services want it.
+    fn watch_over(&self, snapshot: &Snapshot) {
+        for (plan, service) in snapshot.services() {
+            service.balancer.targets().iter().for_each(|target| target.standing.set_slow_start(plan.slow_start_ms));
+        }
+        let checked = snapshot.services().filter_map(|(plan, service)| Some((Check::of(plan)?, service)));
+        let targets =
+            checked.flat_map(|(check, service)| service.balancer.targets().iter().map(move |target| (target, check.clone())));
+        self.checks.settle(targets, &self.limits);
+    }
+
     fn send_to(&self, worker: usize, route: &Arc<Route>, service: &Service, before: Before<'_>) -> Decision {
         let route = Arc::clone(route);
         if let Some(gate) = &service.gate
@@ -205,7 +224,8 @@ impl Plane {
         {
             return Decision::Wait { route, place, at_most: self.limits.response_header };
         }
-        match service.pick(before.tried) {
+        let asker = Asker { worker, tried: before.tried, fields: before.fields, clock: Instant::now };
+        match service.balancer.pick(asker) {
             Some(target) => Decision::Go { in_flight: InFlight::begin(target, worker, Count::Plain), route },
             None if before.tried.is_empty() => Decision::Refuse { route: Some(route), refusal: Refusal::NoTarget },
             None => Decision::Refuse { route: Some(route), refusal: Refusal::BadGateway },
@@ -244,15 +264,20 @@ impl Plane {
     pub(crate) async fn until_idle(&self) {
         self.connections.close();
         self.connections.wait().await;
+        self.checks.end();
         self.tasks.close();
         self.tasks.wait().await;
     }
 
     /// Ends all tasks of the plane.
     pub(crate) fn kill_tasks(&self) {
+        self.checks.end();
         self.kill.cancel();
     }
 }
+
+/// How sparsely the map of clients may be filled before it gives memory back.
+const SPARSE: usize = 8;
 
 /// Counts connections per client address, if there is a limit.
 pub(crate) struct Clients {
@@ -270,13 +295,25 @@ impl Clients {
     /// One more connection of that client; nothing if it has too many. Without a limit nobody is counted.
     pub(crate) fn admit(&self, ip: IpAddr) -> Result<Option<Client<'_>>, TooMany> {
         let Some(most) = self.most else { return Ok(None) };
+        let ip = holder(ip);
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = connections.entry(ip).or_default();
-        if *count >= most {
+        let count = connections.get(&ip).copied().unwrap_or_default();
+        if count >= most {
             return Err(TooMany);
         }
-        *count += 1;
+        connections.insert(ip, count + 1);
         Ok(Some(Client { clients: self, ip }))
+    }
+}
+
+/// Whose connections are counted together: an IPv6 client has a whole /64 to choose its addresses from.
+fn holder(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            IpAddr::V6([a, b, c, d, 0, 0, 0, 0].into())
+        }
     }
 }
 
@@ -291,6 +328,11 @@ impl Drop for Client<'_> {
             *count -= 1;
             if *count == 0 {
                 connections.remove(&self.ip);
+                // What a flood from many addresses took is given back.
+                if connections.len() < connections.capacity() / SPARSE {
+                    let room = 2 * connections.len();
+                    connections.shrink_to(room);
+                }
             }
         }
     }
@@ -320,5 +362,18 @@ pub(crate) mod tests {
         let third = plane.clients.admit(ip).unwrap();
         drop((second, third));
         assert!(plane.clients.connections.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn addresses_of_one_network_are_one_client_and_many_clients_leave_no_memory() {
+        let plane = plane(1);
+        let admit = |ip: String| plane.clients.admit(ip.parse().unwrap());
+        let (_first, _second) = (admit("2001:db8::1".into()).unwrap(), admit("2001:db8::2".into()).unwrap());
+        assert!(admit("2001:db8::3".into()).is_err());
+        assert!(admit("2001:db8:0:1::1".into()).is_ok());
+        let many: Vec<_> = (0..10_000).map(|n| admit(format!("10.0.{}.{}", n / 256, n % 256)).unwrap()).collect();
+        drop(many);
+        let connections = plane.clients.connections.lock().unwrap();
+        assert!(connections.len() == 1 && connections.capacity() < 100, "{}", connections.capacity());
     }
 }

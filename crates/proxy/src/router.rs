@@ -117,7 +117,17 @@ impl Snapshot {
 
     /// All targets of its services.
     pub(crate) fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
-        self.services.values().flat_map(|service| service.targets())
+        self.services.values().flat_map(|service| service.balancer.targets())
+    }
+
+    /// The service of this id.
+    pub(crate) fn service(&self, id: &ServiceId) -> Option<&Arc<Service>> {
+        self.services.get(id)
+    }
+
+    /// All its services, as they were written and as they serve, in the order of their ids.
+    pub(crate) fn services(&self) -> impl Iterator<Item = (&coracle_proxy_table::Service, &Arc<Service>)> {
+        self.table.services.iter().filter_map(|(id, plan)| Some((plan, self.services.get(id)?)))
     }
 
     /// The route of a request that came in there.

@@ -7,13 +7,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_proxy_table::TargetId;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use crate::control::TargetState;
 use crate::pool::Pool;
+use crate::standing::{DOWN, Standing};
 
 /// One address that answers.
 pub(crate) struct Target {
     pub(crate) id: TargetId,
     pub(crate) address: SocketAddr,
+    /// Whether it is well.
+    pub(crate) standing: Standing,
     /// It answers nothing any more.
     cut: AtomicBool,
     /// Upgraded connections end.
@@ -39,6 +44,7 @@ impl Target {
         Self {
             id,
             address,
+            standing: Standing::new(Instant::now()),
             cut: AtomicBool::new(false),
             closes_upgraded: AtomicBool::new(false),
             watched: AtomicBool::new(false),
@@ -55,6 +61,16 @@ impl Target {
     /// Upgraded connections.
     pub(crate) fn upgraded(&self) -> usize {
         self.count(Count::Upgraded)
+    }
+
+    /// Whether its health checks fail.
+    pub(crate) fn is_down(&self) -> bool {
+        self.standing.against(DOWN) != 0
+    }
+
+    /// How it stands at this moment.
+    pub(crate) fn state(&self) -> TargetState {
+        self.standing.state(Instant::now())
     }
 
     /// A worker's kept connections.

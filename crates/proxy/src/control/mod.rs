@@ -57,6 +57,24 @@ pub struct TargetStatus {
     pub in_flight: usize,
     /// WebSockets and the like.
     pub upgraded: usize,
+    /// Whether it gets requests.
+    #[serde(default)]
+    pub state: TargetState,
+}
+
+/// Whether a target gets requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetState {
+    /// It does.
+    #[default]
+    Up,
+    /// None: its health checks fail.
+    Down,
+    /// None for a while: it failed too many in a row.
+    Ejected,
+    /// Few as yet: its share grows.
+    Starting,
 }
 
 /// How many requests wait for a service that is held.

@@ -249,6 +249,7 @@ impl Core {
                 address: target.address,
                 in_flight: target.in_flight(),
                 upgraded: target.upgraded(),
+                state: target.state(),
             })
             .collect();
         targets.sort_by(|a, b| (&a.id, a.address).cmp(&(&b.id, b.address)));

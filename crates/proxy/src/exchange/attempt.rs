@@ -15,6 +15,10 @@ use crate::target::Target;
 /// on without a word.
 const CONTINUE: Duration = Duration::from_millis(300);
 
+/// So many interim answers (1xx) may come before the answer. Whoever sends them without end would fill the memory of a client
+/// that does not read, here.
+const MOST_INTERIM: usize = 100;
+
 /// Why there was no answer to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -36,6 +40,17 @@ pub(super) enum Failure {
     Gone,
     /// The target was cut off.
     CutOff,
+}
+
+impl Failure {
+    /// Whether the target has to answer for it. That a connection which was `reused` has ended is nobody's fault.
+    pub(super) fn is_the_targets(self, reused: bool) -> bool {
+        match self {
+            Self::Unsent | Self::Lost => !reused,
+            Self::Garbage | Self::Late => true,
+            Self::SlowClient | Self::BadBody | Self::TooLarge | Self::Gone | Self::CutOff => false,
+        }
+    }
 }
 
 impl<D: Downstream> Exchange<'_, D> {
@@ -113,6 +128,10 @@ impl<D: Downstream> Exchange<'_, D> {
     }
 
     fn pass_interim(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        self.interim += 1;
+        if self.interim > MOST_INTERIM {
+            return Err(Failure::Garbage);
+        }
         let head = &mut self.pair.response;
         strip_response(&mut head.fields, false);
         if head.status == StatusCode::CONTINUE {

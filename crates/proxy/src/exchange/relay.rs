@@ -25,22 +25,33 @@ impl<D: Downstream> Exchange<'_, D> {
         answered: Answered,
         upgrades: bool,
     ) -> Result<Outcome, Stop> {
+        let has_failed = self.says_failed(in_flight.target());
         let head = &mut self.pair.response;
         let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
         if switches && !upgrades {
             self.account.upstream_failed();
+            self.target_failed(in_flight.target());
             return Err(Stop::Refuse(Refusal::BadGateway));
         }
         strip_response(&mut head.fields, switches);
+        if let Some(cookie) = self.cookie.take()
+            && let Err(error) = head.fields.append("Set-Cookie", cookie)
+        {
+            tracing::debug!(%error, "a sticky cookie was left out");
+        }
         self.turn = None;
         self.caller.deadline.clear();
         let after = Self::pass_back(self.passed.as_deref_mut(), head);
         if let Some(answer) = after.replace {
+            if !has_failed {
+                self.target_answered(in_flight.target());
+            }
             drain(&mut up).await;
             keep(up, in_flight.target(), self.caller.seat);
             return Err(Stop::Answer(Box::new(answer)));
         }
         if switches {
+            self.target_answered(in_flight.target());
             return self.change(up, in_flight).await;
         }
         if !head.fields.contains_known(Known::Date) {
@@ -58,6 +69,9 @@ impl<D: Downstream> Exchange<'_, D> {
         let sent = download.encoding.as_ref().map_or(download.relay.bytes, |encoding| encoding.sent);
         (self.account.received, self.account.sent) = (self.upload.relay.bytes, sent);
         result?;
+        if !has_failed {
+            self.target_answered(target);
+        }
         keep(up, target, self.caller.seat);
         drop(in_flight);
         Ok(Outcome::Answered)
@@ -74,7 +88,7 @@ impl<D: Downstream> Exchange<'_, D> {
         if target.is_cut() {
             return Poll::Ready(Err(Stop::Broken));
         }
-        self.download_some(cx, up, download)?;
+        self.download_some(cx, up, target, download)?;
         self.upload_rest(cx, up, download.is_through)?;
         if download.is_through && self.upload.state != Uploading::Going {
             return Poll::Ready(Ok(()));
@@ -88,7 +102,13 @@ impl<D: Downstream> Exchange<'_, D> {
         Poll::Pending
     }
 
-    fn download_some(&mut self, cx: &mut Context<'_>, up: &mut H1Upstream, download: &mut Download) -> Result<(), Stop> {
+    fn download_some(
+        &mut self,
+        cx: &mut Context<'_>,
+        up: &mut H1Upstream,
+        target: &Target,
+        download: &mut Download,
+    ) -> Result<(), Stop> {
         if download.is_through {
             return Ok(());
         }
@@ -120,6 +140,7 @@ impl<D: Downstream> Exchange<'_, D> {
             Flow::Stops(end, _) => {
                 if end == End::Source {
                     self.account.upstream_failed();
+                    self.target_failed(target);
                 }
                 return Err(Stop::Broken);
             }

@@ -4,9 +4,11 @@
 #![allow(unreachable_pub, reason = "one program: `pub` here means to the other files of it")]
 
 mod backend;
+mod balance;
 mod chaos;
 mod clients;
 mod drain;
+mod endless;
 mod env;
 mod forward;
 mod handover;
