@@ -1,5 +1,6 @@
 //! Processes that are measured: where they run and what they use, children and threads included.
 
+use std::collections::BTreeMap;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -118,13 +119,22 @@ impl Family {
         self.0.len()
     }
 
-    /// What the kernel's scheduler has counted so far.
-    pub fn scheduled(&self) -> Scheduled {
-        let each = self.0.iter().map(|pid| memory::scheduled(*pid));
-        each.fold(Scheduled::default(), |sum, one| Scheduled {
-            running: sum.running + one.running,
-            waiting: sum.waiting + one.waiting,
-        })
+    /// What the kernel's scheduler has counted so far, by thread.
+    pub fn scheduled(&self) -> BTreeMap<i32, Scheduled> {
+        self.0.iter().flat_map(|pid| memory::scheduled(*pid)).collect()
+    }
+
+    /// What it has counted since then, of all threads that still run: workers do. What a thread did that has ended meanwhile (a
+    /// runtime's helper that nobody needed for seconds) is not known.
+    pub fn scheduled_since(&self, then: &BTreeMap<i32, Scheduled>) -> Scheduled {
+        let mut sum = Scheduled::default();
+        for (thread, now) in self.scheduled() {
+            let before = then.get(&thread).copied().unwrap_or_default();
+            // The kernel may have given an ended thread's id to another.
+            sum.running += now.running.saturating_sub(before.running);
+            sum.waiting += now.waiting.saturating_sub(before.waiting);
+        }
+        sum
     }
 
     /// Resident memory in bytes; pages that several of them share are counted for each.

@@ -95,9 +95,9 @@ impl Field {
         let family = contender.family();
         let before = family.scheduled();
         let answered = asking.ask(address, self.seconds, &self.directory).await;
-        let after = family.scheduled();
-        let processor = (after.running - before.running) as f64 / 1000.0 / answered.requests;
-        let disturbed = (after.waiting - before.waiting) as f64 / 1e9 / answered.seconds;
+        let spent = family.scheduled_since(&before);
+        let processor = spent.running as f64 / 1000.0 / answered.requests;
+        let disturbed = spent.waiting as f64 / 1e9 / answered.seconds;
         Sample { answered, processor, disturbed }
     }
 

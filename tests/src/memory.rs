@@ -1,5 +1,7 @@
 //! What processes use, as the kernel counts it.
 
+use std::collections::BTreeMap;
+
 use rustix::process::Pid;
 
 /// Resident memory in bytes; nothing if the process has ended.
@@ -26,7 +28,7 @@ pub fn proportional(pid: Pid) -> u64 {
     kibibytes.unwrap_or(0) * 1024
 }
 
-/// What the kernel's scheduler has counted so far for all threads of a process that still run.
+/// What the kernel's scheduler has counted for a thread, or for several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Scheduled {
     /// Nanoseconds on a processor.
@@ -35,14 +37,15 @@ pub struct Scheduled {
     pub waiting: u64,
 }
 
-/// See [`Scheduled`]; nothing if the process has ended.
-pub fn scheduled(pid: Pid) -> Scheduled {
+/// Of each thread of a process that still runs, by its id, since it began; nothing if the process has ended.
+pub fn scheduled(pid: Pid) -> BTreeMap<i32, Scheduled> {
     let threads = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).into_iter().flatten().flatten();
-    // The schedstat of the process is its first thread's alone.
-    let counts = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("schedstat")).ok());
-    counts.fold(Scheduled::default(), |sum, counts| {
-        let mut counts = counts.split(' ').map(|count| count.trim().parse().unwrap_or(0));
-        let mut next = || counts.next().unwrap_or(0);
-        Scheduled { running: sum.running + next(), waiting: sum.waiting + next() }
-    })
+    let counts = threads.filter_map(|thread| {
+        // The schedstat of the process is its first thread's alone.
+        let counts = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        let mut counts = counts.split(' ').map(|count| count.trim().parse().ok());
+        let scheduled = Scheduled { running: counts.next()??, waiting: counts.next()?? };
+        Some((thread.file_name().to_str()?.parse().ok()?, scheduled))
+    });
+    counts.collect()
 }
