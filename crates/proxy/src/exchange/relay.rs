@@ -8,6 +8,7 @@ use coracle_proxy_http::{BodyLength, Known, strip_response};
 use http::StatusCode;
 
 use super::encoded::Encoding;
+use super::reach::Reached;
 use super::{Exchange, Outcome, Stop, Uploading, keep};
 use crate::buffer::LARGE;
 use crate::date;
@@ -20,7 +21,7 @@ impl<D: Downstream> Exchange<'_, D> {
     /// Sends the client the answer whose head has come.
     pub(super) async fn pass_on(
         &mut self,
-        mut up: H1Upstream,
+        mut up: Reached,
         in_flight: InFlight,
         answered: Answered,
         upgrades: bool,
@@ -40,7 +41,7 @@ impl<D: Downstream> Exchange<'_, D> {
             keep(up, in_flight.target(), self.caller.seat);
             return Err(Stop::Answer(Box::new(answer)));
         }
-        if switches {
+        if switches && let Reached::H1(up) = up {
             return self.change(up, in_flight).await;
         }
         if !head.fields.contains_known(Known::Date) {
@@ -67,7 +68,7 @@ impl<D: Downstream> Exchange<'_, D> {
     fn poll_both(
         &mut self,
         cx: &mut Context<'_>,
-        up: &mut H1Upstream,
+        up: &mut Reached,
         target: &Arc<Target>,
         download: &mut Download,
     ) -> Poll<Result<(), Stop>> {
@@ -88,7 +89,7 @@ impl<D: Downstream> Exchange<'_, D> {
         Poll::Pending
     }
 
-    fn download_some(&mut self, cx: &mut Context<'_>, up: &mut H1Upstream, download: &mut Download) -> Result<(), Stop> {
+    fn download_some(&mut self, cx: &mut Context<'_>, up: &mut Reached, download: &mut Download) -> Result<(), Stop> {
         if download.is_through {
             return Ok(());
         }
@@ -128,7 +129,7 @@ impl<D: Downstream> Exchange<'_, D> {
     }
 
     /// Passes the rest of a body on whose request has been answered already. `alone` says that nothing else is left.
-    fn upload_rest(&mut self, cx: &mut Context<'_>, up: &mut H1Upstream, alone: bool) -> Result<(), Stop> {
+    fn upload_rest(&mut self, cx: &mut Context<'_>, up: &mut Reached, alone: bool) -> Result<(), Stop> {
         if self.upload.state != Uploading::Going {
             return Ok(());
         }
@@ -177,7 +178,7 @@ struct Download {
 }
 
 /// Reads what has come of a body that nobody wants, if that makes the connection fit for another request. Does not wait.
-async fn drain(up: &mut H1Upstream) {
+async fn drain(up: &mut Reached) {
     poll_fn(|cx| {
         let mut left = LARGE;
         while let Poll::Ready(Ok(Next::Content)) = up.poll_next(cx) {
