@@ -161,6 +161,13 @@ impl<'x, D: Downstream> Exchange<'x, D> {
         }
         let plane = &self.caller.seat.plane;
         let head = &mut self.pair.request;
+        // An authority that asks whether a name leads here is not to be sent elsewhere, whatever the table says.
+        if let Some(tls) = &plane.tls
+            && !self.origin.tls
+            && let Some(answer) = tls.challenge(head)
+        {
+            return Err(Stop::Refuse(Refusal::Challenge(answer)));
+        }
         // First of all: rules and middlewares go by what is known, not by what is claimed.
         let asked = strip_request(head, self.body, &[]);
         plane.ids.ensure(&mut head.fields);

@@ -5,8 +5,8 @@
 //! hands its listening sockets to its successor. It knows no apps, releases or containers, probes nobody's health and
 //! starts nothing.
 //!
-//! One request, told by modules: `listener` accepts and a `worker` gets the connection; `connection` reads it (`h1`, by way of
-//! `wire`); `exchange` asks `plane` where the request goes (`router`, `route`, `service`, `hold`), which counts it in flight on
+//! One request, told by modules: `listener` accepts and a `worker` gets the connection, which may begin with a handshake (`tls`);
+//! `connection` reads it (`h1`, by way of `wire`); `exchange` asks `plane` where the request goes (`router`, `route`, `service`, `hold`), which counts it in flight on
 //! a `target`, takes a connection to it (`pool`, `upstream`), and passes bytes on both ways; `account` writes down what it came
 //! to (`metrics`, `access_log`). What becomes a WebSocket ends in `tunnel`.
 //!
@@ -24,6 +24,7 @@ mod date;
 mod deadline;
 mod drain;
 mod exchange;
+mod exposition;
 mod h1;
 mod handover;
 mod heads;
@@ -39,17 +40,22 @@ mod refusal;
 mod request_id;
 mod route;
 mod router;
+mod scrape;
 mod service;
 mod side;
+mod source;
 mod stream;
 mod table_file;
 mod target;
+mod tls;
 mod tunnel;
 mod upstream;
 mod wire;
 mod worker;
 
+pub use coracle_certs as certs;
 pub use coracle_proxy_table as table;
 pub use options::{AccessLog, Limits, ListenerOptions, ProxyOptions, Trust};
-pub use proxy::{Proxy, StartError, run};
+pub use proxy::{Proxy, StartError, check, run, run_with};
 pub use router::BadTable;
+pub use source::{ApplyError, Changes, Source};

@@ -24,6 +24,7 @@ use crate::route::{RequestFacts, Route};
 use crate::router::{BadTable, Snapshot};
 use crate::service::Service;
 use crate::target::{Count, InFlight, Registry, Target};
+use crate::tls::Tls;
 use crate::worker::{Job, Worker};
 
 /// The data plane's shared state.
@@ -39,6 +40,8 @@ pub(crate) struct Plane {
     /// Counts connections, also those that have been upgraded.
     pub(crate) connections: TaskTracker,
     pub(crate) forwarding: Forwarding,
+    /// There if a listener speaks TLS.
+    pub(crate) tls: Option<Tls>,
     snapshot: Mutex<Arc<Snapshot>>,
     closing: AtomicBool,
     tasks: TaskTracker,
@@ -81,7 +84,12 @@ pub(crate) struct Before<'b> {
 
 impl Plane {
     /// Serves nothing yet. The workers are told their jobs by what is returned beside it.
-    pub(crate) fn new(options: &ProxyOptions, log: AccessLog, ids: RequestIds) -> (Arc<Self>, Vec<mpsc::UnboundedReceiver<Job>>) {
+    pub(crate) fn new(
+        options: &ProxyOptions,
+        log: AccessLog,
+        ids: RequestIds,
+        tls: Option<Tls>,
+    ) -> (Arc<Self>, Vec<mpsc::UnboundedReceiver<Job>>) {
         let count = options.workers.max(1);
         let (workers, jobs): (Vec<_>, Vec<_>) = (0..count)
             .map(|_| {
@@ -100,6 +108,7 @@ impl Plane {
             workers: workers.into(),
             connections: TaskTracker::new(),
             forwarding: options.forwarding.clone(),
+            tls,
             snapshot: Mutex::new(Arc::new(Snapshot::empty())),
             closing: AtomicBool::new(false),
             tasks: TaskTracker::new(),
@@ -141,6 +150,9 @@ impl Plane {
             vec![std::mem::replace(&mut *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner), Arc::clone(&snapshot))];
         for worker in &self.workers {
             before.push(std::mem::replace(&mut *worker.snapshot(), Arc::clone(&snapshot)));
+        }
+        if let Some(tls) = &self.tls {
+            tls.want(before.first().map(|before| &before.table), &snapshot.table);
         }
         // Taking a large table apart takes a while: not under a worker's lock.
         drop(before);
@@ -296,7 +308,7 @@ pub(crate) mod tests {
         let mut options = ProxyOptions::new(Vec::new(), "control".into(), "state".into());
         options.workers = workers;
         options.max_connections_per_client = Some(2);
-        Plane::new(&options, AccessLog::default(), RequestIds::new().unwrap()).0
+        Plane::new(&options, AccessLog::default(), RequestIds::new().unwrap(), None).0
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 #![allow(unreachable_pub, reason = "one program: `pub` here means to the other files of it")]
 
+mod admin;
 mod backend;
 mod chaos;
 mod clients;
@@ -17,4 +18,5 @@ mod pool;
 mod processes;
 mod routes;
 mod smuggling;
+mod tls;
 mod upgrade;
