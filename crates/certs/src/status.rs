@@ -1,12 +1,12 @@
 //! What is known about each name's certificate, for people and for the admin API. Nothing here is secret.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Source;
 
 /// One wanted name, or one pair of given files.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CertificateStatus {
     /// The wanted name; of given files the first name in the certificate, or the file's path while it cannot be read.
     pub name: String,
@@ -22,7 +22,7 @@ pub struct CertificateStatus {
 }
 
 /// How a certificate stands.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum State {
     /// Nothing has been tried yet.
@@ -49,7 +49,7 @@ pub enum State {
 }
 
 /// What a certificate says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateFacts {
     /// The DNS names it is for, lower case, wildcards as `*.shop.example`.
     pub names: Vec<String>,

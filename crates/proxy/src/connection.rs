@@ -48,8 +48,19 @@ async fn talk(mut stream: TcpStream, peer: &Peer, counted: &Counted, deadline: &
         return None;
     };
     let arrival = Arrival::new(from, peer.listener.tls);
-    let mut client = H1Client::new(ClientStream::Plain(stream), &plane.limits);
-    client.wire.input = input;
+    let client = match (&plane.tls, peer.listener.tls) {
+        (Some(tls), true) => {
+            deadline.set(plane.limits.header_read);
+            let counts = (&plane.metrics.handshakes, counted.seat.index);
+            let session = Box::pin(tls.accept(stream, input, deadline, counts)).await?;
+            H1Client::new(session.stream, &plane.limits)
+        }
+        _ => {
+            let mut client = H1Client::new(ClientStream::Plain(stream), &plane.limits);
+            client.wire.input = input;
+            client
+        }
+    };
     let caller = Caller { seat: &counted.seat, peer, arrival: &arrival, deadline };
     speak_h1(client, &caller, counted).await
 }

@@ -184,6 +184,13 @@ impl<'x, D: Downstream> Exchange<'x, D> {
         if !plane.encoded_characters.allow(head.path()) {
             return Err(Stop::Refuse(Refusal::EncodedCharacter));
         }
+        // An authority that asks whether a name leads here is not to be sent elsewhere, whatever the table says.
+        if let Some(tls) = &plane.tls
+            && !self.origin.tls
+            && let Some(answer) = tls.challenge(head)
+        {
+            return Err(Stop::Refuse(Refusal::Challenge(answer)));
+        }
         // First of all: rules and middlewares go by what is known, not by what is claimed.
         let passed: SmallVec<[&str; 4]> = plane.connection_fields.iter().map(String::as_str).collect();
         let asked = strip_request(head, self.body, &passed);

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use coracle_certs::CertificateStatus;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
 use prometheus_client::metrics::MetricType;
@@ -12,7 +13,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::metrics::{BOUNDS_US, RouteTotals};
+use crate::metrics::{BOUNDS_US, Handshake, RouteTotals};
 use crate::plane::Plane;
 
 /// The media type of what [`render`] makes.
@@ -30,6 +31,10 @@ struct Scrape {
     /// Requests without a route have the id "".
     routes: Vec<(String, RouteTotals)>,
     targets: Vec<Target>,
+    /// By how they ended; nothing where nobody speaks TLS.
+    handshakes: Vec<(&'static str, u64)>,
+    /// Names and when they end, in seconds since 1970.
+    certificates: Vec<(String, i64)>,
 }
 
 #[derive(Debug)]
@@ -60,7 +65,12 @@ impl Scrape {
         };
         let mut targets: Vec<_> = plane.targets.all().iter().map(target).collect();
         targets.sort_by(|a, b| a.id.cmp(&b.id));
+        let handshakes = Handshake::ALL.iter().map(|(kind, name)| (*name, plane.metrics.handshakes.total(*kind)));
+        let certificates = plane.tls.as_ref().map_or_else(Vec::new, |tls| tls.certificates.status());
+        let end = |status: CertificateStatus| Some((status.name, status.certificate?.not_after.as_second()));
         Self {
+            handshakes: handshakes.filter(|_| plane.tls.is_some()).collect(),
+            certificates: certificates.into_iter().filter_map(end).collect(),
             generation: plane.snapshot().table.generation,
             connections: plane.workers.iter().map(|worker| worker.connections()).collect(),
             routes,
@@ -138,6 +148,10 @@ impl Collector for Scrape {
         let connections = workers.iter().zip(&self.connections);
         let connections = connections.map(|(worker, count)| ([("worker", worker.as_str())], *count as u64));
         Self::gauges(to, ("connections", "Open client connections"), connections)?;
+        let handshakes = self.handshakes.iter().map(|(kind, count)| ([("result", *kind)], *count));
+        Self::counters(to, ("tls_handshakes", "TLS handshakes, by how they ended"), handshakes)?;
+        let ends = self.certificates.iter().map(|(name, end)| ([("name", name.as_str())], u64::try_from(*end).unwrap_or(0)));
+        Self::gauges(to, ("certificate_end_seconds", "When a certificate ends, in seconds since 1970"), ends)?;
         let generation = std::iter::once(([("table", "current")], self.generation));
         Self::gauges(to, ("table_generation", "Of the table that is served by"), generation)
     }

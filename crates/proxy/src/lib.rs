@@ -5,10 +5,11 @@
 //! hands its listening sockets to its successor. It knows no apps, releases or containers, and starts nothing; it asks
 //! targets for their `health` only where the table says so.
 //!
-//! One request, told by modules: `listener` accepts and a `worker` gets the connection; `connection` reads it (`h1`, by way of
-//! `wire`); `exchange` asks `plane` where the request goes (`router`, `route`, `service`, `balance`, `hold`), which counts it in
-//! flight on a `target`, takes a connection to it (`pool`, `upstream`), and passes bytes on both ways; a route's middlewares
-//! (`chains`) see the request before a target is chosen, and the answer before it is sent; `account` writes down what it came
+//! One request, told by modules: `listener` accepts and a `worker` gets the connection, which may begin with a handshake
+//! (`tls`); `connection` reads it (`h1`, by way of `wire`, or `h2`); `exchange` asks `plane` where the request goes (`router`,
+//! `route`, `service`, `balance`, `hold`), which counts it in flight on a `target`, takes a connection to it (`pool`,
+//! `upstream`), and passes bytes on both ways; a route's middlewares (`chains`) see the request before a target is chosen, and
+//! the answer before it is sent; `account` writes down what it came
 //! to (`metrics`, `access_log`). What becomes a WebSocket ends in `tunnel`.
 //!
 //! Nothing on that way waits for another thread: a connection and what it needs belong to one worker. A request on a kept
@@ -27,6 +28,7 @@ mod date;
 mod deadline;
 mod drain;
 mod exchange;
+mod exposition;
 mod fetch;
 mod h1;
 mod h2;
@@ -45,19 +47,24 @@ mod refusal;
 mod request_id;
 mod route;
 mod router;
+mod scrape;
 mod service;
 mod side;
+mod source;
 mod standing;
 mod stream;
 mod table_file;
 mod target;
+mod tls;
 mod tunnel;
 mod upstream;
 mod wire;
 mod worker;
 
+pub use coracle_certs as certs;
 pub use coracle_proxy_http::EncodedCharacters;
 pub use coracle_proxy_table as table;
 pub use options::{AccessLog, Limits, ListenerOptions, ProxyOptions, Trust};
-pub use proxy::{Proxy, StartError, run};
+pub use proxy::{Proxy, StartError, check, run, run_with};
 pub use router::BadTable;
+pub use source::{ApplyError, Changes, Source};

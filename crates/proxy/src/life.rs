@@ -15,6 +15,7 @@ use crate::control;
 use crate::control::server::{Core, Estate};
 use crate::drain;
 use crate::listener::{Accepting, Doorway, Listener};
+use crate::scrape;
 use crate::worker::{Job, Threads};
 
 /// How long connections may take to end after everything on them was cut off.
@@ -40,11 +41,16 @@ impl Life {
         mut self,
         doorways: Vec<(TcpListener, Arc<Listener>)>,
         doors: mpsc::UnboundedReceiver<UnixListener>,
+        scrapes: Option<TcpListener>,
     ) {
         let core = Arc::clone(&self.core);
         let mut accepting = core.accepting.subscribe();
         let mut control = JoinSet::new();
         control.spawn(control::server::serve(Arc::clone(&core), doors));
+        let mut scraping = JoinSet::new();
+        if let Some(socket) = scrapes {
+            scraping.spawn(scrape::serve(Arc::clone(&core.plane), socket));
+        }
         let mut all_closed = Vec::new();
         for ((socket, listener), worker) in doorways.into_iter().zip(core.plane.workers.iter().cycle()) {
             let (closed, until_closed) = oneshot::channel();
@@ -53,7 +59,14 @@ impl Life {
         }
         // `core` holds a sender, so there is always one.
         drop(accepting.wait_for(|accepting| *accepting != Accepting::Yes).await);
+        // Whoever comes after has a socket of its own for this.
+        drop(scraping);
         core.plane.close_connections();
+        if let Some(tls) = &core.plane.tls {
+            // What is there stays served; ordering is for whoever comes after.
+            let certificates = Arc::clone(&tls.certificates);
+            core.plane.spawn(async move { certificates.shutdown().await });
+        }
         let estate = core.estate.lock().unwrap_or_else(PoisonError::into_inner).take();
         let lock = estate.map(|Estate { sockets, lock }| {
             drop(sockets);

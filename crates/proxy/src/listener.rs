@@ -13,6 +13,7 @@ use coracle_proxy_http::Trust;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{oneshot, watch};
 
+use crate::control::ListenerStatus;
 use crate::options::ListenerOptions;
 use crate::worker::Seat;
 
@@ -65,6 +66,13 @@ impl Listener {
     /// Of a socket that listens.
     pub(crate) fn new(options: &ListenerOptions, address: SocketAddr) -> Self {
         Self { name: options.name.clone(), address, tls: options.tls, proxy_protocol: options.proxy_protocol.clone() }
+    }
+}
+
+impl Listener {
+    /// For whoever asks.
+    pub(crate) fn status(&self) -> ListenerStatus {
+        ListenerStatus { name: self.name.clone(), address: self.address, tls: self.tls }
     }
 }
 
@@ -127,15 +135,24 @@ pub(crate) async fn accept(doorway: Doorway, seat: Seat) {
         }
     }
     if *accepting.borrow() == Accepting::Stopped {
-        // Closing the socket resets those that have connected but have not been accepted yet.
-        while let Some(accepted) = futures::FutureExt::now_or_never(socket.accept()) {
-            if take(accepted).is_err() {
-                break;
-            }
+        // Closing the socket resets those that have connected but have not been accepted yet. The system itself is asked for
+        // them: the runtime may not have heard of them.
+        accept_waiting(socket, take);
+    } else {
+        drop(socket);
+    }
+    drop(closed);
+}
+
+/// Takes those that have connected already, and closes the socket.
+fn accept_waiting(socket: TcpListener, take: impl Fn(std::io::Result<(TcpStream, SocketAddr)>) -> std::io::Result<()>) {
+    let Ok(socket) = socket.into_std() else { return };
+    while let Ok((stream, address)) = socket.accept() {
+        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        if let Err(error) = take(stream.map(|stream| (stream, address))) {
+            tracing::debug!(%error, "a connection was not accepted");
         }
     }
-    drop(socket);
-    drop(closed);
 }
 
 #[cfg(test)]

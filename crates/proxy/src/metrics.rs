@@ -93,7 +93,6 @@ impl RouteMetrics {
     }
 
     /// Adds the workers up.
-    #[allow(dead_code, reason = "read by whoever renders the metrics")]
     pub(crate) fn totals(&self) -> RouteTotals {
         let mut totals = RouteTotals::default();
         let mut ended = 0;
@@ -116,18 +115,69 @@ impl RouteMetrics {
     }
 }
 
+/// How a TLS handshake ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handshake {
+    /// Well.
+    Full,
+    /// Well, with a ticket of a session before.
+    Resumed,
+    /// There is no certificate for the name.
+    Unknown,
+    /// It took too long.
+    Late,
+    /// The client left, or what it sent is no handshake of a version that is spoken here.
+    Broken,
+}
+
+impl Handshake {
+    /// All of them, with their names in metrics.
+    pub(crate) const ALL: [(Self, &str); 5] = [
+        (Self::Full, "full"),
+        (Self::Resumed, "resumed"),
+        (Self::Unknown, "unknown-name"),
+        (Self::Late, "late"),
+        (Self::Broken, "broken"),
+    ];
+}
+
+/// Counts TLS handshakes by how they ended.
+pub(crate) struct Handshakes(Box<[HandshakeShare]>);
+
+#[repr(align(128))]
+#[derive(Default)]
+struct HandshakeShare([Counter; Handshake::ALL.len()]);
+
+impl Handshakes {
+    /// One has ended.
+    pub(crate) fn count(&self, worker: usize, handshake: Handshake) {
+        self.0[worker].0[handshake as usize].add(1);
+    }
+
+    /// Adds the workers up.
+    pub(crate) fn total(&self, handshake: Handshake) -> u64 {
+        self.0.iter().map(|share| share.0[handshake as usize].get()).sum()
+    }
+}
+
 /// The counts of all routes of the table, and of the requests that fit none.
 pub(crate) struct Metrics {
     routes: Mutex<HashMap<RouteId, Arc<RouteMetrics>>>,
     /// Requests that no route matched.
     pub(crate) unrouted: Arc<RouteMetrics>,
+    pub(crate) handshakes: Handshakes,
     workers: usize,
 }
 
 impl Metrics {
     /// For so many workers.
     pub(crate) fn new(workers: usize) -> Self {
-        Self { routes: Mutex::default(), unrouted: Arc::new(RouteMetrics::new(workers)), workers }
+        Self {
+            routes: Mutex::default(),
+            unrouted: Arc::new(RouteMetrics::new(workers)),
+            handshakes: Handshakes((0..workers).map(|_| HandshakeShare::default()).collect()),
+            workers,
+        }
     }
 
     /// Those of a route, known or new.
@@ -147,7 +197,6 @@ impl Metrics {
     }
 
     /// Every route that is counted.
-    #[allow(dead_code, reason = "read by whoever renders the metrics")]
     pub(crate) fn all(&self) -> Vec<(RouteId, Arc<RouteMetrics>)> {
         let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         routes.iter().map(|(id, metrics)| (id.clone(), Arc::clone(metrics))).collect()

@@ -1,11 +1,14 @@
 //! What a proxy is started with.
 
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use coracle_certs::CertOptions;
 pub use coracle_proxy_http::Trust;
 use coracle_proxy_http::{EncodedCharacters, Forwarding};
+use coracle_proxy_table::Table;
 
 /// What a proxy is started with.
 #[derive(Debug, Clone)]
@@ -14,7 +17,7 @@ pub struct ProxyOptions {
     pub listeners: Vec<ListenerOptions>,
     /// The control socket (mode 0600). Beside it lies a lock file of the same name with `.lock` added.
     pub control_socket: PathBuf,
-    /// Holds `table.json`, the last table.
+    /// Holds `table.json`, the last table, and `certificates`, unless those are kept elsewhere.
     pub state_dir: PathBuf,
     /// How long clients that are still connected are served when the proxy stops or has been replaced.
     pub drain: Duration,
@@ -32,12 +35,19 @@ pub struct ProxyOptions {
     pub max_connections_per_client: Option<usize>,
     /// How long and how much a request may take.
     pub limits: Limits,
+    /// Where metrics are served, in plain HTTP and to everybody who can connect; the control socket has them as well.
+    pub metrics: Option<SocketAddr>,
+    /// Served by from the beginning, instead of the last table. Its generation is the proxy's to count.
+    pub table: Option<Table>,
+    /// How certificates are had. Nothing is done about them as long as no listener speaks TLS.
+    pub certificates: CertOptions,
 }
 
 impl ProxyOptions {
     /// Listens for plain HTTP on these addresses, with usual values for everything else.
     pub fn new(http: Vec<SocketAddr>, control_socket: PathBuf, state_dir: PathBuf) -> Self {
         Self {
+            certificates: CertOptions::new(state_dir.join("certificates")),
             listeners: http.into_iter().map(ListenerOptions::http).collect(),
             control_socket,
             state_dir,
@@ -49,7 +59,22 @@ impl ProxyOptions {
             encoded_characters: EncodedCharacters::default(),
             max_connections_per_client: None,
             limits: Limits::default(),
+            metrics: None,
+            table: None,
         }
+    }
+
+    /// A short text that differs where options differ that a running proxy would have to be replaced for: how it listens (not
+    /// where, which its status tells), whom it believes, how it orders certificates, its limits. Comparable within one build.
+    pub fn digest(&self) -> String {
+        let listeners: Vec<_> = self.listeners.iter().map(|it| (&it.name, it.tls, &it.proxy_protocol)).collect();
+        let acme = &self.certificates.acme;
+        let options = (listeners, &self.forwarding, acme, &self.certificates.given, &self.limits);
+        let mut hasher = std::hash::DefaultHasher::new();
+        let others = (&self.access_log, self.max_connections_per_client, self.workers, self.drain, self.metrics);
+        let paths = (&self.connection_fields, &self.encoded_characters);
+        format!("{options:?} {others:?} {paths:?}").hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
     }
 }
 

@@ -28,6 +28,7 @@ use crate::route::{RequestFacts, Route};
 use crate::router::{BadTable, Snapshot};
 use crate::service::Service;
 use crate::target::{Count, InFlight, Registry, Target};
+use crate::tls::Tls;
 use crate::worker::{Job, Worker};
 
 /// The data plane's shared state.
@@ -48,6 +49,8 @@ pub(crate) struct Plane {
     pub(crate) encoded_characters: EncodedCharacters,
     middlewares: Kept,
     checks: Checks,
+    /// There if a listener speaks TLS.
+    pub(crate) tls: Option<Tls>,
     snapshot: Mutex<Arc<Snapshot>>,
     closing: AtomicBool,
     tasks: TaskTracker,
@@ -92,7 +95,12 @@ pub(crate) struct Before<'b> {
 
 impl Plane {
     /// Serves nothing yet. The workers are told their jobs by what is returned beside it.
-    pub(crate) fn new(options: &ProxyOptions, log: AccessLog, ids: RequestIds) -> (Arc<Self>, Vec<mpsc::UnboundedReceiver<Job>>) {
+    pub(crate) fn new(
+        options: &ProxyOptions,
+        log: AccessLog,
+        ids: RequestIds,
+        tls: Option<Tls>,
+    ) -> (Arc<Self>, Vec<mpsc::UnboundedReceiver<Job>>) {
         let count = options.workers.max(1);
         let (workers, jobs): (Vec<_>, Vec<_>) = (0..count)
             .map(|_| {
@@ -115,6 +123,7 @@ impl Plane {
             encoded_characters: options.encoded_characters,
             middlewares: Kept::default(),
             checks: Checks::default(),
+            tls,
             snapshot: Mutex::new(Arc::new(Snapshot::empty())),
             closing: AtomicBool::new(false),
             tasks: TaskTracker::new(),
@@ -157,6 +166,9 @@ impl Plane {
             vec![std::mem::replace(&mut *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner), Arc::clone(&snapshot))];
         for worker in &self.workers {
             before.push(std::mem::replace(&mut *worker.snapshot(), Arc::clone(&snapshot)));
+        }
+        if let Some(tls) = &self.tls {
+            tls.want(before.first().map(|before| &before.table), &snapshot.table);
         }
         // Taking a large table apart takes a while: not under a worker's lock.
         drop(before);
@@ -348,7 +360,7 @@ pub(crate) mod tests {
         let mut options = ProxyOptions::new(Vec::new(), "control".into(), "state".into());
         options.workers = workers;
         options.max_connections_per_client = Some(2);
-        Plane::new(&options, AccessLog::default(), RequestIds::new().unwrap()).0
+        Plane::new(&options, AccessLog::default(), RequestIds::new().unwrap(), None).0
     }
 
     #[test]

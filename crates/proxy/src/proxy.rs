@@ -4,8 +4,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use coracle_certs::CertError;
 use coracle_proxy_table::Table;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,7 +23,10 @@ use crate::options::{ListenerOptions, ProxyOptions};
 use crate::plane::Plane;
 use crate::request_id::RequestIds;
 use crate::router::BadTable;
+use crate::scrape;
+use crate::source::{ApplyError, Changes, Nothing, Source};
 use crate::table_file::TableFile;
+use crate::tls::Tls;
 use crate::worker::Threads;
 
 /// Why a proxy did not start.
@@ -36,9 +40,6 @@ pub enum StartError {
         /// What the operating system says: in use, mostly, or a port below 1024 without the right to it.
         source: io::Error,
     },
-    /// A listener for TLS without certificates.
-    #[error("cannot speak TLS on {0}: there are no certificates")]
-    NoCertificates(SocketAddr),
     /// The control socket cannot be opened.
     #[error("cannot open the control socket {path}: {source}", path = path.display())]
     ControlSocket {
@@ -55,6 +56,12 @@ pub enum StartError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// Certificates cannot be kept.
+    #[error("certificates: {0}")]
+    Certificates(#[from] CertError),
+    /// The table that it was told to begin with cannot be served by.
+    #[error("cannot serve by the table: {0}")]
+    FirstTable(#[source] BadTable),
     /// The table of the proxy that it was to replace cannot be served by.
     #[error("cannot serve by the table of the running proxy: {0}")]
     Table(#[source] BadTable),
@@ -76,7 +83,16 @@ pub struct Proxy {
     control_socket: PathBuf,
     accepting: watch::Sender<Accepting>,
     log: LogHandle,
+    core: CoreHandle,
     life: JoinHandle<()>,
+}
+
+struct CoreHandle(Weak<Core>);
+
+impl std::fmt::Debug for CoreHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CoreHandle")
+    }
 }
 
 #[derive(Clone)]
@@ -88,10 +104,23 @@ impl std::fmt::Debug for LogHandle {
     }
 }
 
+/// Whether a table can be served by, so far as that can be known without serving by it.
+pub fn check(table: Table) -> Result<(), BadTable> {
+    let options = ProxyOptions { workers: 1, ..ProxyOptions::new(Vec::new(), PathBuf::new(), PathBuf::new()) };
+    let (plane, _jobs) = Plane::new(&options, access_log::AccessLog::default(), RequestIds::default(), None);
+    plane.prepare(table).map(drop)
+}
+
 /// The body of the proxy process: serves until it is told to stop or has handed over, drains, and returns.
 ///
 /// SIGTERM and SIGINT stop it, a second one ends it at once; SIGHUP opens the access log again.
 pub fn run(options: ProxyOptions) -> Result<(), StartError> {
+    run_with(options, Nothing)
+}
+
+/// The same for a proxy that serves by what a source says, whose first word is in the options already. SIGHUP asks the source
+/// as well.
+pub fn run_with(options: ProxyOptions, mut source: impl Source) -> Result<(), StartError> {
     // Connections are the workers' affair: what is left for this thread is to be told things.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -100,8 +129,12 @@ pub fn run(options: ProxyOptions) -> Result<(), StartError> {
         loop {
             tokio::select! {
                 () = proxy.ended() => return Ok(()),
+                () = source.changed() => proxy.follow(&mut source).await,
                 signal = signals.next() => match signal {
-                    Signal::Reopen => proxy.log.0.reopen(),
+                    Signal::Reopen => {
+                        proxy.log.0.reopen();
+                        proxy.follow(&mut source).await;
+                    }
                     Signal::Stop if proxy.stop() => tracing::info!("stopping: serving the last connections"),
                     Signal::Stop => return Ok(()),
                 },
@@ -138,10 +171,8 @@ impl Signals {
 
 impl Proxy {
     /// Starts serving, alone or in place of the proxy that has the control socket.
-    pub async fn start(options: ProxyOptions) -> Result<Self, StartError> {
-        if let Some(listener) = options.listeners.iter().find(|listener| listener.tls) {
-            return Err(StartError::NoCertificates(listener.address));
-        }
+    pub async fn start(mut options: ProxyOptions) -> Result<Self, StartError> {
+        let told = options.table.take();
         let file = TableFile::in_directory(&options.state_dir)
             .map_err(|source| StartError::StateDir { path: options.state_dir.clone(), source })?;
         let (log, log_writer) = access_log::open(&options.access_log).map_err(StartError::AccessLog)?;
@@ -151,8 +182,19 @@ impl Proxy {
         let mut beginning = beginning.map_err(io::Error::other)??;
         let table =
             first_table(&file, &beginning).map_err(|source| StartError::StateDir { path: options.state_dir.clone(), source })?;
-        let (plane, jobs) = Plane::new(&options, log.clone(), ids);
-        install_first(&plane, table, &file, &beginning)?;
+        let speaks_tls = options.listeners.iter().any(|listener| listener.tls);
+        let tls = speaks_tls.then(|| Tls::start(options.certificates.clone())).transpose()?;
+        let (plane, jobs) = Plane::new(&options, log.clone(), ids, tls);
+        match told {
+            Some(told) => install_told(&plane, Table { generation: table.generation + 1, ..told }, &file)?,
+            None => install_first(&plane, table, &file, &beginning)?,
+        }
+        if let Some(tls) = &plane.tls {
+            tls.ready().await;
+        }
+        let scrapes =
+            options.metrics.map(|address| scrape::bind(address).map_err(|source| StartError::Listen { address, source }));
+        let scrapes = scrapes.transpose()?;
         let doorways = listen(&options.listeners, &mut beginning)?;
         let (accepting, _) = watch::channel(Accepting::Yes);
         let (doors, doors_opened) = mpsc::unbounded_channel();
@@ -160,6 +202,8 @@ impl Proxy {
         let core = Arc::new(Core {
             plane,
             addresses: doorways.iter().map(|(_, listener)| listener.address).collect(),
+            listeners: doorways.iter().map(|(_, listener)| listener.status()).collect(),
+            settings: options.digest(),
             socket: options.control_socket.clone(),
             accepting: accepting.clone(),
             tables: Arc::new(tokio::sync::Mutex::new(Tables { file, keeps: true })),
@@ -171,12 +215,13 @@ impl Proxy {
         let sockets = doorways.iter().map(|(socket, _)| Ok(socket.try_clone()?.into()));
         let sockets = sockets.collect::<io::Result<Vec<OwnedFd>>>()?;
         let life = Life::new(Arc::clone(&core), threads, options.drain, log_writer);
-        let life = tokio::spawn(life.live(doorways, doors_opened));
+        let life = tokio::spawn(life.live(doorways, doors_opened, scrapes));
         let mut proxy = Self {
             addresses: core.addresses.clone(),
             control_socket: options.control_socket,
             accepting,
             log: LogHandle(log),
+            core: CoreHandle(Arc::downgrade(&core)),
             life,
         };
         // From here on requests are accepted, and those that were are answered, whatever happens.
@@ -216,6 +261,23 @@ impl Proxy {
         };
         *core.estate.lock().unwrap_or_else(PoisonError::into_inner) = Some(Estate { sockets, lock });
         Ok(())
+    }
+
+    /// Serves by something else from now on. When it returns, every request that arrives later goes by the new table; one that
+    /// cannot be served by changes nothing.
+    pub async fn apply(&self, changes: Changes) -> Result<(), ApplyError> {
+        let core = self.core.0.upgrade().ok_or(ApplyError::Replaced)?;
+        core.apply(changes).await
+    }
+
+    /// Serves by what a source says by now, if it says something new.
+    async fn follow(&self, source: &mut impl Source) {
+        let Some(changes) = source.read() else { return };
+        match self.apply(changes).await {
+            Ok(()) => tracing::info!("serving by the new configuration"),
+            Err(ApplyError::Table(error)) => source.refused(&error),
+            Err(error) => tracing::error!(%error, "the new configuration is not served by"),
+        }
     }
 
     /// Where it listens, in the order of the options' listeners, with real ports.
@@ -271,6 +333,12 @@ fn first_table(file: &TableFile, beginning: &Beginning) -> io::Result<Table> {
             Ok(inheritance.offer.table.clone())
         }
     }
+}
+
+/// Serves by the table that it was told to begin with.
+fn install_told(plane: &Plane, table: Table, file: &TableFile) -> Result<(), StartError> {
+    plane.install(plane.prepare(table.clone()).map_err(StartError::FirstTable)?);
+    Ok(file.store(&table)?)
 }
 
 /// Serves by the table that is there. One of our own that cannot be served by (it was written by another version) is put

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use coracle_proxy_http::{Fields, Known};
 
 /// Makes ids that differ between requests and between proxies.
+#[derive(Default)]
 pub(crate) struct RequestIds {
     seed: [u64; 2],
     count: AtomicU64,

@@ -14,7 +14,6 @@ pub(crate) enum ClientStream {
     /// As it is.
     Plain(TcpStream),
     /// Encrypted; boxed, because what TLS has to remember would be carried by every plain connection otherwise.
-    #[allow(dead_code, reason = "made once certificates are there")]
     Tls(Box<TlsStream<TcpStream>>),
 }
 

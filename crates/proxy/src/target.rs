@@ -9,8 +9,8 @@ use coracle_proxy_table::{Protocol, TargetId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::h2;
 use crate::control::TargetState;
+use crate::h2;
 use crate::pool::Pool;
 use crate::standing::{DOWN, Standing};
 

@@ -338,6 +338,8 @@ mod tests {
             protocol: PROTOCOL,
             generation: 1,
             http: vec![http.parse().unwrap()],
+            listeners: Vec::new(),
+            settings: String::new(),
             accepting: true,
             targets: Vec::new(),
             waiting: Vec::new(),

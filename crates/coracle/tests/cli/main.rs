@@ -6,6 +6,7 @@
 mod asking;
 mod following;
 mod program;
+mod proxying;
 mod scripted;
 mod serving;
 mod streams;

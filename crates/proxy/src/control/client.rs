@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use coracle_certs::CertificateStatus;
 use coracle_proxy_table::{Table, TargetId};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -12,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::{ControlError, DrainRequest, Drained, Problem, Status};
+use super::{ControlError, DrainRequest, Drained, Problem, RouteStatus, Status, TargetStatus};
 
 /// For everything but drains, which take as long as they are told to.
 const CALL: Duration = Duration::from_secs(10);
@@ -56,6 +57,46 @@ impl Client {
         let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
         let request = DrainRequest { targets: targets.to_vec(), deadline_ms };
         self.call(Method::POST, "/v1/drain", Some(&request), deadline.saturating_add(CALL)).await
+    }
+
+    /// The routes that are served by, in the order in which they are asked.
+    pub async fn routes(&self) -> Result<Vec<RouteStatus>, ControlError> {
+        self.call(Method::GET, "/v1/routes", None::<&()>, CALL).await
+    }
+
+    /// Targets in the table and those that still have something in flight.
+    pub async fn targets(&self) -> Result<Vec<TargetStatus>, ControlError> {
+        self.call(Method::GET, "/v1/targets", None::<&()>, CALL).await
+    }
+
+    /// How each certificate stands; none where no listener speaks TLS.
+    pub async fn certificates(&self) -> Result<Vec<CertificateStatus>, ControlError> {
+        self.call(Method::GET, "/v1/certificates", None::<&()>, CALL).await
+    }
+
+    /// Tries at once to get a certificate for a name, however long the next attempt was to wait.
+    pub async fn renew(&self, name: &str) -> Result<(), ControlError> {
+        let path = format!("/v1/certificates/renew?name={name}");
+        self.call::<(), serde_json::Value>(Method::POST, &path, None, CALL).await.map(drop)
+    }
+
+    /// The local authority's certificate, as PEM: whoever trusts it trusts the certificates for `localhost`.
+    pub async fn local_authority(&self) -> Result<String, ControlError> {
+        self.text("/v1/certificates/authority").await
+    }
+
+    /// What is counted, as Prometheus reads it.
+    pub async fn metrics(&self) -> Result<String, ControlError> {
+        self.text("/metrics").await
+    }
+
+    async fn text(&self, path: &str) -> Result<String, ControlError> {
+        let answered = tokio::time::timeout(CALL, self.exchange(Method::GET, path, Bytes::new())).await;
+        let (status, answer) = answered.unwrap_or(Err(ControlError::Timeout(CALL)))?;
+        if !status.is_success() {
+            return Err(refusal(status, &answer));
+        }
+        String::from_utf8(answer.into()).map_err(|error| ControlError::Protocol(error.to_string()))
     }
 
     /// Tells the proxy to stop accepting, to drain and to exit; returns at once.
@@ -120,7 +161,11 @@ fn understand<A: DeserializeOwned>(status: StatusCode, answer: &[u8]) -> Result<
     if status.is_success() {
         return serde_json::from_slice(answer).map_err(|error| ControlError::Protocol(error.to_string()));
     }
+    Err(refusal(status, answer))
+}
+
+fn refusal(status: StatusCode, answer: &[u8]) -> ControlError {
     let message = serde_json::from_slice(answer)
         .map_or_else(|_not_ours| String::from_utf8_lossy(answer).into_owned(), |problem: Problem| problem.error);
-    Err(ControlError::Refused { status: status.as_u16(), message })
+    ControlError::Refused { status: status.as_u16(), message }
 }

@@ -5,6 +5,12 @@
 //! | `PUT /v1/table` | replaces the whole table; answered when every later request goes by it |
 //! | `GET /v1/table` | the table that is served by |
 //! | `GET /v1/status` | [`Status`] |
+//! | `GET /v1/routes` | [`RouteStatus`] of each route, in the order in which they are asked |
+//! | `GET /v1/targets` | [`TargetStatus`] of each target |
+//! | `GET /v1/certificates` | [`CertificateStatus`](coracle_certs::CertificateStatus) of each certificate |
+//! | `POST /v1/certificates/renew?name=NAME` | tries at once to get a certificate, however long the next attempt was to wait |
+//! | `GET /v1/certificates/authority` | the local authority's certificate, as PEM, for clients to trust |
+//! | `GET /metrics` | what is counted, as Prometheus reads it |
 //! | `POST /v1/drain` | [`DrainRequest`] → [`Drained`], when the targets are drained |
 //! | `POST /v1/stop` | stops accepting, drains, exits |
 //! | `POST /v1/handover` | a successor asks for the listening sockets; not for anybody else |
@@ -15,9 +21,11 @@ use std::net::SocketAddr;
 use coracle_proxy_table::{ServiceId, TargetId};
 use serde::{Deserialize, Serialize};
 
+mod admin;
 mod client;
 pub(crate) mod server;
 
+pub use admin::{ListenerStatus, MiddlewareStatus, RouteStatus, ServiceStatus, ServiceTarget};
 pub use client::Client;
 
 /// Counts up when the control protocol or the hand-over changes.
@@ -36,6 +44,12 @@ pub struct Status {
     pub generation: u64,
     /// Where it listens.
     pub http: Vec<SocketAddr>,
+    /// The same with what is known about each.
+    #[serde(default)]
+    pub listeners: Vec<ListenerStatus>,
+    /// What its options come to; see [`ProxyOptions::digest`](crate::ProxyOptions::digest).
+    #[serde(default)]
+    pub settings: String,
     /// Whether it takes new connections.
     pub accepting: bool,
     /// Targets in the table and those that still have something in flight.

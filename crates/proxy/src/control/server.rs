@@ -23,21 +23,42 @@ use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::{Client, ControlError, DrainRequest, Drained, PROTOCOL, Problem, Status, TargetStatus, Waiting};
+use super::{Client, ControlError, DrainRequest, Drained, ListenerStatus, PROTOCOL, Problem, Status, TargetStatus, Waiting};
 use crate::listener::Accepting;
 use crate::plane::{Plane, Prepared};
+use crate::source::{ApplyError, Changes};
 use crate::table_file::TableFile;
-use crate::{drain, handover};
+use crate::{drain, handover, scrape};
 
 /// More is refused.
 const LARGEST_BODY: usize = 64 * 1024 * 1024;
 /// How long a predecessor may take to follow.
 const PREDECESSOR: Duration = Duration::from_secs(5);
 
+/// Everything that can be asked for, by one method or another.
+const PATHS: [&str; 12] = [
+    "/v1/table",
+    "/v1/status",
+    "/v1/routes",
+    "/v1/targets",
+    "/v1/certificates",
+    "/v1/certificates/renew",
+    "/v1/certificates/authority",
+    "/v1/drain",
+    "/v1/stop",
+    "/v1/follow",
+    "/v1/handover",
+    "/metrics",
+];
+
 /// What the control socket acts on.
 pub(crate) struct Core {
     pub(crate) plane: Arc<Plane>,
     pub(crate) addresses: Vec<SocketAddr>,
+    /// In the same order.
+    pub(crate) listeners: Vec<ListenerStatus>,
+    /// What its options come to.
+    pub(crate) settings: String,
     pub(crate) socket: PathBuf,
     pub(crate) accepting: watch::Sender<Accepting>,
     /// Held while the table changes, and during a hand-over, in which it must not.
@@ -147,13 +168,21 @@ async fn answer(core: &Arc<Core>, request: Request<Incoming>) -> Result<Answer, 
         (&Method::PUT, "/v1/follow") => core.follow(read(request).await?).await,
         (&Method::GET, "/v1/table") => Ok(json(&core.plane.snapshot().table)),
         (&Method::GET, "/v1/status") => Ok(json(&core.status())),
+        (&Method::GET, "/v1/routes") => Ok(json(&core.plane.routes())),
+        (&Method::GET, "/v1/targets") => Ok(json(&core.targets())),
+        (&Method::GET, "/v1/certificates") => {
+            Ok(json(&core.plane.tls.as_ref().map_or_else(Vec::new, |tls| tls.certificates.status())))
+        }
+        (&Method::POST, "/v1/certificates/renew") => core.renew(request.uri().query().unwrap_or_default()),
+        (&Method::GET, "/v1/certificates/authority") => core.local_authority(),
+        (&Method::GET, "/metrics") => Ok(scrape::metrics(&core.plane)),
         (&Method::POST, "/v1/drain") => core.drain(read(request).await?).await,
         (&Method::POST, "/v1/stop") => {
             Accepting::stop(&core.accepting);
             Ok(json(&serde_json::json!({})))
         }
         (&Method::POST, "/v1/handover") => hand_over(core, request).await,
-        (_, path @ ("/v1/table" | "/v1/status" | "/v1/drain" | "/v1/stop" | "/v1/follow" | "/v1/handover")) => {
+        (_, path) if PATHS.contains(&path) => {
             Err(Refused(StatusCode::METHOD_NOT_ALLOWED, format!("{path} does not know this method")))
         }
         (_, path) => Err(Refused(StatusCode::NOT_FOUND, format!("there is no {path}"))),
@@ -177,6 +206,48 @@ impl Core {
         let stored = tokio::task::spawn_blocking(move || file.store(&kept)).await.map_err(io::Error::other).flatten();
         stored.map_err(|error| Refused(StatusCode::INTERNAL_SERVER_ERROR, format!("keeping the table on disk: {error}")))?;
         self.install(prepared, &table).await
+    }
+
+    /// Serves by what a source says from now on.
+    pub(crate) async fn apply(&self, changes: Changes) -> Result<(), ApplyError> {
+        let tables = self.tables.lock().await;
+        if !tables.keeps {
+            return Err(ApplyError::Replaced);
+        }
+        let mut table = changes.table;
+        table.generation = self.plane.snapshot().table.generation + 1;
+        let prepared = self.plane.prepare(table.clone())?;
+        let (file, kept) = (tables.file.clone(), table.clone());
+        tokio::task::spawn_blocking(move || file.store(&kept)).await.map_err(io::Error::other).flatten()?;
+        if let Some(tls) = &self.plane.tls {
+            tls.certificates.set_given(changes.given);
+        }
+        self.plane.install(prepared);
+        self.ask_predecessors(Favour::Follow(&table)).await;
+        Ok(())
+    }
+
+    fn renew(&self, query: &str) -> Result<Answer, Refused> {
+        let name = query.strip_prefix("name=").unwrap_or_default();
+        match &self.plane.tls {
+            Some(tls) if tls.certificates.retry(name) => Ok(json(&serde_json::json!({}))),
+            _ => Err(Refused(StatusCode::NOT_FOUND, format!("no route asks for a certificate for {name:?}"))),
+        }
+    }
+
+    fn local_authority(&self) -> Result<Answer, Refused> {
+        let Some(tls) = &self.plane.tls else {
+            return Err(Refused(StatusCode::NOT_FOUND, "no listener speaks TLS".to_owned()));
+        };
+        let pem = tls.certificates.local_ca_pem();
+        let mut pem = pem.map_err(|error| Refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        if !pem.ends_with('\n') {
+            // So that it can be appended to others.
+            pem.push('\n');
+        }
+        let mut response = Response::new(Full::from(pem));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-pem-file"));
+        Ok(response)
     }
 
     /// Takes the table of the successor, who keeps it.
@@ -237,8 +308,7 @@ impl Core {
         known.retain(|other| other.socket() != gone.socket());
     }
 
-    fn status(&self) -> Status {
-        let snapshot = self.plane.snapshot();
+    fn targets(&self) -> Vec<TargetStatus> {
         let mut targets: Vec<TargetStatus> = self
             .plane
             .targets
@@ -253,6 +323,11 @@ impl Core {
             })
             .collect();
         targets.sort_by(|a, b| (&a.id, a.address).cmp(&(&b.id, b.address)));
+        targets
+    }
+
+    fn status(&self) -> Status {
+        let snapshot = self.plane.snapshot();
         let waiting = self.plane.gates.waiting().into_iter().map(|(service, count)| Waiting { service, count }).collect();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -260,8 +335,10 @@ impl Core {
             protocol: PROTOCOL,
             generation: snapshot.table.generation,
             http: self.addresses.clone(),
+            listeners: self.listeners.clone(),
+            settings: self.settings.clone(),
             accepting: *self.accepting.borrow() == Accepting::Yes,
-            targets,
+            targets: self.targets(),
             waiting,
             predecessors: self.predecessors.lock().unwrap_or_else(PoisonError::into_inner).len(),
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use coracle_proxy::control::Client;
 use coracle_proxy::table::{Admission, Route, Service, ServiceId, Table, Target, TargetId, host_and_prefix};
 use coracle_proxy::{Proxy, ProxyOptions};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub const SOON: Duration = Duration::from_secs(20);
@@ -128,8 +128,8 @@ pub fn ids(ids: &[&str]) -> Vec<TargetId> {
 }
 
 /// A client connection.
-pub struct Wire {
-    pub stream: TcpStream,
+pub struct Wire<S = TcpStream> {
+    pub stream: S,
     buffer: Vec<u8>,
 }
 
@@ -163,6 +163,12 @@ impl Wire {
     pub async fn try_to(address: SocketAddr) -> std::io::Result<Self> {
         Ok(Self { stream: TcpStream::connect(address).await?, buffer: Vec::new() })
     }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    pub fn over(stream: S) -> Self {
+        Self { stream, buffer: Vec::new() }
+    }
 
     pub async fn send(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).await.unwrap();
@@ -193,6 +199,12 @@ impl Wire {
                 return Err(std::io::Error::other(format!("ended before {end:?}: {:?}", String::from_utf8_lossy(&self.buffer))));
             }
         }
+    }
+
+    /// Whatever comes next; nothing at the end of the stream.
+    pub async fn read_any(&mut self) -> Vec<u8> {
+        drop(soon(self.more()).await);
+        std::mem::take(&mut self.buffer)
     }
 
     async fn take(&mut self, count: usize) -> std::io::Result<String> {

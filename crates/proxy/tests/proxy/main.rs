@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 #![allow(unreachable_pub, reason = "one program: `pub` here means to the other files of it")]
 
+mod admin;
 mod backend;
 mod balance;
 mod chaos;
@@ -23,4 +24,5 @@ mod pool;
 mod processes;
 mod routes;
 mod smuggling;
+mod tls;
 mod upgrade;

@@ -1,0 +1,236 @@
+//! `coracle proxy --config FILE`: the file as options and table, and again whenever it changes.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_proxy::certs::{AcmeOptions, ChallengeKind, GivenFiles, LETS_ENCRYPT, PreflightOptions, check_given};
+use coracle_proxy::{AccessLog, BadTable, Changes, Limits, ListenerOptions, ProxyOptions, Source, Trust};
+use coracle_proxy_config::{self as config, AcmeChallenge, Config};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+
+/// The control socket's name in the state directory.
+pub(super) const SOCKET: &str = "control.sock";
+/// Programs write a file in several steps.
+const SETTLES: Duration = Duration::from_millis(100);
+
+/// The state directory of a proxy whose file names none: of the system for root, of the user otherwise.
+pub(super) fn default_state_dir() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return "/var/lib/coracle-proxy".into();
+    }
+    let of = |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = of("XDG_STATE_HOME").or_else(|| Some(of("HOME")?.join(".local/state")));
+    state.unwrap_or_else(|| "/var/tmp".into()).join("coracle-proxy")
+}
+
+/// A configuration file that is served by.
+pub(super) struct ConfigFile {
+    path: PathBuf,
+    /// As it was read last.
+    last: Config,
+    /// What was wrong with it last, so that it is said once.
+    told: Option<String>,
+    changed: Arc<Notify>,
+    /// It has changed and is not read yet.
+    pending: bool,
+    _watcher: Option<RecommendedWatcher>,
+}
+
+/// Reads a file and looks at everything that can be looked at without serving by it. Errors name the file, the line and the
+/// column.
+pub(super) fn read(path: &Path) -> Result<Config, String> {
+    let config = Config::read(path).map_err(|error| error.to_string())?;
+    let file = path.display();
+    for (at, given) in given(&config).iter().enumerate() {
+        check_given(given).map_err(|error| format!("{file}{}: {error}", place(&config, &format!("tls.certificates[{at}]"))))?;
+    }
+    coracle_proxy::check(config.table.clone()).map_err(|error| explain(path, &config, &error))?;
+    Ok(config)
+}
+
+/// Why a table is not served by, with the place in the file.
+pub(super) fn explain(path: &Path, config: &Config, error: &BadTable) -> String {
+    let place = error.at_fault().iter().map(|key| place(config, key)).find(|place| !place.is_empty()).unwrap_or_default();
+    format!("{}{place}: {error}", path.display())
+}
+
+/// `:line:column` of what is called so in the file.
+fn place(config: &Config, key: &str) -> String {
+    config.places.get(key).map(|place| format!(":{}:{}", place.line, place.column)).unwrap_or_default()
+}
+
+fn given(config: &Config) -> Vec<GivenFiles> {
+    let files = config.certificates.iter();
+    files.map(|it| GivenFiles { cert: it.cert.clone(), key: it.key.clone(), default: it.default }).collect()
+}
+
+/// What the proxy is started with.
+pub(super) fn options(
+    config: &Config,
+    control_socket: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
+) -> Result<ProxyOptions, String> {
+    let state_dir = state_dir.or_else(|| config.state_dir.clone()).unwrap_or_else(default_state_dir);
+    let control_socket = control_socket.or_else(|| config.control_socket.clone()).unwrap_or_else(|| state_dir.join(SOCKET));
+    let mut options = ProxyOptions::new(Vec::new(), control_socket, state_dir);
+    let trust = |nets: &[ipnet::IpNet]| Trust::parse(nets.iter().map(ToString::to_string)).map_err(|error| error.to_string());
+    for listener in &config.listeners {
+        options.listeners.push(ListenerOptions {
+            name: listener.name.clone(),
+            address: everywhere(listener.address),
+            tls: listener.tls,
+            proxy_protocol: listener.proxy_protocol.as_deref().map(trust).transpose()?,
+        });
+    }
+    options.forwarding.trust = trust(&config.trusted_proxies)?;
+    options.limits = limits(&config.limits);
+    options.max_connections_per_client = config.limits.connections_per_client;
+    options.certificates.acme = config.acme.as_ref().map(acme);
+    options.certificates.given = given(config);
+    options.access_log = match &config.access_log {
+        config::AccessLog::Off => AccessLog::Off,
+        config::AccessLog::Stdout => AccessLog::Stdout,
+        config::AccessLog::File(path) => AccessLog::File(path.clone()),
+    };
+    options.workers = config.workers.unwrap_or(options.workers);
+    options.drain = config.drain.unwrap_or(options.drain);
+    options.metrics = config.metrics;
+    options.table = Some(config.table.clone());
+    Ok(options)
+}
+
+/// All addresses, where there is no IPv6, are those of IPv4.
+fn everywhere(address: SocketAddr) -> SocketAddr {
+    if address.ip() == Ipv6Addr::UNSPECIFIED && TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).is_err() {
+        return (Ipv4Addr::UNSPECIFIED, address.port()).into();
+    }
+    address
+}
+
+fn limits(config: &config::Limits) -> Limits {
+    let usual = Limits::default();
+    Limits {
+        header_read: config.header_read.unwrap_or(usual.header_read),
+        idle: config.idle.unwrap_or(usual.idle),
+        connect: config.connect.unwrap_or(usual.connect),
+        response_header: config.response.unwrap_or(usual.response_header),
+        stall: config.stall.unwrap_or(usual.stall),
+        upstream_idle: config.upstream_idle.unwrap_or(usual.upstream_idle),
+        upstream_idle_count: config.upstream_idle_connections.unwrap_or(usual.upstream_idle_count),
+        header_bytes: config.header_bytes.unwrap_or(usual.header_bytes),
+        header_fields: config.header_fields.unwrap_or(usual.header_fields),
+    }
+}
+
+fn acme(config: &config::Acme) -> AcmeOptions {
+    let mut acme = AcmeOptions {
+        directory_url: config.directory.clone().unwrap_or_else(|| LETS_ENCRYPT.to_owned()),
+        ca_file: config.ca_file.clone(),
+        email: config.email.clone(),
+        ..AcmeOptions::default()
+    };
+    if !config.challenges.is_empty() {
+        let kind = |challenge: &AcmeChallenge| match challenge {
+            AcmeChallenge::Http01 => ChallengeKind::Http01,
+            AcmeChallenge::TlsAlpn01 => ChallengeKind::TlsAlpn01,
+        };
+        acme.challenges = config.challenges.iter().map(kind).collect();
+    }
+    if !config.preflight {
+        acme.preflight = no_preflight();
+    }
+    acme
+}
+
+/// Nothing is looked at before an order is placed.
+pub(super) fn no_preflight() -> PreflightOptions {
+    PreflightOptions { public_names: false, dns: false, reachable: false, caa: false, ..PreflightOptions::default() }
+}
+
+/// What only a restart can change, and has.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let differs = [
+        ("listen", old.listeners != new.listeners),
+        ("trusted_proxies", old.trusted_proxies != new.trusted_proxies),
+        ("limits", old.limits != new.limits),
+        ("tls.acme", old.acme != new.acme),
+        ("access_log", old.access_log != new.access_log),
+        ("workers", old.workers != new.workers),
+        ("drain", old.drain != new.drain),
+        ("metrics", old.metrics != new.metrics),
+        ("control_socket", old.control_socket != new.control_socket),
+        ("state_dir", old.state_dir != new.state_dir),
+    ];
+    differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+}
+
+impl ConfigFile {
+    /// Watches a file that was read just now.
+    pub(super) fn watch(path: PathBuf, config: Config) -> Self {
+        let changed = Arc::new(Notify::new());
+        let watcher = watcher(&path, Arc::clone(&changed)).inspect_err(|error| {
+            tracing::warn!(%error, path = %path.display(), "cannot be watched; SIGHUP reads it again");
+        });
+        Self { path, last: config, told: None, changed, pending: false, _watcher: watcher.ok() }
+    }
+}
+
+/// Watches the folder: most programs put another file in the place of the one before.
+fn watcher(path: &Path, changed: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+    let name = path.file_name().map(ToOwned::to_owned);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let Ok(event) = event else { return changed.notify_one() };
+        // What is written to other files of the folder, logs for example, is of no interest; what is moved there may be.
+        let is_moved = !matches!(event.kind, EventKind::Access(_) | EventKind::Modify(notify::event::ModifyKind::Data(_)));
+        let is_it = event.paths.iter().any(|path| path.file_name() == name.as_deref());
+        if !matches!(event.kind, EventKind::Access(_)) && (is_it || is_moved) {
+            changed.notify_one();
+        }
+    })?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}
+
+impl Source for ConfigFile {
+    async fn changed(&mut self) {
+        if !self.pending {
+            self.changed.notified().await;
+            self.pending = true;
+        }
+        tokio::time::sleep(SETTLES).await;
+        self.pending = false;
+    }
+
+    fn read(&mut self) -> Option<Changes> {
+        let config = match read(&self.path) {
+            Ok(config) => config,
+            Err(text) => {
+                if self.told.as_ref() != Some(&text) {
+                    tracing::error!("the configuration is not served by; the last good one is: {text}");
+                    self.told = Some(text);
+                }
+                return None;
+            }
+        };
+        if config == self.last && self.told.is_none() {
+            return None;
+        }
+        self.told = None;
+        for key in needs_restart(&self.last, &config) {
+            tracing::warn!("{key} has changed in {}; that takes effect with a restart", self.path.display());
+        }
+        let changes = Changes { table: config.table.clone(), given: given(&config) };
+        self.last = config;
+        Some(changes)
+    }
+
+    fn refused(&mut self, error: &BadTable) {
+        let text = explain(&self.path, &self.last, error);
+        tracing::error!("the configuration is not served by; the last good one is: {text}");
+        self.told = Some(text);
+    }
+}

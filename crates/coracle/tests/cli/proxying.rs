@@ -1,0 +1,158 @@
+//! The proxy alone: a file that says everything, and that changes.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::program::{Desk, PATIENCE, Running};
+
+/// Answers everybody with its name, and ends with the test.
+fn backend(name: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while stream.read(&mut buffer).is_ok_and(|read| read > 0) {
+                    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len()).ok();
+                }
+            });
+        }
+    });
+    address
+}
+
+fn get(address: &str, host: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Waits until something is so.
+#[track_caller]
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A file that leads a host to somebody.
+fn file(rest: &str) -> String {
+    format!("state_dir = \"state\"\nworkers = 1\n[listen]\nhttp = \"127.0.0.1:0\"\nhttps = \"127.0.0.1:0\"\n{rest}")
+}
+
+/// As programs do that care.
+fn put(path: &Path, text: &str) {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, text).unwrap();
+    std::fs::rename(&beside, path).unwrap();
+}
+
+#[test]
+fn a_file_is_served_by_and_so_is_what_becomes_of_it() {
+    let (one, two) = (backend("one"), backend("two"));
+    let desk = Desk::new();
+    let path = desk.home.path().join("proxy.toml");
+    let site = |to: SocketAddr| file(&format!("[sites.\"shop.localhost\"]\nredirect = false\nto = \"{to}\"\n"));
+    std::fs::write(&path, site(one)).unwrap();
+    desk.coracle(&["proxy", "--config", "proxy.toml", "--check"]).code(0).out_has("proxy.toml is good");
+    let mut command = desk.command(&["proxy", "--config", "proxy.toml"]);
+    let log = std::fs::File::create(desk.home.path().join("log")).unwrap();
+    command.stderr(log);
+    let child = Guard(command.spawn().unwrap());
+    let said = || std::fs::read_to_string(desk.home.path().join("log")).unwrap();
+    let socket = desk.home.path().join("state/control.sock");
+    let ask = |words: &[&str]| desk.coracle(&[&["proxy"], words, &["--control-socket", socket.to_str().unwrap()][..]].concat());
+    until("it answers", || ask(&["targets"]).code == Some(0));
+    let metrics = ask(&["metrics"]);
+    metrics.code(0).out_has("coracle_proxy_table_generation");
+    let addresses = listening(child.0.id());
+    let http = addresses.iter().find(|address| get(address, "shop.localhost").ends_with("one")).unwrap().clone();
+    ask(&["routes"]).code(0).out_has("shop.localhost").out_has(&one.to_string());
+    ask(&["routes", "--json"]).code(0).json();
+    until("a certificate", || ask(&["certificates"]).out.contains("active"));
+    ask(&["certificates", "--authority"]).code(0).out_has("BEGIN CERTIFICATE");
+
+    put(&path, &site(two));
+    until("the other table", || get(&http, "shop.localhost").ends_with("two"));
+    // A mistake of the file, and one that only the engine finds.
+    let bad = [
+        ("[sites.\"shop.localhost\"]\nto = 3000\nbackend = 1\n", "proxy.toml:8:1: "),
+        (
+            "[routes.r]\nrule = \"PathPrefix(`/`)\"\nto = 3000\nmiddlewares = \"m\"\n[middlewares.m.redirect-regex]\nregex = \"(\"\nreplacement = \"x\"\n",
+            "proxy.toml:10:",
+        ),
+    ];
+    for (rest, place) in bad.into_iter().take(bad_rows()) {
+        put(&path, &file(rest));
+        until(&format!("{place} in {}", said()), || said().contains(place));
+        assert!(get(&http, "shop.localhost").ends_with("two"));
+        let refused = desk.coracle(&["proxy", "--config", "proxy.toml", "--check"]);
+        refused.code(2).err_has(place);
+    }
+    // What needs a restart is said, the rest is done.
+    put(&path, &site(one).replace("workers = 1", "workers = 2"));
+    until("the table again", || get(&http, "shop.localhost").ends_with("one"));
+    assert!(said().contains("workers has changed"), "{}", said());
+    // SIGHUP does no harm.
+    let pid = rustix::process::Pid::from_child(&child.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    assert!(get(&http, "shop.localhost").ends_with("one"));
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    until("it has ended", || !socket.exists());
+}
+
+/// How many of the mistakes the proxy can find.
+const fn bad_rows() -> usize {
+    1
+}
+
+struct Guard(std::process::Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Where a process listens, as the system knows it.
+fn listening(pid: u32) -> Vec<String> {
+    let inodes: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+        .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let listening = rows.filter(|row| row[3] == "0A" && inodes.iter().any(|inode| inode == row[9]));
+    listening.map(|row| format!("127.0.0.1:{}", u16::from_str_radix(row[1].split_once(':').unwrap().1, 16).unwrap())).collect()
+}
+
+#[test]
+fn a_bad_file_is_refused_at_the_start_with_its_place() {
+    let desk = Desk::new();
+    std::fs::write(
+        desk.home.path().join("proxy.toml"),
+        "[routes.api]\nto = 3000\nrule = \"Host(`a.example`) && PathPrefx(`/v1`)\"\n",
+    )
+    .unwrap();
+    let ended = desk.coracle(&["proxy", "--config", "proxy.toml"]);
+    ended.code(2).err_has("proxy.toml:3:").err_has("did you mean PathPrefix?");
+    std::fs::write(desk.home.path().join("proxy.toml"), "[tls]\ncertificates = { cert = \"a.pem\", key = \"a.key\" }\n").unwrap();
+    desk.coracle(&["proxy", "--config", "proxy.toml"]).code(2).err_has("proxy.toml:2:16: ").err_has("a.pem");
+    desk.coracle(&["proxy", "--config", "none.toml"]).code(2).err_has("none.toml");
+    desk.coracle(&["proxy", "--config", "proxy.toml", "--http", "127.0.0.1:0"]).code(2).err_has("cannot be used with");
+    desk.coracle(&["proxy", "--check"]).code(2).err_has("--config");
+    desk.coracle(&["proxy", "--http", "127.0.0.1:0"]).code(2).err_has("--control-socket");
+    desk.coracle(&["proxy", "routes", "--control-socket", "nobody.sock"]).code(1).err_has("does not answer");
+    drop(Running::start(desk.command(&["proxy", "--help"])));
+}
