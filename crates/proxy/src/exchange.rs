@@ -63,7 +63,7 @@ pub(crate) enum Outcome {
         from_server: Vec<u8>,
         upgraded: InFlight,
         /// What limits count until the new protocol has ended, too.
-        passage: Option<Passage>,
+        passage: Option<Box<Passage>>,
     },
 }
 
