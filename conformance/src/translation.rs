@@ -38,9 +38,13 @@ pub(crate) fn middleware(name: &str, config: &Value) -> Option<Value> {
     }
     // Some rows wrap the settings, under the name of the Go variable they came from.
     let wrapped = config.as_object().filter(|members| members.len() == 1).and_then(|members| members.values().next());
-    match wrapped.filter(|inner| inner.is_object()) {
-        Some(inner) => Some(json!({ *kind: settings(kind, inner) })),
-        None => Some(flat),
+    let Some(inner) = wrapped.filter(|inner| inner.is_object()) else { return Some(flat) };
+    let unwrapped = json!({ *kind: settings(kind, inner) });
+    // Others have nothing but the headers to set.
+    match name.split_once('.').map(|(_, aspect)| aspect) {
+        Some("customrequestheaders") if !is_known(&unwrapped) => Some(json!({ *kind: { "custom_request_headers": inner } })),
+        Some("customresponseheaders") if !is_known(&unwrapped) => Some(json!({ *kind: { "custom_response_headers": inner } })),
+        _ => Some(unwrapped),
     }
 }
 
@@ -137,5 +141,7 @@ fn settings_are_found_whether_they_are_wrapped_or_not() {
     assert_eq!(flat, Some(json!({ "redirect-scheme": { "scheme": "https", "port": 8443 } })));
     let headers = json!({ "CustomRequestHeaders": { "X-A": "b" } });
     assert_eq!(middleware("headers.any", &headers), Some(json!({ "headers": { "custom_request_headers": { "X-A": "b" } } })));
+    let bare = middleware("headers.customresponseheaders", &json!({ "config": { "Testing": "foo" } }));
+    assert_eq!(bare, Some(json!({ "headers": { "custom_response_headers": { "Testing": "foo" } } })));
     assert_eq!(middleware("nobody-knows", &json!({})), None);
 }

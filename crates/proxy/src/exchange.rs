@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use coracle_proxy_http::{Arrival, BodyLength, Parsed, TargetForm, client_ip, strip_request};
 use coracle_proxy_middleware::{Answer, Passage};
+use http::StatusCode;
 use smallvec::SmallVec;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -63,7 +64,7 @@ pub(crate) enum Outcome {
         from_server: Vec<u8>,
         upgraded: InFlight,
         /// What limits count until the new protocol has ended, too.
-        passage: Option<Passage>,
+        passage: Option<Box<Passage>>,
     },
 }
 
@@ -189,7 +190,8 @@ impl<'x, D: Downstream> Exchange<'x, D> {
             && !self.origin.tls
             && let Some(answer) = tls.challenge(head)
         {
-            return Err(Stop::Refuse(Refusal::Challenge(answer)));
+            let answer = Answer::new(StatusCode::OK, "text/plain", answer);
+            return Err(Stop::Answer(Box::new(answer)));
         }
         // First of all: rules and middlewares go by what is known, not by what is claimed.
         let passed: SmallVec<[&str; 4]> = plane.connection_fields.iter().map(String::as_str).collect();

@@ -7,8 +7,6 @@ use http::StatusCode;
 /// Why a request was not answered by a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// It was for the proxy itself: an authority looks whether a name leads here (RFC 8555, section 8.3).
-    Challenge(String),
     /// It cannot be understood in one way only.
     Malformed(ParseError),
     /// What it says is its body is none.
@@ -48,7 +46,6 @@ impl Refusal {
     /// The status.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Challenge(_) => StatusCode::OK,
             Self::Malformed(error) => error.status(),
             Self::BadBody | Self::EncodedCharacter => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -72,7 +69,6 @@ impl Refusal {
     /// What the client reads, besides the status.
     fn text(&self) -> String {
         match self {
-            Self::Challenge(answer) => answer.clone(),
             Self::Malformed(error) => format!("Bad request: {error}.\n"),
             Self::BadBody => "Bad request: the body is malformed.\n".to_owned(),
             Self::TooLarge => String::new(),

@@ -35,7 +35,7 @@ pub(crate) struct Tunnel<C = ClientStream> {
     pub(crate) from_server: Vec<u8>,
     pub(crate) upgraded: InFlight,
     /// What limits count until it ends.
-    pub(crate) passage: Option<Passage>,
+    pub(crate) passage: Option<Box<Passage>>,
 }
 
 /// Runs a tunnel until it ends.

@@ -24,7 +24,7 @@ pub(super) struct Encoding {
 enum Ending {
     NotYet,
     /// What has come out has to go first, and then the end with these trailers.
-    Announced(Option<Fields>),
+    Announced(Option<Box<Fields>>),
     Told,
 }
 
@@ -72,7 +72,7 @@ impl<S: Sink> Sink for EncodedSink<'_, S> {
         let Some(encoder) = encoding.encoder.take() else { return Ok(()) };
         encoder.finish(&mut encoding.out).map_err(|_no_memory| Broken::Gone)?;
         encoding.holds = false;
-        encoding.ending = Ending::Announced(trailers.cloned());
+        encoding.ending = Ending::Announced(trailers.cloned().map(Box::new));
         Ok(())
     }
 
@@ -86,7 +86,7 @@ impl<S: Sink> Sink for EncodedSink<'_, S> {
             ready!(encoding.poll_drain(cx, self.sink))?;
         }
         if let Ending::Announced(trailers) = &encoding.ending {
-            self.sink.end(trailers.as_ref())?;
+            self.sink.end(trailers.as_deref())?;
             encoding.ending = Ending::Told;
         }
         self.sink.poll_flush(cx)

@@ -183,7 +183,7 @@ impl<D: Downstream> Exchange<'_, D> {
         }
         let upgraded = InFlight::begin(in_flight.target(), self.caller.seat.index, Count::Upgraded);
         let (server, from_server) = up.into_changed();
-        let passage = self.passed.take().map(|passed| passed.passage);
+        let passage = self.passed.take().map(|passed| Box::new(passed.passage));
         Ok(Outcome::Changed { server, from_server, upgraded, passage })
     }
 }

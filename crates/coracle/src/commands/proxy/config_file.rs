@@ -122,6 +122,7 @@ fn limits(config: &config::Limits) -> Limits {
         upstream_idle_count: config.upstream_idle_connections.unwrap_or(usual.upstream_idle_count),
         header_bytes: config.header_bytes.unwrap_or(usual.header_bytes),
         header_fields: config.header_fields.unwrap_or(usual.header_fields),
+        http2_streams: usual.http2_streams,
     }
 }
 
