@@ -13,6 +13,7 @@ use crate::buffer::{Input, SMALL};
 use crate::deadline::Deadline;
 use crate::exchange::{self, Caller, Outcome};
 use crate::h1::H1Client;
+use crate::h2;
 use crate::heads::Heads;
 use crate::listener::Peer;
 use crate::refusal::Refusal;
@@ -50,7 +51,7 @@ async fn talk(mut stream: TcpStream, peer: &Peer, counted: &Counted, deadline: &
     let mut client = H1Client::new(ClientStream::Plain(stream), &plane.limits);
     client.wire.input = input;
     let caller = Caller { seat: &counted.seat, peer, arrival: &arrival, deadline };
-    speak_h1(client, &caller).await
+    speak_h1(client, &caller, counted).await
 }
 
 /// Whom the PROXY header names; nothing if there is none in time or it is malformed.
@@ -74,11 +75,18 @@ async fn read_proxy_header(stream: &mut TcpStream, input: &mut Input, deadline: 
     Some(header.addresses.map(|(source, _)| source.ip()))
 }
 
-/// One request after the other.
-async fn speak_h1(mut client: H1Client, caller: &Caller<'_>) -> Option<Tunnel> {
+/// One request after the other; or HTTP/2, if that is what the first one turns out to be.
+async fn speak_h1(mut client: H1Client, caller: &Caller<'_>, counted: &Counted) -> Option<Tunnel> {
+    let mut is_first = true;
     loop {
         caller.deadline.set(caller.seat.plane.limits.idle);
         let head = client.next(caller.deadline).await?;
+        if std::mem::take(&mut is_first) && client.wire.input.filled().starts_with(h2::PREFACE_HEAD) {
+            let before = client.wire.input.into_rest();
+            // Apart, so that connections of HTTP/1.1 do not carry its size.
+            Box::pin(h2::serve(client.wire.stream, before, caller, counted)).await;
+            return None;
+        }
         let mut heads = Heads::take();
         let parsed = match head.and_then(|length| client.read(length, &mut heads.pair().request)) {
             Ok(parsed) => parsed,

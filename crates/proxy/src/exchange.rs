@@ -6,6 +6,7 @@
 mod attempt;
 mod encoded;
 mod middlewares;
+mod reach;
 mod relay;
 mod repeat;
 mod reply;
@@ -26,6 +27,7 @@ use crate::account::{Account, Origin};
 use crate::deadline::Deadline;
 use crate::exchange::attempt::Failure;
 use crate::exchange::middlewares::Passed;
+use crate::exchange::reach::Reached;
 use crate::exchange::repeat::Repeats;
 use crate::heads::Pair;
 use crate::hold::Turn;
@@ -36,8 +38,6 @@ use crate::refusal::Refusal;
 use crate::route::{RequestFacts, Route};
 use crate::side::{Downstream, Relay};
 use crate::target::{InFlight, Target};
-use crate::upstream::H1Upstream;
-use crate::wire::head_limits;
 use crate::worker::Seat;
 
 /// How often a request that never left is tried again.
@@ -275,7 +275,6 @@ impl<'x, D: Downstream> Exchange<'x, D> {
     }
 
     async fn send(&mut self, mut in_flight: InFlight, upgrades: bool) -> Result<Outcome, Stop> {
-        let Seat { plane, index } = self.caller.seat;
         let repeatable = self.body.is_empty() && !upgrades && self.pair.request.method.is_idempotent();
         let safe = repeatable && self.pair.request.method.is_safe();
         let mut repeats = Repeats::new(self.passed.as_deref());
@@ -285,21 +284,14 @@ impl<'x, D: Downstream> Exchange<'x, D> {
         loop {
             let target = Arc::clone(in_flight.target());
             self.account.attempt(&target);
-            let kept = if may_reuse { target.pool(*index).take(self.account.began, plane.pool_limits()) } else { None };
-            let reused = kept.is_some();
-            let stream = match kept {
-                Some(stream) => Some(stream),
-                None => self.connect(&target).await?,
-            };
-            let Some(stream) = stream else {
+            let Some((mut up, reused)) = self.reach(&target, may_reuse).await? else {
                 self.account.upstream_failed();
                 self.target_failed(&target);
                 tried.push(target);
                 in_flight = self.find_other(&mut tried, &mut repeats).await?;
                 continue;
             };
-            let mut up = H1Upstream::new(stream, head_limits(&plane.limits));
-            let again = reused || (safe && tried.is_empty());
+            let again = repeatable && (reused || (safe && tried.is_empty()));
             let failure = match self.attempt(&mut up, &target).await {
                 Ok(_) if safe && repeats.wants(self.pair.response.status) => None,
                 Ok(answered) => return self.pass_on(up, in_flight, answered, upgrades).await,
@@ -337,26 +329,13 @@ impl<'x, D: Downstream> Exchange<'x, D> {
             }
         }
     }
-
-    /// A fresh connection; nothing if there is none in time.
-    async fn connect(&mut self, target: &Target) -> Result<Option<TcpStream>, Stop> {
-        let deadline = self.caller.deadline;
-        deadline.set(self.caller.seat.plane.limits.connect);
-        let mut connecting = pin!(TcpStream::connect(target.address));
-        let in_time = poll_fn(|cx| match connecting.as_mut().poll(cx) {
-            Poll::Ready(stream) => Poll::Ready(stream.ok()),
-            Poll::Pending if deadline.has_passed() || target.is_cut() => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        });
-        let stream = self.unless_gone(in_time).await?;
-        deadline.clear();
-        Ok(stream.filter(|stream| stream.set_nodelay(true).is_ok() && !target.is_cut()))
-    }
 }
 
 /// Keeps the connection to a target for another request, if it is fit for that.
-fn keep(up: H1Upstream, target: &Arc<Target>, seat: &Seat) {
-    if let Some(stream) = up.into_kept() {
+fn keep(up: Reached, target: &Arc<Target>, seat: &Seat) {
+    if let Reached::H1(up) = up
+        && let Some(stream) = up.into_kept()
+    {
         pool::keep(target, seat.index, stream, Instant::now(), seat.plane.pool_limits());
     }
 }

@@ -29,6 +29,7 @@ mod drain;
 mod exchange;
 mod fetch;
 mod h1;
+mod h2;
 mod handover;
 mod heads;
 mod health;

@@ -113,6 +113,8 @@ pub struct Limits {
     pub header_bytes: usize,
     /// How many header fields a request or an answer may have. More is answered by 431.
     pub header_fields: usize,
+    /// How many requests a client may have under way at once on one connection of HTTP/2.
+    pub http2_streams: u32,
 }
 
 impl Default for Limits {
@@ -127,6 +129,7 @@ impl Default for Limits {
             upstream_idle_count: 256,
             header_bytes: 64 * 1024,
             header_fields: 100,
+            http2_streams: 128,
         }
     }
 }

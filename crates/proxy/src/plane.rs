@@ -132,7 +132,7 @@ impl Plane {
     pub(crate) fn prepare(&self, table: Table) -> Result<Prepared, BadTable> {
         let (turn, before) = (table.generation, self.snapshot());
         let snapshot = Snapshot::compile(table, &before, &self.middlewares, &self.metrics, |id, plan| {
-            let targets = plan.targets.iter().map(|target| self.targets.obtain(target)).collect();
+            let targets = plan.targets.iter().map(|target| self.targets.obtain(target, plan.protocol)).collect();
             let gate = match plan.admission {
                 Admission::Hold { .. } => Some(self.gates.held(id)),
                 Admission::Open => self.gates.remaining(id),
@@ -242,9 +242,10 @@ impl Plane {
         self.workers.iter().for_each(Worker::wake_all);
     }
 
-    /// From now on each answer asks its client to close the connection.
+    /// From now on each answer asks its client to close the connection; clients that speak HTTP/2 are told at once.
     pub(crate) fn close_connections(&self) {
         self.closing.store(true, Ordering::SeqCst);
+        self.wake_all();
     }
 
     /// Whether connections are being closed.

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use coracle_proxy_table::TargetId;
+use coracle_proxy_table::{Protocol, TargetId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::control::TargetState;
+use crate::h2;
 use crate::pool::Pool;
 use crate::standing::{DOWN, Standing};
 
@@ -17,6 +18,8 @@ use crate::standing::{DOWN, Standing};
 pub(crate) struct Target {
     pub(crate) id: TargetId,
     pub(crate) address: SocketAddr,
+    /// What it speaks.
+    pub(crate) protocol: Protocol,
     /// Whether it is well.
     pub(crate) standing: Standing,
     /// It answers nothing any more.
@@ -36,14 +39,16 @@ struct Share {
     plain: AtomicUsize,
     upgraded: AtomicUsize,
     pool: Pool,
+    h2_pool: h2::Pool,
 }
 
 impl Target {
     /// For so many workers.
-    fn new(id: TargetId, address: SocketAddr, workers: usize) -> Self {
+    fn new(id: TargetId, address: SocketAddr, protocol: Protocol, workers: usize) -> Self {
         Self {
             id,
             address,
+            protocol,
             standing: Standing::new(Instant::now()),
             cut: AtomicBool::new(false),
             closes_upgraded: AtomicBool::new(false),
@@ -78,10 +83,16 @@ impl Target {
         &self.shares[worker].pool
     }
 
+    /// A worker's connections that requests share.
+    pub(crate) fn h2_pool(&self, worker: usize) -> &h2::Pool {
+        &self.shares[worker].h2_pool
+    }
+
     /// Closes all kept connections.
     pub(crate) fn clear_pools(&self) {
         for share in &self.shares {
             share.pool.clear();
+            share.h2_pool.clear();
         }
     }
 
@@ -172,9 +183,12 @@ impl Drop for InFlight {
     }
 }
 
+/// By id, address, and whether it speaks HTTP/2.
+type Known = HashMap<(TargetId, SocketAddr, bool), Arc<Target>>;
+
 /// All targets that are in the table or still have something in flight.
 pub(crate) struct Registry {
-    known: Mutex<HashMap<(TargetId, SocketAddr), Arc<Target>>>,
+    known: Mutex<Known>,
     workers: usize,
 }
 
@@ -184,11 +198,11 @@ impl Registry {
         Self { known: Mutex::default(), workers }
     }
 
-    /// The target of this id and address, known or new.
-    pub(crate) fn obtain(&self, target: &coracle_proxy_table::Target) -> Arc<Target> {
+    /// The target of this id and address that speaks this, known or new.
+    pub(crate) fn obtain(&self, target: &coracle_proxy_table::Target, protocol: Protocol) -> Arc<Target> {
         let mut known = self.lock();
-        let key = (target.id.clone(), target.address);
-        let make = || Arc::new(Target::new(target.id.clone(), target.address, self.workers));
+        let key = (target.id.clone(), target.address, protocol == Protocol::H2c);
+        let make = || Arc::new(Target::new(target.id.clone(), target.address, protocol, self.workers));
         Arc::clone(known.entry(key).or_insert_with(make))
     }
 
@@ -207,7 +221,7 @@ impl Registry {
         self.lock().values().cloned().collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(TargetId, SocketAddr), Arc<Target>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -26,8 +26,8 @@ const GOODBYE: Duration = Duration::from_millis(100);
 const TURNS: usize = 16;
 
 /// The two sides of an upgraded connection.
-pub(crate) struct Tunnel {
-    pub(crate) client: ClientStream,
+pub(crate) struct Tunnel<C = ClientStream> {
+    pub(crate) client: C,
     pub(crate) server: TcpStream,
     /// What the client has sent beyond its request.
     pub(crate) from_client: Vec<u8>,
@@ -40,6 +40,11 @@ pub(crate) struct Tunnel {
 
 /// Runs a tunnel until it ends.
 pub(crate) async fn run(tunnel: Tunnel, counted: Counted) {
+    run_within(tunnel, &counted).await;
+}
+
+/// Runs a tunnel until it ends, within a connection that has others.
+pub(crate) async fn run_within<C: AsyncRead + AsyncWrite + Unpin>(tunnel: Tunnel<C>, counted: &Counted) {
     let Tunnel { mut client, mut server, from_client, from_server, upgraded, passage: _counted } = tunnel;
     let (mut up, mut down) = (Direction::new(from_client), Direction::new(from_server));
     let target = upgraded.target();
@@ -61,7 +66,7 @@ pub(crate) async fn run(tunnel: Tunnel, counted: Counted) {
 /// Whether it was ended from here.
 fn poll_both(
     cx: &mut Context<'_>,
-    (client, server): (&mut ClientStream, &mut TcpStream),
+    (client, server): (&mut (impl AsyncRead + AsyncWrite + Unpin), &mut TcpStream),
     (up, down): (&mut Direction, &mut Direction),
     target: &Arc<Target>,
 ) -> Poll<bool> {

@@ -8,6 +8,7 @@ use coracle_proxy_http::{BodyLength, Known, strip_response};
 use http::StatusCode;
 
 use super::encoded::Encoding;
+use super::reach::Reached;
 use super::{Exchange, Outcome, Stop, Uploading, keep};
 use crate::buffer::LARGE;
 use crate::date;
@@ -20,7 +21,7 @@ impl<D: Downstream> Exchange<'_, D> {
     /// Sends the client the answer whose head has come.
     pub(super) async fn pass_on(
         &mut self,
-        mut up: H1Upstream,
+        mut up: Reached,
         in_flight: InFlight,
         answered: Answered,
         upgrades: bool,
@@ -50,7 +51,7 @@ impl<D: Downstream> Exchange<'_, D> {
             keep(up, in_flight.target(), self.caller.seat);
             return Err(Stop::Answer(Box::new(answer)));
         }
-        if switches {
+        if switches && let Reached::H1(up) = up {
             self.target_answered(in_flight.target());
             return self.change(up, in_flight).await;
         }
@@ -81,7 +82,7 @@ impl<D: Downstream> Exchange<'_, D> {
     fn poll_both(
         &mut self,
         cx: &mut Context<'_>,
-        up: &mut H1Upstream,
+        up: &mut Reached,
         target: &Arc<Target>,
         download: &mut Download,
     ) -> Poll<Result<(), Stop>> {
@@ -105,7 +106,7 @@ impl<D: Downstream> Exchange<'_, D> {
     fn download_some(
         &mut self,
         cx: &mut Context<'_>,
-        up: &mut H1Upstream,
+        up: &mut Reached,
         target: &Target,
         download: &mut Download,
     ) -> Result<(), Stop> {
@@ -149,7 +150,7 @@ impl<D: Downstream> Exchange<'_, D> {
     }
 
     /// Passes the rest of a body on whose request has been answered already. `alone` says that nothing else is left.
-    fn upload_rest(&mut self, cx: &mut Context<'_>, up: &mut H1Upstream, alone: bool) -> Result<(), Stop> {
+    fn upload_rest(&mut self, cx: &mut Context<'_>, up: &mut Reached, alone: bool) -> Result<(), Stop> {
         if self.upload.state != Uploading::Going {
             return Ok(());
         }
@@ -198,7 +199,7 @@ struct Download {
 }
 
 /// Reads what has come of a body that nobody wants, if that makes the connection fit for another request. Does not wait.
-async fn drain(up: &mut H1Upstream) {
+async fn drain(up: &mut Reached) {
     poll_fn(|cx| {
         let mut left = LARGE;
         while let Poll::Ready(Ok(Next::Content)) = up.poll_next(cx) {
