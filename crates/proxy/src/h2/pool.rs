@@ -4,7 +4,7 @@
 //! the last of them lets go, its task ends. Only one is opened at a time: whoever comes meanwhile waits for it.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
@@ -22,6 +22,9 @@ use crate::target::Target;
 
 /// How many streams of one connection are used, if the target allows more: they share its window.
 const MOST_STREAMS: usize = 256;
+
+/// How many streams a target takes before it has said so. It is waited for: what is beyond would be refused.
+const UNTOLD: usize = usize::MAX - 1;
 
 /// What one worker has with one target.
 #[derive(Default)]
@@ -148,7 +151,13 @@ pub(crate) async fn open(target: &Arc<Target>, worker: usize, limits: &Limits) -
         };
         let stream = TcpStream::connect(target.address).await.ok()?;
         stream.set_nodelay(true).ok()?;
-        let (send, connection) = builder(limits).handshake::<_, Bytes>(stream).await.ok()?;
+        let (send, mut connection) = builder(limits).handshake::<_, Bytes>(stream).await.ok()?;
+        poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            _ if send.current_max_send_streams() != UNTOLD => Poll::Ready(Some(())),
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await?;
         if target.is_cut() {
             return None;
         }
@@ -167,6 +176,7 @@ fn builder(limits: &Limits) -> Builder {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .initial_max_send_streams(UNTOLD)
         .max_concurrent_streams(0)
         .enable_push(false);
     builder
