@@ -17,7 +17,7 @@ fn plan(weights: &[u32]) -> Service {
 
 /// A table with this service, in place of the one before.
 fn publish(registry: &Registry, plan: &Service, before: Option<&Balancer>, turn: u64) -> Balancer {
-    let targets: Vec<_> = plan.targets.iter().map(|target| registry.obtain(target)).collect();
+    let targets: Vec<_> = plan.targets.iter().map(|target| registry.obtain(target, plan.protocol)).collect();
     targets.iter().for_each(|target| target.standing.set_slow_start(plan.slow_start_ms));
     Balancer::new(plan, targets, before, WORKERS, turn)
 }
