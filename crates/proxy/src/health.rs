@@ -205,7 +205,7 @@ mod tests {
     async fn checks_go_on_across_tables_and_end_with_the_last_that_has_the_target() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let plan = coracle_proxy_table::Target::new("t", socket.local_addr().unwrap());
-        let target = Registry::new(1).obtain(&plan, coracle_proxy_table::Protocol::Http1);
+        let target = Registry::new(1).obtain(&plan, Protocol::Http1);
         let (checks, limits) = (Checks::default(), Limits::default());
         let settle = |wanted: &[Check]| checks.settle(wanted.iter().map(|check| (&target, check.clone())), &limits);
         settle(&[check(10)]);

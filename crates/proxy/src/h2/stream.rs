@@ -131,7 +131,7 @@ impl<'m> H2Client<'m> {
         server: tokio::net::TcpStream,
         from_server: Vec<u8>,
         upgraded: InFlight,
-        passage: Option<Passage>,
+        passage: Option<Box<Passage>>,
     ) -> Option<Tunnel<Channel<'m>>> {
         self.incoming.reopen();
         let client = Channel { incoming: self.incoming, outgoing: self.outgoing?, meter: self.meter };
