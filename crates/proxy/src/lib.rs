@@ -6,11 +6,11 @@
 //! targets for their `health` only where the table says so.
 //!
 //! One request, told by modules: `listener` accepts and a `worker` gets the connection, which may begin with a handshake
-//! (`tls`); `connection` reads it (`h1`, by way of `wire`, or `h2`); `exchange` asks `plane` where the request goes (`router`,
-//! `route`, `service`, `balance`, `hold`), which counts it in flight on a `target`, takes a connection to it (`pool`,
-//! `upstream`), and passes bytes on both ways; a route's middlewares (`chains`) see the request before a target is chosen, and
-//! the answer before it is sent; `account` writes down what it came
-//! to (`metrics`, `access_log`). What becomes a WebSocket ends in `tunnel`.
+//! (`tls`); `connection` reads it (`h1`, by way of `wire`); `exchange` asks `plane` where the request goes (`router`, `route`,
+//! `service`, `balance`, `hold`), which counts it in flight on a `target`, takes a connection to it (`pool`, `upstream`), and
+//! passes bytes on both ways; a route's middlewares (`chains`) see the request before a target is chosen, and the answer before
+//! it is sent; `account` writes down what it came to (`metrics`, `access_log`). What becomes a WebSocket ends in `tunnel`.
+//! Clients and targets that speak HTTP/2 are met in `h2`, on either side of the same exchange.
 //!
 //! Nothing on that way waits for another thread: a connection and what it needs belong to one worker. A request on a kept
 //! connection costs four system calls, and no allocation that grows with it.

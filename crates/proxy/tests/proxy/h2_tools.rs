@@ -8,6 +8,7 @@ use crate::backend::Backend;
 use crate::env::{Env, soon};
 
 /// What a program prints; nothing if there is no such program here.
+#[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 async fn run(program: &str, arguments: &[&str]) -> Option<String> {
     let run = Command::new(program).args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
     match soon(run).await {
