@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use coracle_proxy_http::{Arrival, BodyLength, Parsed, TargetForm, client_ip, strip_request};
 use coracle_proxy_middleware::{Answer, Passage};
-use http::StatusCode;
 use smallvec::SmallVec;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -190,7 +189,6 @@ impl<'x, D: Downstream> Exchange<'x, D> {
             && !self.origin.tls
             && let Some(answer) = tls.challenge(head)
         {
-            let answer = Answer::new(StatusCode::OK, "text/plain", answer);
             return Err(Stop::Answer(Box::new(answer)));
         }
         // First of all: rules and middlewares go by what is known, not by what is claimed.

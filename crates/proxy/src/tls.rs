@@ -16,9 +16,10 @@ use std::time::Duration;
 
 use coracle_certs::{ACME_TLS_ALPN, CertError, CertOptions, Certificates, Source, UNRECOGNIZED_NAME_ALERT, Wanted};
 use coracle_proxy_http::RequestHead;
+use coracle_proxy_middleware::Answer;
 use coracle_proxy_rules::{Dialect, Rule};
 use coracle_proxy_table::{self as table, CertificateSource, Route, Table};
-use http::Method;
+use http::{Method, StatusCode};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::StartHandshake;
@@ -90,9 +91,10 @@ impl Tls {
     }
 
     /// The answer to an authority that looks whether a name leads here.
-    pub(crate) fn challenge(&self, head: &RequestHead) -> Option<String> {
+    pub(crate) fn challenge(&self, head: &RequestHead) -> Option<Answer> {
         let asks = head.path().starts_with(CHALLENGES) && matches!(head.method, Method::GET | Method::HEAD);
-        asks.then(|| self.certificates.http_challenge(head.host(), head.path()))?
+        let authorization = asks.then(|| self.certificates.http_challenge(head.host(), head.path()))??;
+        Some(Answer::new(StatusCode::OK, "application/octet-stream", authorization))
     }
 
     /// Shakes hands with a client, of which some bytes may have been read; nothing if that fails, or if that was all. To be

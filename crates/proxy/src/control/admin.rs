@@ -6,6 +6,7 @@ use coracle_proxy_rules::{Dialect, Rule};
 use coracle_proxy_table::{self as table, Admission, CertificateSource, MiddlewareId, Protocol, RouteId, ServiceId, TargetId};
 use serde::{Deserialize, Serialize};
 
+use super::TargetState;
 use crate::plane::Plane;
 
 /// A listening socket.
@@ -77,6 +78,8 @@ pub struct ServiceTarget {
     pub in_flight: usize,
     /// WebSockets and the like.
     pub upgraded: usize,
+    /// Whether it gets requests.
+    pub state: TargetState,
 }
 
 impl Plane {
@@ -121,6 +124,7 @@ impl Plane {
                 weight: plan.weight,
                 in_flight: target.map_or(0, |target| target.in_flight()),
                 upgraded: target.map_or(0, |target| target.upgraded()),
+                state: target.map_or(TargetState::Up, |target| target.state()),
             }
         });
         ServiceStatus {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use coracle_proxy::certs::{CertificateStatus, State};
-use coracle_proxy::control::{Client, ControlError, RouteStatus, ServiceStatus, TargetStatus};
+use coracle_proxy::control::{Client, ControlError, RouteStatus, ServiceStatus, ServiceTarget, TargetState, TargetStatus};
 use coracle_proxy::table::Admission;
 
 use super::config_file;
@@ -114,8 +114,21 @@ fn targets_of(service: &ServiceStatus) -> String {
         Admission::Hold { .. } => return "requests wait".to_owned(),
         Admission::Open => {}
     }
-    let targets: Vec<_> = service.targets.iter().map(|target| target.address.to_string()).collect();
+    let said = |target: &ServiceTarget| match target.state {
+        TargetState::Up => target.address.to_string(),
+        state => format!("{} ({})", target.address, state_of(state)),
+    };
+    let targets: Vec<_> = service.targets.iter().map(said).collect();
     if targets.is_empty() { "none".to_owned() } else { targets.join(", ") }
+}
+
+fn state_of(state: TargetState) -> &'static str {
+    match state {
+        TargetState::Up => "up",
+        TargetState::Down => "down",
+        TargetState::Ejected => "ejected",
+        TargetState::Starting => "starting",
+    }
 }
 
 /// Does it.
@@ -126,11 +139,16 @@ pub(super) async fn targets(arguments: Targets, context: &Context) -> Result<Exi
 }
 
 fn targets_table(targets: &[TargetStatus]) -> Columns {
-    let mut columns = Columns::new(&["target", "address", "in flight", "upgraded"]);
+    let mut columns = Columns::new(&["target", "address", "state", "in flight", "upgraded"]);
     for target in targets {
         columns.row([
             target.id.0.clone().into(),
             target.address.to_string().into(),
+            match target.state {
+                TargetState::Up => Cell::styled("up", Style::Green),
+                TargetState::Starting => "starting".into(),
+                state => Cell::styled(state_of(state), Style::Red),
+            },
             target.in_flight.to_string().into(),
             target.upgraded.to_string().into(),
         ]);
