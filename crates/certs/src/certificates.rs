@@ -163,6 +163,17 @@ impl Certificates {
         self.shared.shelf.find(server_name).is_some()
     }
 
+    /// Whether handshakes for both names find one and the same certificate, or none.
+    pub fn are_one(&self, server_name: Option<&str>, other: &str) -> bool {
+        if server_name.is_some_and(|name| name.eq_ignore_ascii_case(other)) {
+            return true;
+        }
+        match (self.shared.shelf.find(server_name), self.shared.shelf.find(Some(other))) {
+            (Some(one), Some(other)) => Arc::ptr_eq(&one, &other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+
     /// What to answer to `GET path` on port 80 for `host` (with or without a port), as `text/plain` or `application/octet-stream`: the key
     /// authorization (RFC 8555, section 8.3) or the answer to a probe of our own; `None` where it is no challenge of ours. To be asked before routes are,
     /// redirects to https included, for paths beginning with `/.well-known/acme-challenge/`.

@@ -83,7 +83,7 @@ fn run(command: Command, global: Global, output: Arc<Output>) -> Result<u8, Fail
         std::env::current_dir().map_err(|error| Failure::failed(format!("the current directory cannot be entered: {error}")))?;
     let context = Context { global, output, directory };
     if let Command::Proxy(arguments) = command {
-        return commands::proxy::run(arguments, &context);
+        return commands::proxy::run(*arguments, &context);
     }
     let runtime = runtime(&command).map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     let result = runtime.block_on(command.run(&context));

@@ -18,6 +18,7 @@ use crate::heads::Heads;
 use crate::listener::Peer;
 use crate::refusal::Refusal;
 use crate::stream::ClientStream;
+use crate::tls::{Protocol, Session};
 use crate::tunnel::{self, Tunnel};
 use crate::worker::Counted;
 
@@ -48,21 +49,29 @@ async fn talk(mut stream: TcpStream, peer: &Peer, counted: &Counted, deadline: &
         return None;
     };
     let arrival = Arrival::new(from, peer.listener.tls);
-    let client = match (&plane.tls, peer.listener.tls) {
-        (Some(tls), true) => {
-            deadline.set(plane.limits.header_read);
-            let counts = (&plane.metrics.handshakes, counted.seat.index);
-            let session = Box::pin(tls.accept(stream, input, deadline, counts)).await?;
-            H1Client::new(session.stream, &plane.limits)
-        }
-        _ => {
-            let mut client = H1Client::new(ClientStream::Plain(stream), &plane.limits);
-            client.wire.input = input;
-            client
-        }
-    };
-    let caller = Caller { seat: &counted.seat, peer, arrival: &arrival, deadline };
+    let caller = Caller { seat: &counted.seat, peer, arrival: &arrival, server_name: None, deadline };
+    if let (Some(tls), true) = (&plane.tls, peer.listener.tls) {
+        deadline.set(plane.limits.header_read);
+        let counts = (&plane.metrics.handshakes, counted.seat.index);
+        let session = Box::pin(tls.accept(stream, input, deadline, counts)).await?;
+        return speak_tls(session, caller, counted).await;
+    }
+    let mut client = H1Client::new(ClientStream::Plain(stream), &plane.limits);
+    client.wire.input = input;
     speak_h1(client, &caller, counted).await
+}
+
+/// What was agreed on during the handshake.
+async fn speak_tls(session: Session, caller: Caller<'_>, counted: &Counted) -> Option<Tunnel> {
+    let Session { stream, protocol, server_name } = session;
+    let caller = Caller { server_name: server_name.as_deref(), ..caller };
+    match protocol {
+        Protocol::Http1 => speak_h1(H1Client::new(stream, &caller.seat.plane.limits), &caller, counted).await,
+        Protocol::Http2 => {
+            Box::pin(h2::serve(stream, Vec::new(), &caller, counted)).await;
+            None
+        }
+    }
 }
 
 /// Whom the PROXY header names; nothing if there is none in time or it is malformed.

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use coracle_proxy_http::{Arrival, BodyLength, Parsed, TargetForm, client_ip, strip_request};
 use coracle_proxy_middleware::{Answer, Passage};
+use http::Version;
 use smallvec::SmallVec;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -35,7 +36,7 @@ use crate::listener::Peer;
 use crate::plane::{Before, Decision, Way};
 use crate::pool;
 use crate::refusal::Refusal;
-use crate::route::{RequestFacts, Route};
+use crate::route::{RequestFacts, Route, bare_host};
 use crate::side::{Downstream, Relay};
 use crate::target::{InFlight, Target};
 use crate::worker::Seat;
@@ -47,6 +48,8 @@ pub(crate) struct Caller<'c> {
     pub(crate) seat: &'c Seat,
     pub(crate) peer: &'c Peer,
     pub(crate) arrival: &'c Arrival,
+    /// The name that the handshake was for, if there was one and it was for a name.
+    pub(crate) server_name: Option<&'c str>,
     pub(crate) deadline: &'c Deadline,
 }
 
@@ -181,15 +184,22 @@ impl<'x, D: Downstream> Exchange<'x, D> {
         }
         let plane = &self.caller.seat.plane;
         let head = &mut self.pair.request;
-        if !plane.encoded_characters.allow(head.path()) {
-            return Err(Stop::Refuse(Refusal::EncodedCharacter));
-        }
         // An authority that asks whether a name leads here is not to be sent elsewhere, whatever the table says.
         if let Some(tls) = &plane.tls
             && !self.origin.tls
             && let Some(answer) = tls.challenge(head)
         {
             return Err(Stop::Answer(Box::new(answer)));
+        }
+        if let Some(tls) = &plane.tls
+            && self.origin.tls
+            && head.version() == Version::HTTP_2
+            && !tls.is_for(self.caller.server_name, &bare_host(head.host()))
+        {
+            return Err(Stop::Refuse(Refusal::Misdirected));
+        }
+        if !plane.encoded_characters.allow(head.path()) {
+            return Err(Stop::Refuse(Refusal::EncodedCharacter));
         }
         // First of all: rules and middlewares go by what is known, not by what is claimed.
         let passed: SmallVec<[&str; 4]> = plane.connection_fields.iter().map(String::as_str).collect();

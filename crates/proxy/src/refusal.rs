@@ -17,6 +17,8 @@ pub(crate) enum Refusal {
     EncodedCharacter,
     /// CONNECT: this is no forward proxy.
     Connect,
+    /// It came over a connection with another host's certificate (RFC 9110, section 15.5.20).
+    Misdirected,
     /// No route matches.
     NoRoute,
     /// The service has no target.
@@ -50,6 +52,7 @@ impl Refusal {
             Self::BadBody | Self::EncodedCharacter => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::NoTarget | Self::Closed { .. } | Self::TooManyWaiting => StatusCode::SERVICE_UNAVAILABLE,
             Self::HeldTooLong | Self::Timeout | Self::CutOff => StatusCode::GATEWAY_TIMEOUT,
@@ -73,6 +76,7 @@ impl Refusal {
             Self::BadBody => "Bad request: the body is malformed.\n".to_owned(),
             Self::TooLarge => String::new(),
             Self::EncodedCharacter => "Bad request: the path has an encoded character that does not pass here.\n".to_owned(),
+            Self::Misdirected => "This connection is for another host.\n".to_owned(),
             Self::Connect => "This server does not open tunnels.\n".to_owned(),
             Self::NoRoute => "Nothing is served here.\n".to_owned(),
             Self::NoTarget => "No instance is ready to answer. Try again in a moment.\n".to_owned(),

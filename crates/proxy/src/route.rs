@@ -59,7 +59,7 @@ impl<'r> RequestFacts<'r> {
 }
 
 /// In lower case and without the port.
-fn bare_host(host: &str) -> Cow<'_, str> {
+pub(crate) fn bare_host(host: &str) -> Cow<'_, str> {
     let host = match host.rfind(':') {
         // The colons of an IPv6 address are within its brackets.
         Some(colon) if !host[colon..].contains(']') => &host[..colon],

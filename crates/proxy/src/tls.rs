@@ -3,7 +3,9 @@
 //! A client is told that a name is not served here before anything is computed for it. Requests go by the name that they ask for
 //! (`Host`), whatever name the handshake was for: RFC 9110, section 15.5.20, lets a server refuse those that it is not
 //! responsible for on this connection (421), but does not ask for it, and neither HAProxy nor Caddy does so over HTTP/1.1.
-//! Clients of HTTP/1.1 choose a connection by the name; where name and certificate do not fit, that is theirs to judge.
+//! Clients of HTTP/1.1 choose a connection by the name; where name and certificate do not fit, that is theirs to judge. Clients
+//! of HTTP/2 may use a connection for other names that its certificate covers (RFC 9113, section 9.1.1): one for a name that has
+//! another certificate is refused by 421, after which they take a connection of its own.
 //!
 //! No certificate of a client is asked for, and nothing is kept here for sessions that come back: they bring their ticket.
 
@@ -32,8 +34,8 @@ use crate::deadline::Deadline;
 use crate::metrics::{Handshake, Handshakes};
 use crate::stream::ClientStream;
 
-/// What is spoken over TLS. Whoever adds a protocol here adds it to [`Session`] as well.
-const PROTOCOLS: [&[u8]; 2] = [b"http/1.1", ACME_TLS_ALPN];
+/// HTTP/2 in ALPN (RFC 9113, section 3.2).
+const HTTP_2: &[u8] = b"h2";
 /// Where authorities ask (RFC 8555, section 8.3).
 const CHALLENGES: &str = "/.well-known/acme-challenge/";
 /// For clients that do not speak TLS where they should.
@@ -52,8 +54,19 @@ pub(crate) struct Tls {
 
 /// A connection after its handshake.
 pub(crate) struct Session {
-    /// For HTTP/1.1.
     pub(crate) stream: ClientStream,
+    pub(crate) protocol: Protocol,
+    /// The name that the client has asked for.
+    pub(crate) server_name: Option<String>,
+}
+
+/// What is spoken over a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// HTTP/1.1: also what clients speak that say nothing.
+    Http1,
+    /// HTTP/2.
+    Http2,
 }
 
 /// Why there is no session.
@@ -69,9 +82,8 @@ impl Tls {
     /// Starts to keep certificates.
     pub(crate) fn start(options: CertOptions) -> Result<Self, CertError> {
         let certificates = Certificates::start(options)?;
-        let mut config = ServerConfig::clone(&certificates.server_config());
-        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
-        Ok(Self { certificates, config: Arc::new(config) })
+        let config = certificates.server_config();
+        Ok(Self { certificates, config })
     }
 
     /// Waits until the certificates that are on disk are served, within reason.
@@ -95,6 +107,11 @@ impl Tls {
         let asks = head.path().starts_with(CHALLENGES) && matches!(head.method, Method::GET | Method::HEAD);
         let authorization = asks.then(|| self.certificates.http_challenge(head.host(), head.path()))??;
         Some(Answer::new(StatusCode::OK, "application/octet-stream", authorization))
+    }
+
+    /// Whether requests for a host may come over a connection for that name.
+    pub(crate) fn is_for(&self, server_name: Option<&str>, host: &str) -> bool {
+        self.certificates.are_one(server_name, host)
     }
 
     /// Shakes hands with a client, of which some bytes may have been read; nothing if that fails, or if that was all. To be
@@ -131,7 +148,9 @@ impl Tls {
             drop(in_time(stream.shutdown(), deadline).await);
             return None;
         }
-        Some(Session { stream: ClientStream::Tls(Box::new(stream)) })
+        let protocol = if session.alpn_protocol() == Some(HTTP_2) { Protocol::Http2 } else { Protocol::Http1 };
+        let server_name = session.server_name().map(str::to_owned);
+        Some(Session { stream: ClientStream::Tls(Box::new(stream)), protocol, server_name })
     }
 
     /// Reads the first message of a client, and refuses names that are not served.

@@ -45,7 +45,13 @@ pub(super) async fn answer(
     let (ended, tunnel) = {
         let _enrolled = poll_fn(|cx| Poll::Ready(counted.enrol(cx.waker()))).await;
         let deadline = Deadline::new();
-        let caller = Caller { seat: caller.seat, peer: caller.peer, arrival: caller.arrival, deadline: &deadline };
+        let caller = Caller {
+            seat: caller.seat,
+            peer: caller.peer,
+            arrival: caller.arrival,
+            server_name: caller.server_name,
+            deadline: &deadline,
+        };
         let mut work = pin!(talk(request, respond, &caller, meter));
         deadline.watch(work.as_mut()).await
     };

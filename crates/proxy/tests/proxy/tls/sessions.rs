@@ -144,3 +144,37 @@ async fn a_stopping_proxy_lets_a_handshake_end() {
     assert_eq!(answer.header("connection"), Some("close"));
     soon(ends).await.unwrap();
 }
+
+#[tokio::test]
+async fn http2_is_spoken_where_the_client_prefers_it() {
+    let app = Backend::answering(|seen| format!("{} {}", seen.header("x-forwarded-proto").unwrap(), seen.path())).await;
+    let mut env = Env::with(with_tls).await;
+    publish(&mut env, local(&["a.localhost", "b.localhost"], app.address)).await;
+    let mut config = truster(&local_root(&env));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let wire = connect(config, https(&env), "a.localhost").await.unwrap();
+    assert_eq!(wire.stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (mut client, connection) = soon(h2::client::handshake(wire.stream)).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let mut get = async |uri: &str| {
+        let request = http::Request::get(uri).body(()).unwrap();
+        let (response, _) = client.send_request(request, true).unwrap();
+        let response = soon(response).await.unwrap();
+        let status = response.status().as_u16();
+        let mut body = response.into_body();
+        let mut text = Vec::new();
+        while let Some(data) = soon(body.data()).await {
+            let data = data.unwrap();
+            body.flow_control().release_capacity(data.len()).unwrap();
+            text.extend(data);
+        }
+        (status, String::from_utf8(text).unwrap())
+    };
+    for path in ["/one", "/two"] {
+        assert_eq!(get(&format!("https://a.localhost{path}")).await, (200, format!("https {path}")));
+    }
+    // Another host with a certificate of its own: the client is to connect for it.
+    assert_eq!(get("https://b.localhost/").await.0, 421);
+    assert_eq!(get("https://a.localhost/still").await.0, 200);
+    driver.abort();
+}
