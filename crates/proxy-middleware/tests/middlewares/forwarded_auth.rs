@@ -1,7 +1,7 @@
 //! Another service that is asked.
 
-use std::sync::Mutex;
 use std::pin::Pin;
+use std::sync::Mutex;
 
 use bytes::Bytes;
 use coracle_proxy_http::{Fields, RequestHead};

@@ -20,10 +20,9 @@ async fn routes_are_told_in_the_order_in_which_they_are_asked() {
     let mut first = Route::new("first", "PathPrefix(`/`)", ServiceId("app".into()));
     (first.priority, first.tls) = (Some(1000), Some(true));
     table.routes.push(first);
-    table.middlewares.insert(
-        MiddlewareId("strip".into()),
-        Middleware::StripPrefix(StripPrefix { prefixes: vec!["/api".into()], ..StripPrefix::default() }),
-    );
+    table
+        .middlewares
+        .insert(MiddlewareId("strip".into()), Middleware::StripPrefix(StripPrefix { prefixes: vec!["/api".into()] }));
     table.routes[1].middlewares = vec![MiddlewareId("strip".into())];
     env.publish(table).await;
     let mut wire = env.connect().await;
