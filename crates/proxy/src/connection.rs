@@ -49,7 +49,8 @@ async fn talk(mut stream: TcpStream, peer: &Peer, counted: &Counted, deadline: &
         return None;
     };
     let arrival = Arrival::new(from, peer.listener.tls);
-    let caller = Caller { seat: &counted.seat, peer, arrival: &arrival, server_name: None, deadline };
+    let forwarding = plane.forwarding();
+    let caller = Caller { seat: &counted.seat, peer, arrival: &arrival, forwarding: &forwarding, server_name: None, deadline };
     if let (Some(tls), true) = (&plane.tls, peer.listener.tls) {
         deadline.set(plane.limits.header_read);
         let counts = (&plane.metrics.handshakes, counted.seat.index);

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use coracle_proxy_http::{Arrival, BodyLength, Parsed, TargetForm, client_ip, strip_request};
+use coracle_proxy_http::{Arrival, BodyLength, Forwarding, Parsed, TargetForm, client_ip, strip_request};
 use coracle_proxy_middleware::{Answer, Passage};
 use http::Version;
 use smallvec::SmallVec;
@@ -48,6 +48,8 @@ pub(crate) struct Caller<'c> {
     pub(crate) seat: &'c Seat,
     pub(crate) peer: &'c Peer,
     pub(crate) arrival: &'c Arrival,
+    /// What targets are told about the client, and who is believed about it.
+    pub(crate) forwarding: &'c Forwarding,
     /// The name that the handshake was for, if there was one and it was for a name.
     pub(crate) server_name: Option<&'c str>,
     pub(crate) deadline: &'c Deadline,
@@ -156,7 +158,7 @@ impl<'x, D: Downstream> Exchange<'x, D> {
     fn new(caller: &'x Caller<'x>, pair: &'x mut Pair, down: &'x mut D) -> Self {
         let Seat { plane, index } = caller.seat;
         let arrival = caller.arrival;
-        let client = client_ip(&pair.request.fields, arrival.peer(), &plane.forwarding.trust);
+        let client = client_ip(&pair.request.fields, arrival.peer(), &caller.forwarding.trust);
         let origin = Origin { peer: caller.peer.address, client, tls: arrival.is_tls() };
         let account = Account::open(plane, *index, Instant::now(), origin, &pair.request);
         Self {
@@ -205,7 +207,7 @@ impl<'x, D: Downstream> Exchange<'x, D> {
         let passed: SmallVec<[&str; 4]> = plane.connection_fields.iter().map(String::as_str).collect();
         let asked = strip_request(head, self.body, &passed);
         plane.ids.ensure(&mut head.fields);
-        plane.forwarding.apply(head, self.caller.arrival);
+        self.caller.forwarding.apply(head, self.caller.arrival);
         self.account.identified(head);
         let in_flight = self.find_target(&[]).await?;
         let head = &mut self.pair.request;

@@ -13,6 +13,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::control::TargetState;
 use crate::metrics::{BOUNDS_US, Handshake, RouteTotals};
 use crate::plane::Plane;
 
@@ -42,6 +43,9 @@ struct Target {
     id: String,
     in_flight: usize,
     upgraded: usize,
+    gets_requests: bool,
+    ejections: u64,
+    failed_checks: u64,
 }
 
 /// The text that Prometheus scrapes.
@@ -62,6 +66,9 @@ impl Scrape {
             id: target.id.0.clone(),
             in_flight: target.in_flight(),
             upgraded: target.upgraded(),
+            gets_requests: matches!(target.state(), TargetState::Up | TargetState::Starting),
+            ejections: target.standing.ejections(),
+            failed_checks: target.standing.failed_checks(),
         };
         let mut targets: Vec<_> = plane.targets.all().iter().map(target).collect();
         targets.sort_by(|a, b| a.id.cmp(&b.id));
@@ -120,8 +127,8 @@ impl Scrape {
         self.routes.iter().map(move |(route, totals)| ([("route", route.as_str())], value(totals)))
     }
 
-    fn by_target(&self, value: impl Fn(&Target) -> usize) -> impl Iterator<Item = ([(&'static str, &str); 1], u64)> {
-        self.targets.iter().map(move |target| ([("target", target.id.as_str())], value(target) as u64))
+    fn by_target(&self, value: impl Fn(&Target) -> u64) -> impl Iterator<Item = ([(&'static str, &str); 1], u64)> {
+        self.targets.iter().map(move |target| ([("target", target.id.as_str())], value(target)))
     }
 }
 
@@ -141,9 +148,15 @@ impl Collector for Scrape {
         Self::counters(to, ("received_bytes", "Bytes of request bodies"), self.by_route(|totals| totals.received))?;
         Self::counters(to, ("sent_bytes", "Bytes of answers' bodies"), self.by_route(|totals| totals.sent))?;
         let on_targets = ("target_requests_in_flight", "Requests in flight on a target");
-        Self::gauges(to, on_targets, self.by_target(|target| target.in_flight))?;
+        Self::gauges(to, on_targets, self.by_target(|target| target.in_flight as u64))?;
         let upgraded = ("target_upgraded_connections", "WebSockets and the like that lead to a target");
-        Self::gauges(to, upgraded, self.by_target(|target| target.upgraded))?;
+        Self::gauges(to, upgraded, self.by_target(|target| target.upgraded as u64))?;
+        let up = ("target_up", "Whether a target gets requests: 0 while its checks fail or it has been ejected");
+        Self::gauges(to, up, self.by_target(|target| u64::from(target.gets_requests)))?;
+        let ejections = ("target_ejections", "How often a target failed too many requests in a row");
+        Self::counters(to, ejections, self.by_target(|target| target.ejections))?;
+        let checks = ("target_failed_checks", "Health checks that a target did not pass");
+        Self::counters(to, checks, self.by_target(|target| target.failed_checks))?;
         let workers: Vec<String> = (0..self.connections.len()).map(|index| index.to_string()).collect();
         let connections = workers.iter().zip(&self.connections);
         let connections = connections.map(|(worker, count)| ([("worker", worker.as_str())], *count as u64));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use coracle_proxy_http::{EncodedCharacters, Fields, Forwarding};
+use coracle_proxy_http::{EncodedCharacters, Fields, Forwarding, Trust};
 use coracle_proxy_table::{Admission, Table};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -43,7 +43,8 @@ pub(crate) struct Plane {
     pub(crate) workers: Box<[Worker]>,
     /// Counts connections, also those that have been upgraded.
     pub(crate) connections: TaskTracker,
-    pub(crate) forwarding: Forwarding,
+    /// Each connection takes what there is when it begins.
+    forwarding: Mutex<Arc<Forwarding>>,
     /// Fields named by `Connection` that are passed on all the same.
     pub(crate) connection_fields: Vec<String>,
     pub(crate) encoded_characters: EncodedCharacters,
@@ -118,7 +119,7 @@ impl Plane {
             clients: Clients { most: options.max_connections_per_client, connections: Mutex::default() },
             workers: workers.into(),
             connections: TaskTracker::new(),
-            forwarding: options.forwarding.clone(),
+            forwarding: Mutex::new(Arc::new(options.forwarding.clone())),
             connection_fields: options.connection_fields.clone(),
             encoded_characters: options.encoded_characters,
             middlewares: Kept::default(),
@@ -130,6 +131,19 @@ impl Plane {
             kill: CancellationToken::new(),
         };
         (Arc::new(plane), jobs)
+    }
+
+    /// What targets are told about clients, and who is believed about them.
+    pub(crate) fn forwarding(&self) -> Arc<Forwarding> {
+        Arc::clone(&self.forwarding.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Believes others from now on, on connections that begin later.
+    pub(crate) fn believe(&self, trust: Trust) {
+        let mut forwarding = self.forwarding.lock().unwrap_or_else(PoisonError::into_inner);
+        if forwarding.trust != trust {
+            *forwarding = Arc::new(Forwarding { trust, ..Forwarding::clone(&forwarding) });
+        }
     }
 
     /// The snapshot that is served by.

@@ -1,6 +1,7 @@
 //! Where the table comes from if nobody tells it over the control socket: a file, in practice.
 
 use coracle_certs::GivenFiles;
+use coracle_proxy_http::Trust;
 use coracle_proxy_table::{Table, TableError};
 
 use crate::router::BadTable;
@@ -12,6 +13,8 @@ pub struct Changes {
     pub table: Table,
     /// Certificates of one's own: all of them.
     pub given: Vec<GivenFiles>,
+    /// Which proxies before this one are believed about their clients, on connections that begin from now on.
+    pub trust: Trust,
 }
 
 /// Says what is served by, and says it again when that changes.

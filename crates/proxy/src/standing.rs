@@ -186,13 +186,11 @@ impl Standing {
     }
 
     /// How often it has been ejected.
-    #[allow(dead_code, reason = "read by whoever renders the metrics")]
     pub(crate) fn ejections(&self) -> u64 {
         self.ejections.load(Ordering::Relaxed)
     }
 
     /// How many of its checks have failed.
-    #[allow(dead_code, reason = "read by whoever renders the metrics")]
     pub(crate) fn failed_checks(&self) -> u64 {
         self.failed_checks.load(Ordering::Relaxed)
     }

@@ -222,6 +222,7 @@ impl Core {
         if let Some(tls) = &self.plane.tls {
             tls.certificates.set_given(changes.given);
         }
+        self.plane.believe(changes.trust);
         self.plane.install(prepared);
         self.ask_predecessors(Favour::Follow(&table)).await;
         Ok(())

@@ -49,6 +49,7 @@ pub(super) async fn answer(
             seat: caller.seat,
             peer: caller.peer,
             arrival: caller.arrival,
+            forwarding: caller.forwarding,
             server_name: caller.server_name,
             deadline: &deadline,
         };

@@ -1,7 +1,7 @@
 //! What a proxy says about itself.
 
-use coracle_proxy::table::{Admission, Middleware, MiddlewareId, Route, ServiceId, StripPrefix};
-use coracle_proxy::{ApplyError, Changes, ListenerOptions, Proxy};
+use coracle_proxy::table::{Admission, Middleware, MiddlewareId, Route, ServiceId, StripPrefix, Table};
+use coracle_proxy::{ApplyError, Changes, ListenerOptions, Proxy, Trust};
 
 use crate::backend::Backend;
 use crate::env::{Env, Wire, soon, table, until};
@@ -87,10 +87,14 @@ async fn metrics_are_told_to_both_doors_and_through_a_hand_over() {
         assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"));
         answer.body
     };
+    // A request is counted when its answer has been sent, which its client may have read before.
+    let counted = "coracle_proxy_requests_total{route=\"r0\",class=\"2xx\"} 1";
+    until("it is counted", async || env.client().metrics().await.unwrap().contains(counted)).await;
     for text in [scrape().await, env.client().metrics().await.unwrap()] {
         for line in [
             "coracle_proxy_requests_total{route=\"r0\",class=\"2xx\"} 1",
             "coracle_proxy_upstream_errors_total{route=\"r0\"} 0",
+            "coracle_proxy_target_up{target=\"t\"} 1",
             "# EOF",
         ] {
             assert!(text.lines().any(|it| it == line), "{line} is missing in\n{text}");
@@ -117,16 +121,17 @@ async fn a_table_that_cannot_be_served_by_changes_nothing() {
             Some(table(&[("*", "/", "app")], &[("app", Admission::Closed { message: "not yet".into(), retry_after_s: 1 }, &[])]));
     })
     .await;
-    let closed = env.get("h", "/").await;
-    assert!(closed.status == 503 && closed.body.contains("not yet"), "{closed:?}");
+    let answer = env.get("h", "/").await;
+    assert!(answer.status == 503 && answer.body.contains("not yet"), "{answer:?}");
     let proxy = env.proxy.as_ref().unwrap();
     let open = table(&[("*", "/", "app")], &[("app", Admission::Open, &[("t", app.address)])]);
-    proxy.apply(Changes { table: open.clone(), given: Vec::new() }).await.unwrap();
+    let changes = |table: &Table| Changes { table: table.clone(), given: Vec::new(), trust: Trust::nobody() };
+    proxy.apply(changes(&open)).await.unwrap();
     env.get("h", "/").await.is(200, "hello");
     let generation = env.client().status().await.unwrap().generation;
     let mut bad = open;
     bad.routes[0].rule = "Host(".into();
-    let error = proxy.apply(Changes { table: bad.clone(), given: Vec::new() }).await.unwrap_err();
+    let error = proxy.apply(changes(&bad)).await.unwrap_err();
     assert!(matches!(&error, ApplyError::Table(table) if table.at_fault() == ["routes.r0"]), "{error}");
     env.get("h", "/").await.is(200, "hello");
     assert_eq!(env.client().status().await.unwrap().generation, generation);
@@ -141,4 +146,21 @@ async fn a_table_that_cannot_be_served_by_changes_nothing() {
     .await
     .unwrap_err();
     assert!(matches!(error, coracle_proxy::StartError::FirstTable(_)), "{error}");
+}
+
+#[tokio::test]
+async fn who_is_believed_may_change_while_it_runs() {
+    let app = Backend::answering(|seen| seen.header("x-forwarded-for").unwrap_or_default().to_owned()).await;
+    let mut env = Env::new().await;
+    env.serve(&[("t", app.address)]).await;
+    let ask = async || {
+        let mut wire = env.connect().await;
+        wire.send("GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n").await;
+        soon(wire.answer()).await.body
+    };
+    assert_eq!(ask().await, "127.0.0.1");
+    let table = env.client().table().await.unwrap();
+    let trust = Trust::parse(["127.0.0.0/8"]).unwrap();
+    env.proxy.as_ref().unwrap().apply(Changes { table, given: Vec::new(), trust }).await.unwrap();
+    assert_eq!(ask().await, "192.0.2.1, 127.0.0.1");
 }

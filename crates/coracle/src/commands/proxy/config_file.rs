@@ -76,7 +76,6 @@ pub(super) fn options(
     let state_dir = state_dir.or_else(|| config.state_dir.clone()).unwrap_or_else(default_state_dir);
     let control_socket = control_socket.or_else(|| config.control_socket.clone()).unwrap_or_else(|| state_dir.join(SOCKET));
     let mut options = ProxyOptions::new(Vec::new(), control_socket, state_dir);
-    let trust = |nets: &[ipnet::IpNet]| Trust::parse(nets.iter().map(ToString::to_string)).map_err(|error| error.to_string());
     for listener in &config.listeners {
         options.listeners.push(ListenerOptions {
             name: listener.name.clone(),
@@ -100,6 +99,10 @@ pub(super) fn options(
     options.metrics = config.metrics;
     options.table = Some(config.table.clone());
     Ok(options)
+}
+
+fn trust(nets: &[ipnet::IpNet]) -> Result<Trust, String> {
+    Trust::parse(nets.iter().map(ToString::to_string)).map_err(|error| error.to_string())
 }
 
 /// All addresses, where there is no IPv6, are those of IPv4.
@@ -155,7 +158,6 @@ pub(super) fn no_preflight() -> PreflightOptions {
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let differs = [
         ("listen", old.listeners != new.listeners),
-        ("trusted_proxies", old.trusted_proxies != new.trusted_proxies),
         ("limits", old.limits != new.limits),
         ("tls.acme", old.acme != new.acme),
         ("access_log", old.access_log != new.access_log),
@@ -224,7 +226,12 @@ impl Source for ConfigFile {
         for key in needs_restart(&self.last, &config) {
             tracing::warn!("{key} has changed in {}; that takes effect with a restart", self.path.display());
         }
-        let changes = Changes { table: config.table.clone(), given: given(&config) };
+        let changes = Changes {
+            table: config.table.clone(),
+            given: given(&config),
+            // Networks are texts that can be read again.
+            trust: trust(&config.trusted_proxies).unwrap_or_default(),
+        };
         self.last = config;
         Some(changes)
     }
