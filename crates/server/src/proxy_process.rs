@@ -6,6 +6,7 @@ mod launch;
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -123,9 +124,14 @@ impl ProxyProcess {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Where requests are taken, with real ports.
+    /// Where requests are taken without TLS, with real ports.
     pub(crate) fn http(&self) -> Vec<SocketAddr> {
-        self.status().http
+        addresses(&self.status(), false)
+    }
+
+    /// The same with TLS.
+    pub(crate) fn https(&self) -> Vec<SocketAddr> {
+        addresses(&self.status(), true)
     }
 
     /// The version of the proxy, if it answers.
@@ -160,7 +166,7 @@ impl ProxyProcess {
     /// Whether it runs again.
     async fn revive(&self, orchestrator: &HostOrchestrator) -> bool {
         // The ports stay the same, also where any free one was good enough at first: people know them by now.
-        let options = ProxyOptions { http: self.http(), ..self.options.clone() };
+        let options = ProxyOptions { http: self.http(), https: self.https(), ..self.options.clone() };
         match established(&options, &self.client).await {
             Ok(status) => {
                 tracing::info!(pid = status.pid, "the proxy takes requests again");
@@ -237,16 +243,37 @@ async fn answering(client: &Client) -> Option<Status> {
     tokio::time::timeout(STATUS_DEADLINE, client.status()).await.ok()?.ok()
 }
 
+/// Where a proxy listens, with or without TLS.
+fn addresses(status: &Status, tls: bool) -> Vec<SocketAddr> {
+    status.listeners.iter().filter(|listener| listener.tls == tls).map(|listener| listener.address).collect()
+}
+
 /// Whether a running proxy is what would be started now.
 fn is_ours(options: &ProxyOptions, status: &Status) -> bool {
-    let same = |wanted: &SocketAddr| {
-        status.http.iter().any(|has| has.ip() == wanted.ip() && (wanted.port() == 0 || has.port() == wanted.port()))
+    let same = |wanted: &[SocketAddr], tls: bool| {
+        let has = addresses(status, tls);
+        let is_there = |wanted: &SocketAddr| {
+            has.iter().any(|has| has.ip() == wanted.ip() && (wanted.port() == 0 || has.port() == wanted.port()))
+        };
+        wanted.len() == has.len() && wanted.iter().all(is_there)
     };
     status.protocol == PROTOCOL
         && status.version == env!("CARGO_PKG_VERSION")
-        && options.http.len() == status.http.len()
-        && options.http.iter().all(same)
+        && same(&options.http, false)
+        && same(&options.https, true)
+        && orders_alike(options.acme.as_ref(), status.pid).unwrap_or(true)
         && is_same_file(&options.program, status.pid).unwrap_or(true)
+}
+
+/// Whether the process was told to order certificates like this: its arguments tell.
+fn orders_alike(acme: Option<&AcmeOptions>, pid: u32) -> std::io::Result<bool> {
+    let told = std::fs::read(format!("/proc/{pid}/cmdline"))?;
+    let told: Vec<&[u8]> = told.split(|byte| *byte == 0).collect();
+    let wanted = listening_arguments(&[], &[], acme);
+    let begin = told.iter().position(|argument| argument.starts_with(b"--acme")).unwrap_or(told.len());
+    let mut told = told[begin..].iter();
+    let same = wanted.iter().all(|wanted| told.next() == Some(&wanted.as_bytes()));
+    Ok(same && !told.any(|argument| argument.starts_with(b"--acme")))
 }
 
 /// Whether the process runs this very file: an upgrade within one version puts another file in its place.
@@ -285,6 +312,8 @@ fn watched(descriptor: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use coracle_proxy::control::ListenerStatus;
+
     use super::*;
 
     #[tokio::test]
@@ -332,14 +361,15 @@ mod tests {
 
     #[test]
     fn a_proxy_at_other_addresses_is_not_adopted() {
+        let listener = |address: &str, tls| ListenerStatus { name: "http".to_owned(), address: address.parse().unwrap(), tls };
         let status = |http: &str| Status {
+            listeners: vec![listener(http, false)],
+            settings: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             protocol: PROTOCOL,
             generation: 1,
             http: vec![http.parse().unwrap()],
-            listeners: Vec::new(),
-            settings: String::new(),
             accepting: true,
             targets: Vec::new(),
             waiting: Vec::new(),
@@ -349,6 +379,14 @@ mod tests {
         let options = |http: &str| ProxyOptions::new(program.clone(), vec![http.parse().unwrap()], Path::new("/x"));
         assert!(is_ours(&options("127.0.0.1:80"), &status("127.0.0.1:80")));
         assert!(is_ours(&options("127.0.0.1:0"), &status("127.0.0.1:41234")));
+        let both = Status {
+            listeners: vec![listener("127.0.0.1:80", false), listener("127.0.0.1:443", true)],
+            ..status("127.0.0.1:80")
+        };
+        assert!(!is_ours(&options("127.0.0.1:80"), &both));
+        assert!(is_ours(&ProxyOptions { https: vec!["127.0.0.1:443".parse().unwrap()], ..options("127.0.0.1:80") }, &both));
+        let orders = ProxyOptions { acme: Some(AcmeOptions::default()), ..options("127.0.0.1:80") };
+        assert!(!is_ours(&orders, &status("127.0.0.1:80")));
         assert!(!is_ours(&options("127.0.0.1:81"), &status("127.0.0.1:80")));
         assert!(!is_ours(&options("0.0.0.0:80"), &status("127.0.0.1:80")));
         assert!(!is_ours(&options("127.0.0.1:80"), &Status { protocol: PROTOCOL + 1, ..status("127.0.0.1:80") }));

@@ -199,6 +199,8 @@ impl Server {
         let engines = search.run(&store).await?;
         let proxy = ProxyProcess::start(options.proxy()).await?;
         let parts = Parts { engines: engines.all, default_engine: engines.default, traffic: proxy.clone(), http: proxy.http() };
+        // Redirects name the real port.
+        let options = ServerOptions { https: proxy.https(), ..options };
         let own = Own { docker: engines.docker, proxy: Some(proxy) };
         Self::assemble(options, store, api_tcp, parts, own).await
     }
