@@ -227,7 +227,6 @@ impl ChunkedDecoder {
     }
 
     fn finish(&mut self) -> Result<(), BadChunk> {
-        self.state = State::End;
         let lines = &self.section[..self.section.len() - 2];
         if !lines.is_empty() {
             let mut trailers = Box::new(Fields::new());
@@ -236,6 +235,8 @@ impl ChunkedDecoder {
             self.trailers = Some(trailers).filter(|trailers| !trailers.is_empty());
         }
         self.section = Vec::new();
+        // Not before: a body whose trailers are refused has no end that a next message could follow.
+        self.state = State::End;
         Ok(())
     }
 }

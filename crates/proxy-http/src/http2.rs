@@ -10,7 +10,7 @@ use crate::fields::Fields;
 use crate::hop::is_of_connection;
 use crate::known::Known;
 use crate::octet;
-use crate::parser::{HeadLimits, Parsed};
+use crate::parser::{HeadLimits, Parsed, read_method};
 use crate::request::{RequestHead, TargetForm, is_origin};
 use crate::response::ResponseHead;
 
@@ -31,7 +31,8 @@ impl RequestHead {
         limits: &HeadLimits,
     ) -> Result<Parsed, ParseError> {
         self.clear();
-        self.method = parts.method.clone();
+        // As strictly as in HTTP/1.1, which it may be passed on in.
+        self.method = read_method(parts.method.as_str().as_bytes())?;
         self.read_h2_target(parts, protocol)?;
         read_h2_fields(&parts.headers, limits, &mut self.fields)?;
         self.settle_authority(&parts.uri)?;

@@ -208,7 +208,8 @@ fn read_request_line<'l>(line: &'l [u8], head: &mut RequestHead) -> Result<Optio
     read_target(target, version, head)
 }
 
-fn read_method(bytes: &[u8]) -> Result<Method, ParseError> {
+/// A method that nobody takes for another one.
+pub(crate) fn read_method(bytes: &[u8]) -> Result<Method, ParseError> {
     /// No method of the registry is longer.
     const LONGEST: usize = 24;
     if !octet::is_token(bytes) || bytes.len() > LONGEST {

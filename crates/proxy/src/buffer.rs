@@ -75,7 +75,7 @@ impl Input {
 
     /// The first `count` bytes have been used.
     pub(crate) fn consume(&mut self, count: usize) {
-        self.start = (self.start + count).min(self.end);
+        self.start = self.start.saturating_add(count).min(self.end);
     }
 
     /// Gives the memory back if nothing is in it.

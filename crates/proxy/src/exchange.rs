@@ -118,6 +118,8 @@ struct Exchange<'x, D> {
     body: BodyLength,
     /// The client waits to be told to send the body.
     expects: bool,
+    /// What follows on this connection is not to be taken for another request.
+    ends: bool,
     /// The middlewares that it has passed, if there are any.
     passed: Option<Box<Passed>>,
     /// How long the request's body may be.
@@ -169,6 +171,7 @@ impl<'x, D: Downstream> Exchange<'x, D> {
             account,
             body: BodyLength::None,
             expects: false,
+            ends: false,
             passed: None,
             body_limit: u64::MAX,
             turn: None,

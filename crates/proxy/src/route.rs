@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use coracle_proxy_http::{RequestHead, TargetForm};
+use coracle_proxy_http::RequestHead;
 use coracle_proxy_middleware::Chain;
 use coracle_proxy_rules::Facts;
 use coracle_proxy_table::RouteId;
@@ -78,10 +78,10 @@ impl Facts for RequestFacts<'_> {
     }
 
     fn path(&self) -> &str {
-        match self.head.form() {
-            // A question about the server as a whole goes to whoever has its root.
-            TargetForm::Asterisk => "/",
-            _ => self.head.path(),
+        match self.head.path() {
+            // A question about the server as a whole, in either form, goes to whoever has its root.
+            "*" => "/",
+            path => path,
         }
     }
 

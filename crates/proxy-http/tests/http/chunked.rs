@@ -143,3 +143,18 @@ fn what_is_written_is_read_again() {
     write_chunk_head(u64::MAX, &mut out);
     assert_eq!(out, b"ffffffffffffffff\r\n");
 }
+
+#[test]
+fn a_body_that_is_refused_has_no_end() {
+    for bytes in ["0\r\nX : y\r\n\r\n", "0\r\nGET / HTTP/1.1\r\n\r\n", "1\r\nab\r\n0\r\n\r\n"] {
+        let mut decoder = ChunkedDecoder::new();
+        let mut at = 0;
+        let refused = loop {
+            match decoder.decode(&bytes.as_bytes()[at..]) {
+                Ok(chunk) if !chunk.end && chunk.consumed > 0 => at += chunk.consumed,
+                other => break other.is_err(),
+            }
+        };
+        assert!(refused && !decoder.is_end(), "{bytes:?}");
+    }
+}

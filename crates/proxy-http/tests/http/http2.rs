@@ -79,6 +79,9 @@ fn what_would_be_something_else_in_http_1_is_refused() {
         let parts = parts("GET", uri, &[fields]);
         assert_eq!(read(&parts, None, true).unwrap_err(), error, "{uri} {fields:?}");
     }
+    for method in ["get", "Head", "connect", "AAAAAAAAAAAAAAAAAAAAAAAAA"] {
+        assert_eq!(read(&parts(method, "http://h/", &[]), None, true).unwrap_err(), E::Method, "{method}");
+    }
     let (_, head) = read(&parts("GET", "http://h/", &[("host", "H")]), None, true).unwrap();
     assert_eq!((head.host(), head.fields.count("host")), ("h", 1));
     let twice = parts("GET", "http://h/", &[("host", "h"), ("host", "h")]);

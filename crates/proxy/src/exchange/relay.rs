@@ -63,6 +63,9 @@ impl<D: Downstream> Exchange<'_, D> {
         let keeps = !self.expects && !self.caller.seat.plane.is_closing();
         let body = if after.encoder.is_some() { BodyLength::Chunked } else { answered.body };
         self.down.begin(&self.pair.request, &mut self.pair.response, body, keeps);
+        // A target that answers before it has read the body may take the rest of it for another request: the answer to that
+        // would be the next client's. (Streams of HTTP/2 are apart.)
+        let is_early = self.upload.state != Uploading::Through && matches!(up, Reached::H1(_));
         let target = in_flight.target();
         let encoding = after.encoder.map(|encoder| Box::new(Encoding::new(encoder)));
         let mut download = Download { encoding, ..Download::default() };
@@ -73,7 +76,9 @@ impl<D: Downstream> Exchange<'_, D> {
         if !has_failed {
             self.target_answered(target);
         }
-        keep(up, target, self.caller.seat);
+        if !is_early {
+            keep(up, target, self.caller.seat);
+        }
         drop(in_flight);
         Ok(Outcome::Answered)
     }

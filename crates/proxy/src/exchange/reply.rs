@@ -27,10 +27,9 @@ const PIECE: u64 = 128 * 1024;
 impl<D: Downstream> Exchange<'_, D> {
     /// Answers by itself; the route's middlewares see the answer as they would see a target's.
     pub(super) async fn refuse(&mut self, refusal: &Refusal) -> Outcome {
-        if *refusal == Refusal::BadBody {
-            // Where the next request would begin is not known.
-            self.expects = true;
-        }
+        // Where the next request would begin is not known; and a client that reckons with a tunnel may have sent already what is
+        // meant for its other end.
+        self.ends = matches!(refusal, Refusal::BadBody | Refusal::Connect);
         let mut answer = refusal.answer(&self.pair.request);
         let after = Self::pass_back(self.passed.as_deref_mut(), &mut answer.head);
         match after {
@@ -48,7 +47,7 @@ impl<D: Downstream> Exchange<'_, D> {
 
     async fn send_answer(&mut self, answer: Answer) -> Outcome {
         // A client that waits to be told to send the body is not told; what it does then is not known.
-        let through = self.down.is_through() || !self.expects && self.discard().await;
+        let through = !self.ends && (self.down.is_through() || !self.expects && self.discard().await);
         let keeps = through && !self.caller.seat.plane.is_closing();
         let Answer { mut head, body, encoder, .. } = answer;
         if !head.fields.contains_known(Known::Date) {

@@ -1,5 +1,15 @@
 //! Requests that two readers could take apart in two ways.
 
+mod downgrade;
+mod mutations;
+mod oracle;
+mod recorder;
+mod resources;
+mod responses;
+mod shapes;
+mod snapshots;
+mod tables;
+
 use std::sync::atomic::Ordering;
 
 use crate::backend::Backend;
