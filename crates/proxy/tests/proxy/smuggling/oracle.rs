@@ -72,8 +72,11 @@ fn line(bytes: &[u8]) -> Result<Option<&[u8]>, String> {
     Ok(None)
 }
 
+/// Names and values.
+type Lines = Vec<(String, String)>;
+
 /// Field lines up to the empty one; what they take.
-fn fields(bytes: &[u8], side: Side) -> Result<Option<(Vec<(String, String)>, usize)>, String> {
+fn fields(bytes: &[u8], side: Side) -> Result<Option<(Lines, usize)>, String> {
     let (mut found, mut at) = (Vec::new(), 0);
     loop {
         let Some(text) = line(&bytes[at..])? else { return Ok(None) };

@@ -179,7 +179,10 @@ async fn ten_thousand_idle_connections_are_cheap() {
         wires.push(wire);
     }
     let each = resident().saturating_sub(before) / wires.len();
-    eprintln!("{each} bytes for each of {count} idle connections, {} in all", resident());
+    #[allow(clippy::print_stderr, reason = "the number is what one wants to know")]
+    {
+        eprintln!("{each} bytes for each of {count} idle connections, {} in all", resident());
+    }
     // With what the test itself keeps for each.
     assert!(each < 12 * 1024, "{each} bytes for each of {count}");
     env.get("h", "/").await.is(200, "hi");
