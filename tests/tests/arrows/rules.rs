@@ -41,6 +41,13 @@ pub const CRATES: &[Rule] = &[
         ],
         because: "the data plane knows no apps",
     },
+    Rule {
+        name: "coracle-labels",
+        may_use: &["coracle-proxy-table", "coracle-proxy-rules"],
+        because: "labels become a part of a table; who carries them and who serves it is not its affair",
+    },
+    Rule { name: "coracle-compose", may_use: &["coracle-model"], because: "it reads files and starts nothing" },
+    Rule { name: "coracle-sandbox", may_use: &["coracle-jail"], because: "a sandbox knows programs and limits, not who sent them" },
     Rule { name: "coracle-build", may_use: &["coracle-model"], because: "it decides what to build and knows no engine" },
     Rule { name: "coracle-store", may_use: &["coracle-model"], because: "durable state takes no decisions" },
     Rule { name: "coracle-engine", may_use: &["coracle-model"], because: "the seam names nobody on either side of it" },
@@ -98,7 +105,7 @@ pub const CRATES: &[Rule] = &[
     },
     Rule {
         name: "coracle-conformance",
-        may_use: &["coracle-proxy-table", "coracle-tests"],
+        may_use: &["coracle-proxy-table", "coracle-tests", "coracle-compose", "coracle-labels"],
         because: "cases are fed through what anybody can reach",
     },
     Rule {

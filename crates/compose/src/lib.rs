@@ -1,0 +1,1 @@
+//! The Compose Specification: reading, interpolating, merging and resolving compose files.

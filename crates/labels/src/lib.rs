@@ -1,0 +1,1 @@
+//! Traefik's container labels, read into routes, services and middlewares.
