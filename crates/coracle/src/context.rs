@@ -104,7 +104,7 @@ fn read_manifest(root: &Path) -> Result<Option<Manifest>, Failure> {
 
 /// Mistakes in a manifest, with their lines.
 fn manifest_failure(path: &Path, errors: &coracle_model::manifest::ManifestErrors) -> Failure {
-    let count = errors.0.len();
+    let count = errors.all.len();
     let mistakes = if count == 1 { "a mistake".to_owned() } else { format!("{count} mistakes") };
     Failure::usage(format!("{} has {mistakes}; nothing was done", path.display())).excerpt(errors.to_string())
 }

@@ -4,7 +4,6 @@
 //! begin with `x-` are the author's own. All mistakes are told at once, as far as the text can be read at all.
 
 mod layer;
-mod mistake;
 mod tables;
 mod template;
 #[cfg(test)]
@@ -13,17 +12,17 @@ mod values;
 
 use std::collections::BTreeMap;
 
-use toml::de::DeTable;
+use coracle_toml_reading::{Mistake, Values, cut};
 
-pub use mistake::{Excerpt, ManifestError, ManifestErrors};
+pub use coracle_toml_reading::Mistakes as ManifestErrors;
 pub use template::{TemplateFacts, template};
 
 use crate::names::AppName;
 use crate::spec::AppSpec;
 use layer::Layer;
-use mistake::Mistakes;
-use values::Values;
 
+/// What the file is called.
+const FILE: &str = "coracle.toml";
 /// Bytes of the largest manifest that is read.
 pub const LARGEST: usize = 1 << 20;
 
@@ -39,18 +38,11 @@ impl Manifest {
     pub fn parse(text: &str) -> Result<Self, ManifestErrors> {
         if text.len() > LARGEST {
             let message = format!("the manifest is larger than {} KiB", LARGEST / 1024);
-            return Err(ManifestError::placeless("", message, None).into());
+            return Err(placeless("", message, None));
         }
-        let mut mistakes = Mistakes::new(text);
-        let (document, errors) = DeTable::parse_recoverable(text);
-        if !errors.is_empty() {
-            for error in errors {
-                mistakes.add(error.span().unwrap_or(0..0), "", mistake::cut(error.message()), None);
-            }
-            mistakes.finish()?;
-        }
-        let mut values = Values { mistakes: Mistakes::new(text) };
-        let (base, environments) = tables::document(&mut values, document.get_ref());
+        let document = coracle_toml_reading::parse(FILE, text)?;
+        let mut values = Values::new(FILE, text);
+        let (base, environments) = tables::document(&mut values, &document);
         values.mistakes.finish()?;
         Ok(Self { base, environments })
     }
@@ -90,19 +82,24 @@ impl Manifest {
         } else {
             format!("known: {}", self.environments().join(", "))
         };
-        let message = format!("there is no environment {:?}", mistake::cut(wanted));
-        ManifestError::placeless("environments", message, Some(hint)).into()
+        let message = format!("there is no environment {:?}", cut(wanted));
+        placeless("environments", message, Some(hint))
     }
 }
 
 fn environment_name(base: &AppName, environment: &str) -> Result<AppName, ManifestErrors> {
     format!("{base}-{environment}").parse().map_err(|error: crate::names::NameError| {
         let hint = format!("write `app = \"…\"` under [environments.{environment}]");
-        ManifestError::placeless(&format!("environments.{environment}"), error.to_string(), Some(hint)).into()
+        placeless(&format!("environments.{environment}"), error.to_string(), Some(hint))
     })
 }
 
 fn nameless() -> ManifestErrors {
     let hint = "write `app = \"…\"` in its first line, or give the name with --app".to_owned();
-    ManifestError::placeless("app", "the app has no name".to_owned(), Some(hint)).into()
+    placeless("app", "the app has no name".to_owned(), Some(hint))
+}
+
+/// A mistake that is not at any line of the file.
+fn placeless(key: &str, message: String, hint: Option<String>) -> ManifestErrors {
+    ManifestErrors { file: FILE, all: vec![Mistake::placeless(key, message, hint)] }
 }

@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coracle_proxy_table::Table;
+use coracle_toml_reading::{Mistake, Mistakes, Place, Values};
 use ipnet::IpNet;
-use toml::de::DeTable;
 
-use crate::mistake::{Collector, ConfigError, Mistakes};
+use crate::mistake::ConfigError;
 use crate::reading::Reader;
 use crate::table;
 
+/// What such a file is usually called.
+const FILE: &str = "proxy.toml";
 /// A file may be this large, in bytes. Thousands of sites fit.
 const LARGEST: u64 = 4 << 20;
 
@@ -48,15 +50,6 @@ pub struct Config {
     /// Where things stand in the file, by what they are called there: `routes.NAME`, `services.NAME`, `middlewares.NAME`,
     /// `sites.NAME`, `tls.certificates[0]`. Routes, services and middlewares that a site became have the site's place.
     pub places: BTreeMap<String, Place>,
-}
-
-/// A place in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// The line, from 1.
-    pub line: usize,
-    /// The column in characters, from 1.
-    pub column: usize,
 }
 
 /// One listening socket. Several may have the same name: to routes they are one.
@@ -159,20 +152,13 @@ impl Config {
 
     /// Reads the text of a file that lies in `folder`.
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Mistakes> {
-        let mut collector = Collector::new(text);
         if text.len() as u64 > LARGEST {
-            collector.add(0..0, "", format!("the file is larger than {} MB", LARGEST >> 20), None);
-            return Err(collector.into_mistakes());
+            let message = format!("the file is larger than {} MB", LARGEST >> 20);
+            return Err(Mistakes { file: FILE, all: vec![Mistake::placeless("", message, None)] });
         }
-        let (document, errors) = DeTable::parse_recoverable(text);
-        if !errors.is_empty() {
-            for error in errors {
-                collector.add(error.span().unwrap_or(0..0), "", error.message(), None);
-            }
-            return Err(collector.into_mistakes());
-        }
-        let mut reader = Reader::new(collector, folder);
-        let config = table::document(&mut reader, document.get_ref());
-        if reader.mistakes.is_empty() { Ok(config) } else { Err(reader.mistakes.into_mistakes()) }
+        let document = coracle_toml_reading::parse(FILE, text)?;
+        let mut reader = Reader::new(Values::new(FILE, text), folder);
+        let config = table::document(&mut reader, &document);
+        reader.finish(config)
     }
 }

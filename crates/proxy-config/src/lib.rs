@@ -13,7 +13,6 @@ mod config;
 mod listeners;
 mod middlewares;
 mod mistake;
-mod quantity;
 mod reading;
 mod routes;
 mod services;
@@ -22,5 +21,7 @@ mod sites;
 mod table;
 mod tls;
 
-pub use config::{AccessLog, Acme, AcmeChallenge, CertificateFiles, Config, Limits, Listener, Place};
-pub use mistake::{ConfigError, Excerpt, Mistake, Mistakes};
+pub use coracle_toml_reading::{Excerpt, Mistake, Mistakes, Place};
+
+pub use config::{AccessLog, Acme, AcmeChallenge, CertificateFiles, Config, Limits, Listener};
+pub use mistake::ConfigError;

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::Listener;
-use crate::reading::{Entry, Reader};
+use coracle_toml_reading::Entry;
+
+use crate::reading::Reader;
 
 const KEYS: &[&str] = &["address", "tls", "proxy_protocol"];
 const ANY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);

@@ -1,189 +1,24 @@
-//! `[middlewares.NAME.KIND]`: what is done on the way. Kinds and settings are those of the table, as they are; times and
-//! sizes may also be written with their unit, under the setting's name without it (`period = "1m"` for `period_ms`).
+//! `[middlewares.NAME.KIND]`: what is done on the way.
 
-use coracle_proxy_table::{Middleware, MiddlewareId};
-use serde::Deserialize;
-use toml::Spanned;
-use toml::de::{DeTable, DeValue, ValueDeserializer};
+use coracle_proxy_table::MiddlewareId;
+use coracle_toml_reading::Entry;
 
-use crate::reading::{Entry, Reader, nearest, quoted};
+use crate::reading::Reader;
 use crate::table::Draft;
 
 pub(crate) fn read(reader: &mut Reader<'_>, entries: &[Entry<'_, '_>], draft: &mut Draft) {
     for entry in entries {
-        let Some(mut middleware) = one(reader, entry) else { continue };
+        let Some(mut middleware) = reader.middleware(entry) else { continue };
         if let Some(service) = middleware.service()
             && !draft.services.contains(&service.0)
         {
             reader.unknown(entry, "service", &service.0, draft.services.iter().map(String::as_str));
         }
-        resolve_paths(reader, &mut middleware);
+        // Files and folders are relative to where the configuration lies.
+        if let Some(path) = middleware.path_mut() {
+            *path = reader.in_folder(path);
+        }
         draft.table.middlewares.insert(MiddlewareId(entry.key.to_owned()), middleware);
         draft.place(reader, "middlewares", entry.key, entry);
-    }
-}
-
-fn one(reader: &mut Reader<'_>, entry: &Entry<'_, '_>) -> Option<Middleware> {
-    let table = reader.table(entry)?;
-    let kinds = expected(&serde_error("\u{1}", DeTable::new()));
-    let mut kinds_here = table.iter();
-    let (Some((kind, settings)), None) = (kinds_here.next(), kinds_here.next()) else {
-        let message =
-            if table.is_empty() { "says no kind" } else { "has more than one key; a middleware is one kind with its settings" };
-        let hint = format!("write [{}.compress] with settings below; the kinds are {}", entry.path, kinds.join(", "));
-        reader.wrong_key(entry, message, Some(&hint));
-        return None;
-    };
-    let kind_entry = Entry {
-        key: kind.get_ref(),
-        path: format!("{}.{}", entry.path, quoted(kind.get_ref())),
-        key_span: kind.span(),
-        value: settings,
-    };
-    if !kinds.iter().any(|known| known == kind_entry.key) {
-        let hint = nearest(kind_entry.key, kinds.iter().map(String::as_str));
-        reader.wrong_key(&kind_entry, "there is no middleware of this kind", hint.as_deref());
-        return None;
-    }
-    let settings = reader.table(&kind_entry)?;
-    let known = settings_of(kind_entry.key);
-    let quantities = quantities(reader, &kind_entry, settings, &known)?;
-    let mut replaced = settings.clone();
-    for quantity in &quantities {
-        replaced.remove(quantity.key);
-        let Ok(number) = DeValue::parse(&quantity.number) else { continue };
-        let at = quantity.span.clone();
-        replaced.insert(Spanned::new(at.clone(), quantity.setting.as_str().into()), Spanned::new(at, number.into_inner()));
-    }
-    // Of several unknown settings serde names the first; all are told here.
-    let unknown: Vec<_> =
-        replaced.keys().filter(|key| !known.is_empty() && !known.iter().any(|name| name == key.get_ref())).collect();
-    for key in &unknown {
-        let path = format!("{}.{}", kind_entry.path, quoted(key.get_ref()));
-        reader.mistakes.add(key.span(), &path, "unknown key", nearest(key.get_ref(), known.iter().map(String::as_str)));
-    }
-    if !unknown.is_empty() {
-        return None;
-    }
-    deserialize(reader, &kind_entry, replaced)
-}
-
-fn deserialize(reader: &mut Reader<'_>, entry: &Entry<'_, '_>, settings: DeTable<'_>) -> Option<Middleware> {
-    match wrapped(entry.key, entry.value.span(), settings) {
-        Ok(middleware) => Some(middleware),
-        Err(error) => {
-            let span = error.span().filter(|span| !span.is_empty()).unwrap_or_else(|| entry.key_span.clone());
-            let message = error.message();
-            let known = expected(message);
-            // An unknown key within a setting that is a table itself.
-            match message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')) {
-                Some((key, _)) => {
-                    let path = format!("{}…{}", entry.path, quoted(key));
-                    reader.mistakes.add(span, &path, "unknown key", nearest(key, known.iter().map(String::as_str)));
-                }
-                None => reader.mistakes.add(span, &entry.path, message.replace('`', "'"), None),
-            }
-            None
-        }
-    }
-}
-
-fn wrapped<'i>(kind: &'i str, span: std::ops::Range<usize>, settings: DeTable<'i>) -> Result<Middleware, toml::de::Error> {
-    let mut table = DeTable::new();
-    table.insert(Spanned::new(span.clone(), kind.into()), Spanned::new(span.clone(), DeValue::Table(settings)));
-    Middleware::deserialize(ValueDeserializer::from(Spanned::new(span, DeValue::Table(table))))
-}
-
-fn serde_error(kind: &str, settings: DeTable<'_>) -> String {
-    wrapped(kind, 0..0, settings).err().map(|error| error.message().to_owned()).unwrap_or_default()
-}
-
-/// The settings that a kind has: asked of the type itself, so that they cannot differ.
-fn settings_of(kind: &str) -> Vec<String> {
-    let mut settings = DeTable::new();
-    settings.insert(Spanned::new(0..0, "\u{1}".into()), Spanned::new(0..0, DeValue::Boolean(true)));
-    expected(&serde_error(kind, settings))
-}
-
-/// The names between backticks after `expected` in one of serde's messages.
-fn expected(message: &str) -> Vec<String> {
-    let list = message.rsplit_once("expected ").map_or("", |(_, list)| list);
-    list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-}
-
-/// A setting that is written with a unit.
-struct Quantity<'a> {
-    key: &'a str,
-    setting: String,
-    number: String,
-    span: std::ops::Range<usize>,
-}
-
-/// The settings that are written with a unit, under names without it; `None` if one of them is none.
-fn quantities<'a>(
-    reader: &mut Reader<'_>,
-    entry: &Entry<'_, '_>,
-    settings: &'a DeTable<'_>,
-    known: &[String],
-) -> Option<Vec<Quantity<'a>>> {
-    let mut found = Vec::new();
-    let mut all_right = true;
-    for (key, value) in settings {
-        let name: &'a str = key.get_ref();
-        if known.iter().any(|setting| setting == name) {
-            continue;
-        }
-        let Some((setting, unit)) = ["_ms", "_s", "_seconds", "_bytes"]
-            .iter()
-            .map(|unit| (format!("{name}{unit}"), *unit))
-            .find(|(setting, _)| known.contains(setting))
-        else {
-            continue;
-        };
-        let inner = Entry { key: name, path: format!("{}.{}", entry.path, quoted(name)), key_span: key.span(), value };
-        let number = match unit {
-            "_bytes" => reader.bytes(&inner),
-            "_ms" => reader.milliseconds(&inner),
-            _ => reader.milliseconds(&inner).map(|milliseconds| milliseconds.div_ceil(1000)),
-        };
-        match number {
-            Some(number) if settings.contains_key(setting.as_str()) => {
-                reader.wrong_key(&inner, format!("is said twice, here and as {setting} ({number})"), None);
-                all_right = false;
-            }
-            Some(number) => found.push(Quantity { key: name, setting, number: number.to_string(), span: value.span() }),
-            None => all_right = false,
-        }
-    }
-    all_right.then_some(found)
-}
-
-/// Files and folders are relative to where the configuration lies.
-fn resolve_paths(reader: &Reader<'_>, middleware: &mut Middleware) {
-    let path = match middleware {
-        Middleware::StaticFiles(files) => Some(&mut files.root),
-        Middleware::ErrorPages(pages) => pages.directory.as_mut(),
-        Middleware::Maintenance(maintenance) => maintenance.page.as_mut(),
-        Middleware::BasicAuth(auth) => auth.users_file.as_mut(),
-        _ => None,
-    };
-    if let Some(path) = path {
-        *path = reader.in_folder(path);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kinds_and_settings_are_asked_of_the_types() {
-        let kinds = expected(&serde_error("\u{1}", DeTable::new()));
-        assert!(kinds.contains(&"strip-prefix".to_owned()), "{kinds:?}");
-        for kind in &kinds {
-            assert!(!settings_of(kind).is_empty(), "{kind} seems to have no settings");
-        }
-        assert!(settings_of("rate-limit").contains(&"period_ms".to_owned()));
-        assert_eq!(settings_of("strip-prefix"), ["prefixes"]);
     }
 }

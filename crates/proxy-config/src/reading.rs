@@ -1,38 +1,13 @@
-//! Reading single values: from what stands in the file to checked ones, with a mistake noted where that fails.
+//! Reading the values that this file has beyond those that any has: relative paths, addresses, networks, sections.
 
-use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use coracle_toml_reading::{Entry, Mistakes, Values, cut, entries, meant};
 use ipnet::IpNet;
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
-
-use crate::mistake::{Collector, cut};
-use crate::quantity;
-
-/// A key with its value.
-#[derive(Clone)]
-pub(crate) struct Entry<'a, 'i> {
-    pub(crate) key: &'a str,
-    /// The key with the tables around it: `tls.redirect`.
-    pub(crate) path: String,
-    pub(crate) key_span: Range<usize>,
-    pub(crate) value: &'a Spanned<DeValue<'i>>,
-}
-
-impl<'a, 'i> Entry<'a, 'i> {
-    /// One item of this array.
-    pub(crate) fn item(&self, at: usize, value: &'a Spanned<DeValue<'i>>) -> Self {
-        Self { key: self.key, path: format!("{}[{at}]", self.path), key_span: self.key_span.clone(), value }
-    }
-
-    pub(crate) fn is_table(&self) -> bool {
-        self.value.get_ref().is_table()
-    }
-}
+use toml::de::DeTable;
 
 /// The entries of one table; each is taken once.
 pub(crate) struct Section<'a, 'i> {
@@ -52,44 +27,41 @@ impl<'a, 'i> Section<'a, 'i> {
 
 /// Reads values and notes mistakes.
 pub(crate) struct Reader<'t> {
-    pub(crate) mistakes: Collector<'t>,
+    values: Values<'t>,
     folder: PathBuf,
 }
 
+impl<'t> Deref for Reader<'t> {
+    type Target = Values<'t>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.values
+    }
+}
+
+impl DerefMut for Reader<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.values
+    }
+}
+
 impl<'t> Reader<'t> {
-    pub(crate) fn new(mistakes: Collector<'t>, folder: &Path) -> Self {
-        Self { mistakes, folder: folder.to_owned() }
+    pub(crate) fn new(values: Values<'t>, folder: &Path) -> Self {
+        Self { values, folder: folder.to_owned() }
     }
 
-    /// Notes that an entry's value is wrong.
-    pub(crate) fn wrong(&mut self, entry: &Entry<'_, '_>, message: impl Into<String>, hint: Option<&str>) {
-        self.mistakes.add(entry.value.span(), &entry.path, message, hint.map(str::to_owned));
-    }
-
-    /// Notes that an entry should not be there, or something is missing at its place.
-    pub(crate) fn wrong_key(&mut self, entry: &Entry<'_, '_>, message: impl Into<String>, hint: Option<&str>) {
-        self.mistakes.add(entry.key_span.clone(), &entry.path, message, hint.map(str::to_owned));
-    }
-
-    /// Notes a value that names nothing there is.
-    pub(crate) fn unknown<'n>(
-        &mut self,
-        entry: &Entry<'_, '_>,
-        what: &str,
-        name: &str,
-        known: impl IntoIterator<Item = &'n str>,
-    ) {
-        let hint = nearest(name, known);
-        self.mistakes.add(entry.value.span(), &entry.path, format!("there is no {what} {:?}", cut(name)), hint);
+    /// What was read, if nothing was wrong.
+    pub(crate) fn finish<T>(self, read: T) -> Result<T, Mistakes> {
+        self.values.mistakes.finish().map(|()| read)
     }
 
     /// A table whose keys are fixed. Unknown ones are noted.
     pub(crate) fn section<'a, 'i>(&mut self, path: &str, table: &'a DeTable<'i>, known: &[&str]) -> Section<'a, 'i> {
-        let mut entries = named(path, table);
+        let mut entries = entries(path, table);
         entries.retain(|entry| {
             let is_known = known.contains(&entry.key);
             if !is_known {
-                let hint = nearest(entry.key, known.iter().copied());
+                let hint = meant(entry.key, known.iter().copied());
                 self.mistakes.add(entry.key_span.clone(), &entry.path, "unknown key", hint);
             }
             is_known
@@ -107,7 +79,7 @@ impl<'t> Reader<'t> {
     /// unreadable in logs are noted.
     pub(crate) fn named<'a, 'i>(&mut self, entry: &Entry<'a, 'i>) -> Vec<Entry<'a, 'i>> {
         let Some(table) = self.table(entry) else { return Vec::new() };
-        let entries = named(&entry.path, table);
+        let entries = entries(&entry.path, table);
         for entry in &entries {
             let is_readable =
                 !entry.key.is_empty() && entry.key.len() <= 300 && entry.key.chars().all(|c| c.is_ascii_graphic() && c != '#');
@@ -118,69 +90,14 @@ impl<'t> Reader<'t> {
         entries
     }
 
-    fn wrong_type(&mut self, entry: &Entry<'_, '_>, expected: &str, hint: Option<String>) {
-        let found = match entry.value.get_ref() {
-            DeValue::String(_) => "a string",
-            DeValue::Integer(_) => "an integer",
-            DeValue::Float(_) => "a float",
-            DeValue::Boolean(_) => "a boolean",
-            DeValue::Datetime(_) => "a date",
-            DeValue::Array(_) => "an array",
-            DeValue::Table(_) => "a table",
-        };
-        self.mistakes.add(entry.value.span(), &entry.path, format!("expected {expected}, found {found}"), hint);
-    }
-
-    pub(crate) fn table<'a, 'i>(&mut self, entry: &Entry<'a, 'i>) -> Option<&'a DeTable<'i>> {
-        let table = entry.value.get_ref().as_table();
-        if table.is_none() {
-            self.wrong_type(entry, "a table", Some(format!("write [{}] with its keys below", entry.path)));
-        }
-        table
-    }
-
     /// A text that is not empty and has no NUL bytes.
     pub(crate) fn text<'a>(&mut self, entry: &Entry<'a, '_>) -> Option<&'a str> {
-        match entry.value.get_ref() {
-            DeValue::String(text) if text.contains('\0') => {
-                self.wrong(entry, "contains a NUL byte", None);
-                None
-            }
-            DeValue::String(text) if text.trim().is_empty() => {
-                self.wrong(entry, "is empty", None);
-                None
-            }
-            DeValue::String(text) => Some(text),
-            _ => {
-                self.wrong_type(entry, "a string", None);
-                None
-            }
-        }
-    }
-
-    pub(crate) fn boolean(&mut self, entry: &Entry<'_, '_>) -> Option<bool> {
-        let value = entry.value.get_ref().as_bool();
-        if value.is_none() {
-            self.wrong_type(entry, "true or false", None);
-        }
-        value
-    }
-
-    /// An integer within bounds.
-    pub(crate) fn integer<T>(&mut self, entry: &Entry<'_, '_>, least: T, most: T) -> Option<T>
-    where
-        T: TryFrom<i128> + PartialOrd + Display,
-    {
-        let DeValue::Integer(digits) = entry.value.get_ref() else {
-            self.wrong_type(entry, "an integer", None);
+        let text = self.values.text(entry)?;
+        if text.trim().is_empty() {
+            self.wrong(entry, "is empty", None);
             return None;
-        };
-        let number = i128::from_str_radix(digits.as_str(), digits.radix()).ok().and_then(|number| T::try_from(number).ok());
-        let value = number.filter(|number| *number >= least && *number <= most);
-        if value.is_none() {
-            self.wrong(entry, format!("must be a number from {least} to {most}"), None);
         }
-        value
+        Some(text)
     }
 
     /// One of several words.
@@ -194,32 +111,8 @@ impl<'t> Reader<'t> {
         found
     }
 
-    /// A length of time with its unit, in milliseconds. No unit is guessed.
-    pub(crate) fn milliseconds(&mut self, entry: &Entry<'_, '_>) -> Option<u64> {
-        let hint = "a length of time as \"250ms\", \"30s\", \"5m\" or \"1h30m\"";
-        let text = entry.value.get_ref().as_str();
-        let value = text.and_then(quantity::milliseconds);
-        if value.is_none() {
-            self.wrong(entry, format!("expected {hint}"), None);
-        }
-        value
-    }
-
     pub(crate) fn duration(&mut self, entry: &Entry<'_, '_>) -> Option<Duration> {
         self.milliseconds(entry).map(Duration::from_millis)
-    }
-
-    /// A number of bytes, with a unit or without.
-    pub(crate) fn bytes(&mut self, entry: &Entry<'_, '_>) -> Option<u64> {
-        let value = match entry.value.get_ref() {
-            DeValue::Integer(digits) => u64::from_str_radix(digits.as_str(), digits.radix()).ok(),
-            DeValue::String(text) => quantity::bytes(text),
-            _ => None,
-        };
-        if value.is_none() {
-            self.wrong(entry, "expected a size as \"64KB\" or \"10MB\"", None);
-        }
-        value
     }
 
     /// The items of an array; one value alone stands for an array of one.
@@ -268,7 +161,7 @@ impl<'t> Reader<'t> {
     /// An address with a port: `192.0.2.1:80`, `:80`, `localhost:80`, or the port alone. `any` is what an address without a host is.
     pub(crate) fn address(&mut self, entry: &Entry<'_, '_>, any: IpAddr) -> Option<SocketAddr> {
         if entry.value.get_ref().is_integer() {
-            return self.integer(entry, 0_u16, u16::MAX).map(|port| SocketAddr::new(any, port));
+            return self.integer(entry, 0_u16..=u16::MAX).map(|port| SocketAddr::new(any, port));
         }
         let text = self.text(entry)?;
         let address = socket_address(text, any);
@@ -310,39 +203,6 @@ pub(crate) fn socket_address(text: &str, any: IpAddr) -> Option<SocketAddr> {
         "" => Some(SocketAddr::new(any, port)),
         "localhost" => Some(SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port)),
         "*" => Some(SocketAddr::new(any, port)),
-        _ => None,
-    }
-}
-
-fn named<'a, 'i>(path: &str, table: &'a DeTable<'i>) -> Vec<Entry<'a, 'i>> {
-    let mut entries: Vec<_> = table
-        .iter()
-        .map(|(key, value)| {
-            let name: &'a str = key.get_ref();
-            let path = if path.is_empty() { quoted(name) } else { format!("{path}.{}", quoted(name)) };
-            Entry { key: name, path, key_span: key.span(), value }
-        })
-        .collect();
-    entries.sort_by_key(|entry| entry.key_span.start);
-    entries
-}
-
-/// A key as it is written in TOML.
-pub(crate) fn quoted(key: &str) -> String {
-    let is_bare = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-    if is_bare { key.to_owned() } else { format!("\"{}\"", cut(key)) }
-}
-
-/// What was probably meant by a name that there is not.
-pub(crate) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<String> {
-    let known: Vec<&str> = known.into_iter().collect();
-    let near =
-        |candidate: &&str| strsim::normalized_damerau_levenshtein(&name.to_ascii_lowercase(), &candidate.to_ascii_lowercase());
-    let best = known.iter().copied().max_by(|one, other| near(one).total_cmp(&near(other)));
-    match best {
-        Some(best) if near(&best) >= 0.5 => Some(format!("did you mean {}?", quoted(best))),
-        _ if known.is_empty() => None,
-        _ if known.len() <= 30 => Some(format!("there are {}", known.join(", "))),
         _ => None,
     }
 }

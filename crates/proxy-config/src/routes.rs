@@ -2,8 +2,9 @@
 
 use coracle_proxy_rules::Rule;
 use coracle_proxy_table::{CertificateSource, Dialect, Route, RouteId};
+use coracle_toml_reading::Entry;
 
-use crate::reading::{Entry, Reader, Section};
+use crate::reading::{Reader, Section};
 use crate::services::{self, SHARING_KEYS};
 use crate::table::Draft;
 
@@ -37,7 +38,7 @@ fn one(reader: &mut Reader<'_>, entry: &Entry<'_, '_>, section: &mut Section<'_,
         id: RouteId(entry.key.to_owned()),
         rule: rule.as_ref().map(|rule| rule.text().to_owned()).unwrap_or_default(),
         dialect,
-        priority: section.take("priority").and_then(|entry| reader.integer(&entry, i64::MIN, i64::MAX)),
+        priority: section.take("priority").and_then(|entry| reader.integer(&entry, i64::MIN..=i64::MAX)),
         listeners: section.take("listeners").map(|entry| draft.listener_names(reader, &entry)).unwrap_or_default(),
         tls: section.take("tls").and_then(|entry| reader.boolean(&entry)),
         middlewares,

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use coracle_proxy_table::{Admission, Balance, Ejection, HealthCheck, Protocol, SameSite, Service, Sticky, Target, TargetId};
+use coracle_toml_reading::Entry;
 
-use crate::reading::{Entry, Reader, Section};
+use crate::reading::{Reader, Section};
 use crate::table::Draft;
 
 /// How requests are shared out: keys of services, and of routes and sites with targets of their own.
@@ -105,7 +106,7 @@ fn target(reader: &mut Reader<'_>, item: &Entry<'_, '_>) -> Option<(Target, Prot
     };
     let (address, protocol) = target_address(reader, &entry)?;
     let id = section.take("id").and_then(|entry| reader.text(&entry)).map_or_else(|| address.to_string(), str::to_owned);
-    let weight = section.take("weight").and_then(|entry| reader.integer(&entry, 0, 1_000_000)).unwrap_or(1);
+    let weight = section.take("weight").and_then(|entry| reader.integer(&entry, 0..=1_000_000)).unwrap_or(1);
     Some((Target { id: TargetId(id), address, weight }, protocol))
 }
 
@@ -204,7 +205,7 @@ fn health(reader: &mut Reader<'_>, entry: &Entry<'_, '_>) -> Option<HealthCheck>
             reader.wrong(&entry, "must be at least 100ms", None);
         }
     }
-    check.status = section.take("status").and_then(|entry| reader.integer(&entry, 100, 599));
+    check.status = section.take("status").and_then(|entry| reader.integer(&entry, 100..=599));
     check.host = section.take("host").and_then(|entry| reader.text(&entry)).map(str::to_owned);
     Some(check)
 }
@@ -225,7 +226,7 @@ fn ejection(reader: &mut Reader<'_>, entry: &Entry<'_, '_>) -> Option<Ejection> 
     }
     let mut section = reader.sub(entry, &["failures", "for"])?;
     if let Some(entry) = section.take("failures") {
-        ejection.failures = reader.integer(&entry, 1, 1_000_000)?;
+        ejection.failures = reader.integer(&entry, 1..=1_000_000)?;
     }
     if let Some(entry) = section.take("for") {
         ejection.for_ms = reader.milliseconds(&entry)?;
@@ -254,6 +255,6 @@ fn closed(reader: &mut Reader<'_>, entry: &Entry<'_, '_>) -> Admission {
 fn hold(reader: &mut Reader<'_>, entry: &Entry<'_, '_>) -> Option<Admission> {
     let mut section = reader.sub(entry, &["deadline", "max_waiting"])?;
     let deadline = section.take("deadline").map(|entry| reader.milliseconds(&entry));
-    let max_waiting = section.take("max_waiting").map(|entry| reader.integer(&entry, 1, 1_000_000));
+    let max_waiting = section.take("max_waiting").map(|entry| reader.integer(&entry, 1..=1_000_000));
     Some(Admission::Hold { deadline_ms: deadline.unwrap_or(Some(30_000))?, max_waiting: max_waiting.unwrap_or(Some(1_000))? })
 }

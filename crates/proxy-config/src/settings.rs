@@ -43,7 +43,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &mut Section<'_, '_>) -> Setti
         trusted_proxies: root.take("trusted_proxies").map(|entry| reader.networks(&entry)).unwrap_or_default(),
         limits: limits(reader, root),
         access_log: access_log.unwrap_or_default(),
-        workers: root.take("workers").and_then(|entry| reader.integer(&entry, 1, 1024)),
+        workers: root.take("workers").and_then(|entry| reader.integer(&entry, 1..=1024)),
         drain: root.take("drain").and_then(|entry| reader.duration(&entry)),
         // Numbers about all requests are nobody else's business unless an address says so.
         metrics: root.take("metrics").and_then(|entry| reader.address(&entry, IpAddr::V4(Ipv4Addr::LOCALHOST))),
@@ -71,7 +71,7 @@ fn limits(reader: &mut Reader<'_>, root: &mut Section<'_, '_>) -> Limits {
         }
         usize::try_from(bytes).ok()
     });
-    let mut count = |key, least, most| section.take(key).and_then(|entry| reader.integer(&entry, least, most));
+    let mut count = |key, range| section.take(key).and_then(|entry| reader.integer(&entry, range));
     Limits {
         header_read,
         idle,
@@ -80,8 +80,8 @@ fn limits(reader: &mut Reader<'_>, root: &mut Section<'_, '_>) -> Limits {
         stall,
         upstream_idle,
         header_bytes,
-        upstream_idle_connections: count("upstream_idle_connections", 0, 100_000),
-        header_fields: count("header_fields", 10, 10_000),
-        connections_per_client: count("connections_per_client", 1, 1_000_000),
+        upstream_idle_connections: count("upstream_idle_connections", 0..=100_000),
+        header_fields: count("header_fields", 10..=10_000),
+        connections_per_client: count("connections_per_client", 1..=1_000_000),
     }
 }

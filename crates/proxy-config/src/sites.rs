@@ -4,8 +4,9 @@ mod content;
 
 use coracle_proxy_rules::{Dialect, Rule};
 use coracle_proxy_table::{CanonicalHost, CertificateSource, Middleware, MiddlewareId, Route, RouteId};
+use coracle_toml_reading::Entry;
 
-use crate::reading::{Entry, Reader, Section};
+use crate::reading::{Reader, Section};
 use crate::routes::check_source;
 use crate::services::SHARING_KEYS;
 use crate::table::Draft;

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_proxy_table::{Headers, Middleware, MiddlewareId, RedirectScheme, Route, RouteId, Service, ServiceId, Table};
+use coracle_toml_reading::Entry;
 use toml::de::DeTable;
 
-use crate::reading::{Entry, Reader};
+use crate::reading::Reader;
 use crate::tls::{Hsts, Tls};
 use crate::{Config, Listener, Place, listeners, middlewares, routes, services, settings, sites, tls};
 

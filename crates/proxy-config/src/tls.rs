@@ -1,8 +1,9 @@
 //! `[tls]`: certificates, and what is said to browsers about TLS.
 
+use coracle_toml_reading::Entry;
 use std::collections::BTreeMap;
 
-use crate::reading::{Entry, Reader};
+use crate::reading::Reader;
 use crate::{Acme, AcmeChallenge, CertificateFiles, Place};
 
 const KEYS: &[&str] = &[

@@ -103,6 +103,17 @@ impl Middleware {
             _ => None,
         }
     }
+
+    /// The file or folder of the proxy's machine that it reads, if any.
+    pub fn path_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::StaticFiles(files) => Some(&mut files.root),
+            Self::ErrorPages(pages) => pages.directory.as_mut(),
+            Self::Maintenance(maintenance) => maintenance.page.as_mut(),
+            Self::BasicAuth(auth) => auth.users_file.as_mut(),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]

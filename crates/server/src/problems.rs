@@ -13,12 +13,12 @@ pub(crate) fn name(error: &NameError) -> Problem {
 }
 
 pub(crate) fn manifest(errors: &ManifestErrors) -> Problem {
-    let count = errors.0.len();
-    let detail = match errors.0.as_slice() {
-        [only] => format!("coracle.toml, line {}: {}", only.line, only.message),
+    let count = errors.all.len();
+    let detail = match errors.all.as_slice() {
+        [only] => format!("coracle.toml, line {}: {}", only.place.map_or(0, |place| place.line), only.message),
         _ => format!("coracle.toml has {count} mistakes"),
     };
-    let hint = errors.0.iter().find_map(|error| error.hint.clone()).unwrap_or_else(|| "correct coracle.toml".to_owned());
+    let hint = errors.all.iter().find_map(|error| error.hint.clone()).unwrap_or_else(|| "correct coracle.toml".to_owned());
     let evidence = errors.to_string().lines().map(str::to_owned).collect();
     Problem::new(ProblemKind::Invalid, detail).hint(hint).evidence(evidence)
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use coracle_toml_reading::{Entry, Values, cut, entries as any_entries};
 use toml::de::DeTable;
 
 use super::layer::{BuildLayer, DeployLayer, HttpLayer, Layer, ProcessLayer};
-use super::mistake::cut;
-use super::values::{Entry, Keys, Values};
+use super::values::{Keys, command, cpus, entries};
 use crate::names::{AppName, EnvName, HostPattern, ProcessName};
 use crate::quantity::{ByteSize, Span};
 use crate::spec::{BuilderChoice, EngineKind, Redirect, Strategy, TlsMode, VolumeMount};
@@ -32,11 +32,11 @@ const LEAST_MEMORY: ByteSize = ByteSize::mib(6);
 pub(super) fn document(values: &mut Values<'_>, table: &DeTable<'_>) -> (Layer, BTreeMap<String, Layer>) {
     let base = layer(values, "", table, &TOP);
     let mut environments = BTreeMap::new();
-    let mut entries = values.any_entries("", table);
+    let mut entries = any_entries("", table);
     entries.retain(|entry| entry.key == "environments");
     for entry in entries {
         let Some(table) = values.table(&entry) else { continue };
-        for entry in values.any_entries(&entry.path, table) {
+        for entry in any_entries(&entry.path, table) {
             if entry.key.parse::<AppName>().is_err() {
                 let message = "is not a name for an environment";
                 let hint = "use lower-case letters, digits and hyphens, beginning with a letter";
@@ -55,7 +55,7 @@ pub(super) fn document(values: &mut Values<'_>, table: &DeTable<'_>) -> (Layer, 
 fn layer(values: &mut Values<'_>, path: &str, table: &DeTable<'_>, keys: &Keys) -> Layer {
     let mut layer = Layer::default();
     let mut secrets_entry = None;
-    for entry in values.entries(path, table, keys) {
+    for entry in entries(values, path, table, keys) {
         match entry.key {
             "app" => layer.app = values.parsed(&entry),
             "engine" => layer.engine = engine(values, &entry),
@@ -109,7 +109,7 @@ fn engine(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<EngineKind> 
 
 fn build(values: &mut Values<'_>, section: &Entry<'_, '_>, table: &DeTable<'_>) -> BuildLayer {
     let mut build = BuildLayer::default();
-    for entry in values.entries(&section.path, table, &BUILD) {
+    for entry in entries(values, &section.path, table, &BUILD) {
         match entry.key {
             "builder" => build.builder = builder(values, &entry),
             "dockerfile" => build.dockerfile = relative_path(values, &entry),
@@ -118,7 +118,7 @@ fn build(values: &mut Values<'_>, section: &Entry<'_, '_>, table: &DeTable<'_>) 
             "image" => build.image = word(values, &entry),
             "root" => build.root = relative_path(values, &entry),
             "memory" => build.memory = memory(values, &entry),
-            "cpus" => build.cpus = values.cpus(&entry),
+            "cpus" => build.cpus = cpus(values, &entry),
             _ => unreachable!("every known key is handled"),
         }
     }
@@ -158,7 +158,7 @@ fn build_args(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> BTreeMap<String
 fn http(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> HttpLayer {
     let mut http = HttpLayer::default();
     let mut canonical = None;
-    for entry in values.entries(path, table, &HTTP) {
+    for entry in entries(values, path, table, &HTTP) {
         match entry.key {
             "hosts" => http.hosts = hosts(values, &entry),
             "path_prefix" => http.path_prefix = path_prefix(values, &entry),
@@ -254,10 +254,10 @@ fn path_prefix(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<String>
 
 fn deploy(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> DeployLayer {
     let mut deploy = DeployLayer::default();
-    for entry in values.entries(path, table, &DEPLOY) {
+    for entry in entries(values, path, table, &DEPLOY) {
         match entry.key {
             "strategy" => deploy.strategy = strategy(values, &entry),
-            "release_command" => deploy.release_command = values.command(&entry),
+            "release_command" => deploy.release_command = command(values, &entry),
             "drain" => deploy.drain = values.quantity(&entry, "30s"),
             "timeout" => deploy.timeout = timeout(values, &entry),
             "watch" => deploy.watch = values.quantity(&entry, "30s"),
@@ -293,7 +293,7 @@ fn strategy(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<Strategy> 
 
 fn processes(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> BTreeMap<ProcessName, ProcessLayer> {
     let mut processes = BTreeMap::new();
-    for entry in values.any_entries(path, table) {
+    for entry in any_entries(path, table) {
         let name: ProcessName = match entry.key.parse() {
             Ok(name) if entry.key != "release" => name,
             Ok(_) => {
@@ -316,12 +316,12 @@ fn processes(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> BTreeM
 
 fn process(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> ProcessLayer {
     let mut process = ProcessLayer::default();
-    for entry in values.entries(path, table, &PROCESS) {
+    for entry in entries(values, path, table, &PROCESS) {
         match entry.key {
-            "command" => process.command = values.command(&entry),
+            "command" => process.command = command(values, &entry),
             "replicas" => process.replicas = values.integer(&entry, 0..=100).and_then(|n| n.try_into().ok()),
             "memory" => process.memory = memory(values, &entry),
-            "cpus" => process.cpus = values.cpus(&entry),
+            "cpus" => process.cpus = cpus(values, &entry),
             "pids" => process.pids = values.integer(&entry, 1..=4_194_304),
             "volumes" => process.volumes = volumes(values, &entry),
             _ => unreachable!("every known key is handled"),
@@ -351,7 +351,7 @@ fn memory(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<ByteSize> {
 
 fn env(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> BTreeMap<EnvName, String> {
     let env = environment(values, path, table);
-    if let Some(entry) = values.any_entries(path, table).into_iter().find(|entry| entry.key == "PORT") {
+    if let Some(entry) = any_entries(path, table).into_iter().find(|entry| entry.key == "PORT") {
         let hint = "the port inside a container is `port` under [http]".to_owned();
         values.mistakes.add(entry.key_span, &entry.path, "PORT is set by Coracle itself", Some(hint));
     }
@@ -361,7 +361,7 @@ fn env(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> BTreeMap<Env
 /// Names and texts.
 fn environment(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> BTreeMap<EnvName, String> {
     let mut all = BTreeMap::new();
-    for entry in values.any_entries(path, table) {
+    for entry in any_entries(path, table) {
         match entry.key.parse::<EnvName>() {
             Ok(name) => {
                 if let Some(value) = values.text(&entry) {

@@ -159,7 +159,7 @@ fn environments_that_cannot_be_are_named() {
        = write `app = "…"` under [environments.staging-in-the-south-of-france]
     "#);
     assert_snapshot!(mistakes("[environments.\"a b\"]\n[environments.staging.environments.x]"), @r#"
-    coracle.toml:1:15: environments.a b: is not a name for an environment
+    coracle.toml:1:15: environments."a b": is not a name for an environment
      1 | [environments."a b"]
        |               ^^^^^
        = use lower-case letters, digits and hyphens, beginning with a letter
@@ -480,7 +480,7 @@ proptest! {
                     prop_assert_eq!(once, Manifest::parse(&text).unwrap().resolve(Some(name("a")), environment));
                 }
             }
-            Err(errors) => prop_assert!(!errors.0.is_empty() && !errors.to_string().is_empty()),
+            Err(errors) => prop_assert!(!errors.all.is_empty() && !errors.to_string().is_empty()),
         }
     }
 }

@@ -6,7 +6,9 @@ use coracle_proxy_table::{
 };
 
 use super::{Site, is_path};
-use crate::reading::{Entry, Reader, Section, quoted};
+use coracle_toml_reading::{Entry, quoted};
+
+use crate::reading::{Reader, Section};
 use crate::services;
 use crate::table::Draft;
 

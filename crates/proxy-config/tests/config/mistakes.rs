@@ -15,7 +15,7 @@ fn all_at_once_in_the_order_of_the_file() {
     let text = "workres = 2\n[routes.r]\nrule = \"Hots(`a`)\"\nservice = \"shp\"\nmiddlewares = [\"gzpi\"]\n[services.shop]\ntargets = 1\nballance = 1\n[middlewares.gzip.compress]\nencoding = 1\n";
     let mistakes = refused(text);
     let found: Vec<_> = mistakes
-        .0
+        .all
         .iter()
         .map(|mistake| (mistake.place.unwrap().line, mistake.key.as_str(), mistake.hint.as_deref().unwrap_or("")))
         .collect();
@@ -33,14 +33,14 @@ fn all_at_once_in_the_order_of_the_file() {
 #[test]
 fn rules_are_pointed_into() {
     let text = "[routes.r]\nto = 1\nrule = 'Host(`é`) && Path(`x`)'\n";
-    let place = refused(text).0[0].place;
+    let place = refused(text).all[0].place;
     assert_eq!(place, Some(Place { line: 3, column: 14 }));
     shows(
         "[routes.r]\nto = 1\nrule = \"Path(`x`)\"",
         "\nproxy.toml:3:14: routes.r.rule: Path: \"x\" does not begin with a /\n 3 | rule = \"Path(`x`)\"\n   |              ^",
     );
     // With escapes there is no telling which byte is which.
-    assert_eq!(refused("[routes.r]\nto = 1\nrule = \"Path(\\\"x\\\")\"").0[0].place, Some(Place { line: 3, column: 8 }));
+    assert_eq!(refused("[routes.r]\nto = 1\nrule = \"Path(\\\"x\\\")\"").all[0].place, Some(Place { line: 3, column: 8 }));
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn hashes_of_passwords_are_not_shown() {
 fn too_many_are_counted() {
     let text: String = (0..100).map(|n| format!("unknown{n} = 1\n")).collect();
     let mistakes = refused(&text);
-    assert_eq!(mistakes.0.len(), 31);
+    assert_eq!(mistakes.all.len(), 31);
     assert!(mistakes.to_string().ends_with("70 more mistakes are not shown"));
 }
 

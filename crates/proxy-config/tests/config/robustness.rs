@@ -15,9 +15,9 @@ fn check(text: &str) {
     match Config::parse(text, Path::new("")) {
         Ok(config) => assert_eq!(config.table.check(), Ok(()), "{text}"),
         Err(mistakes) => {
-            assert!(!mistakes.0.is_empty());
+            assert!(!mistakes.all.is_empty());
             let lines = text.lines().count().max(1);
-            for place in mistakes.0.iter().filter_map(|mistake| mistake.place) {
+            for place in mistakes.all.iter().filter_map(|mistake| mistake.place) {
                 assert!(place.line >= 1 && place.line <= lines + 1 && place.column >= 1, "{text}\n{mistakes}");
             }
         }

@@ -1,7 +1,7 @@
 //! Lengths of time and sizes, as people write them.
 
 /// Milliseconds of `250ms`, `30s`, `5m`, `1h30m`, `365d`.
-pub(crate) fn milliseconds(text: &str) -> Option<u64> {
+pub fn milliseconds(text: &str) -> Option<u64> {
     let mut rest = text.trim();
     let mut total: u64 = 0;
     while !rest.is_empty() {
@@ -26,7 +26,7 @@ pub(crate) fn milliseconds(text: &str) -> Option<u64> {
 }
 
 /// Bytes of `512`, `64KB`, `1.5 MiB`, `2G`: in powers of 1024, as memory is counted.
-pub(crate) fn bytes(text: &str) -> Option<u64> {
+pub fn bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
