@@ -240,21 +240,7 @@ impl Forwarding {
 /// Whether a field is to be dropped: it tells about the client, and nobody who is believed says so.
 fn is_claim(known: Known, name: &[u8], believed: bool) -> bool {
     match known {
-        Known::Forwarded
-        | Known::XForwardedFor
-        | Known::XForwardedProto
-        | Known::XForwardedHost
-        | Known::XForwardedPort
-        | Known::XForwardedPrefix
-        | Known::XForwardedServer
-        | Known::XForwardedSsl
-        | Known::XForwardedScheme
-        | Known::XForwardedMethod
-        | Known::XForwardedUri
-        | Known::XForwardedTlsClientCert
-        | Known::XForwardedTlsClientCertInfo
-        | Known::XScheme
-        | Known::XRealIp => !believed,
+        known if known.is_claim() => !believed,
         Known::Other => {
             if !matches!(name.first(), Some(b'x' | b'X')) {
                 return false;

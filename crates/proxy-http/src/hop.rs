@@ -88,27 +88,6 @@ pub(crate) fn is_of_connection(known: Known) -> bool {
 
 /// Fields that a client must not be able to have taken off: without them the message would mean something else.
 fn is_vouched_for(known: Known) -> bool {
-    matches!(
-        known,
-        Known::Host
-            | Known::ContentLength
-            | Known::Forwarded
-            | Known::XForwardedFor
-            | Known::XForwardedProto
-            | Known::XForwardedHost
-            | Known::XForwardedPort
-            | Known::XForwardedPrefix
-            | Known::XForwardedServer
-            | Known::XForwardedSsl
-            | Known::XForwardedScheme
-            | Known::XForwardedMethod
-            | Known::XForwardedUri
-            | Known::XForwardedTlsClientCert
-            | Known::XForwardedTlsClientCertInfo
-            | Known::XScheme
-            | Known::XRealIp
-            | Known::XRequestId
-            | Known::Expect
-            | Known::Trailer
-    )
+    let is_vital = matches!(known, Known::Host | Known::ContentLength | Known::XRequestId | Known::Expect | Known::Trailer);
+    is_vital || known.is_claim()
 }

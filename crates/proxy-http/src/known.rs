@@ -145,6 +145,29 @@ impl Known {
     pub fn name(self) -> &'static str {
         NAMES.get(self as usize).map_or("", |(name, _)| name)
     }
+
+    /// Whether it claims something about the client, which is for proxies that are believed to say.
+    #[inline]
+    pub(crate) fn is_claim(self) -> bool {
+        matches!(
+            self,
+            Self::Forwarded
+                | Self::XForwardedFor
+                | Self::XForwardedProto
+                | Self::XForwardedHost
+                | Self::XForwardedPort
+                | Self::XForwardedPrefix
+                | Self::XForwardedServer
+                | Self::XForwardedSsl
+                | Self::XForwardedScheme
+                | Self::XForwardedMethod
+                | Self::XForwardedUri
+                | Self::XForwardedTlsClientCert
+                | Self::XForwardedTlsClientCertInfo
+                | Self::XScheme
+                | Self::XRealIp
+        )
+    }
 }
 
 /// A name in lower case with `-` for `_`, as those compare it that hand fields on as variables (CGI, WSGI, Rack).

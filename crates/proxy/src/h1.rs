@@ -2,18 +2,16 @@
 
 use std::task::{Context, Poll, ready};
 
-use coracle_proxy_http::{
-    BodyLength, Fields, HeadLimits, Known, ParseError, Parsed, RequestHead, ResponseHead, parse_request_head,
-};
+use coracle_proxy_http::{BodyLength, HeadLimits, Known, ParseError, Parsed, RequestHead, ResponseHead, parse_request_head};
 use http::{Method, Version};
 use tokio::io::AsyncWrite;
 
 use crate::buffer::SMALL;
 use crate::deadline::Deadline;
 use crate::options::Limits;
-use crate::side::{Broken, Downstream, Next, Sink, Source};
+use crate::side::{Downstream, Source};
 use crate::stream::ClientStream;
-use crate::wire::{HeadError, Wire, head_limits};
+use crate::wire::{HeadError, Wire, Wired, head_limits};
 
 /// How much of what a client sends on is read before it is cut off, so that it gets to read the answer before.
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -123,39 +121,15 @@ impl H1Client {
     }
 }
 
-impl Source for H1Client {
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Broken>> {
-        self.wire.poll_next(cx)
+impl Wired for H1Client {
+    type Stream = ClientStream;
+
+    fn wire(&self) -> &Wire<ClientStream> {
+        &self.wire
     }
 
-    fn content(&self) -> &[u8] {
-        self.wire.content()
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.wire.consume(count);
-    }
-
-    fn trailers(&self) -> Option<&Fields> {
-        self.wire.trailers()
-    }
-
-    fn is_through(&self) -> bool {
-        self.wire.is_through()
-    }
-}
-
-impl Sink for H1Client {
-    fn poll_put(&mut self, cx: &mut Context<'_>, content: &[u8]) -> Poll<Result<usize, Broken>> {
-        self.wire.poll_put(cx, content)
-    }
-
-    fn end(&mut self, trailers: Option<&Fields>) -> Result<(), Broken> {
-        self.wire.end(trailers)
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        self.wire.poll_flush(cx)
+    fn wire_mut(&mut self) -> &mut Wire<ClientStream> {
+        &mut self.wire
     }
 }
 

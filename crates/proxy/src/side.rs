@@ -77,12 +77,7 @@ pub(crate) trait Upstream: Source + Sink {
     fn has_sent(&self) -> bool;
 
     /// Waits for the head of an answer, interim ones included.
-    fn poll_answer(
-        &mut self,
-        cx: &mut Context<'_>,
-        request: &RequestHead,
-        head: &mut ResponseHead,
-    ) -> Poll<Result<Answered, NoAnswer>>;
+    fn poll_answer(&mut self, cx: &mut Context<'_>, request: &RequestHead, head: &mut ResponseHead) -> Poll<Answer>;
 }
 
 /// The head of an answer has come.
@@ -91,6 +86,9 @@ pub(crate) struct Answered {
     /// What follows it.
     pub(crate) body: BodyLength,
 }
+
+/// The head of an answer, or why there is none.
+pub(crate) type Answer = Result<Answered, NoAnswer>;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,12 +2,12 @@
 
 use std::task::{Context, Poll, ready};
 
-use coracle_proxy_http::{BodyLength, Fields, HeadLimits, RequestHead, ResponseHead, parse_response_head};
+use coracle_proxy_http::{BodyLength, HeadLimits, RequestHead, ResponseHead, parse_response_head};
 use http::StatusCode;
 use tokio::net::TcpStream;
 
-use crate::side::{Answered, Broken, Next, NoAnswer, Sink, Source, Upstream};
-use crate::wire::{HeadError, Wire};
+use crate::side::{Answer, Answered, NoAnswer, Source, Upstream};
+use crate::wire::{HeadError, Wire, Wired};
 
 /// A connection to a target, for one exchange.
 pub(crate) struct H1Upstream {
@@ -48,12 +48,7 @@ impl Upstream for H1Upstream {
         self.wire.output.is_used()
     }
 
-    fn poll_answer(
-        &mut self,
-        cx: &mut Context<'_>,
-        request: &RequestHead,
-        head: &mut ResponseHead,
-    ) -> Poll<Result<Answered, NoAnswer>> {
+    fn poll_answer(&mut self, cx: &mut Context<'_>, request: &RequestHead, head: &mut ResponseHead) -> Poll<Answer> {
         let length = match ready!(self.wire.poll_head(cx, &self.limits)) {
             Ok(length) => length,
             Err(HeadError::Ended) if self.wire.input.is_empty() && !self.has_answered => {
@@ -75,38 +70,14 @@ impl Upstream for H1Upstream {
     }
 }
 
-impl Source for H1Upstream {
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Broken>> {
-        self.wire.poll_next(cx)
+impl Wired for H1Upstream {
+    type Stream = TcpStream;
+
+    fn wire(&self) -> &Wire<TcpStream> {
+        &self.wire
     }
 
-    fn content(&self) -> &[u8] {
-        self.wire.content()
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.wire.consume(count);
-    }
-
-    fn trailers(&self) -> Option<&Fields> {
-        self.wire.trailers()
-    }
-
-    fn is_through(&self) -> bool {
-        self.wire.is_through()
-    }
-}
-
-impl Sink for H1Upstream {
-    fn poll_put(&mut self, cx: &mut Context<'_>, content: &[u8]) -> Poll<Result<usize, Broken>> {
-        self.wire.poll_put(cx, content)
-    }
-
-    fn end(&mut self, trailers: Option<&Fields>) -> Result<(), Broken> {
-        self.wire.end(trailers)
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        self.wire.poll_flush(cx)
+    fn wire_mut(&mut self) -> &mut Wire<TcpStream> {
+        &mut self.wire
     }
 }

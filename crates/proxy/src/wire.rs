@@ -32,6 +32,54 @@ pub(crate) struct Wire<S> {
     fast: bool,
 }
 
+/// A side that speaks HTTP/1.1: bodies come and go by its [`Wire`].
+pub(crate) trait Wired {
+    /// What it speaks over.
+    type Stream: AsyncRead + AsyncWrite + Unpin;
+
+    /// Its wire.
+    fn wire(&self) -> &Wire<Self::Stream>;
+
+    /// The same, to be used.
+    fn wire_mut(&mut self) -> &mut Wire<Self::Stream>;
+}
+
+impl<W: Wired> Source for W {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Broken>> {
+        self.wire_mut().poll_next(cx)
+    }
+
+    fn content(&self) -> &[u8] {
+        self.wire().content()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.wire_mut().consume(count);
+    }
+
+    fn trailers(&self) -> Option<&Fields> {
+        self.wire().trailers()
+    }
+
+    fn is_through(&self) -> bool {
+        self.wire().is_through()
+    }
+}
+
+impl<W: Wired> Sink for W {
+    fn poll_put(&mut self, cx: &mut Context<'_>, content: &[u8]) -> Poll<Result<usize, Broken>> {
+        self.wire_mut().poll_put(cx, content)
+    }
+
+    fn end(&mut self, trailers: Option<&Fields>) -> Result<(), Broken> {
+        self.wire_mut().end(trailers)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.wire_mut().poll_flush(cx)
+    }
+}
+
 /// The body that is being read.
 enum Incoming {
     Through,

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use super::{Exchange, Stop};
 use crate::h2::{self, H2Upstream};
-use crate::side::{Answered, Broken, Downstream, Next, NoAnswer, Sink, Source, Upstream};
+use crate::side::{Answer, Broken, Downstream, Next, Sink, Source, Upstream};
 use crate::target::Target;
 use crate::upstream::H1Upstream;
 use crate::wire::head_limits;
@@ -61,90 +61,62 @@ impl<D: Downstream> Exchange<'_, D> {
     }
 }
 
+/// The same done to whichever it is.
+macro_rules! either {
+    ($reached:ident, $up:ident => $done:expr) => {
+        match $reached {
+            Reached::H1($up) => $done,
+            Reached::H2($up) => $done,
+        }
+    };
+}
+
 impl Upstream for Reached {
     fn send(&mut self, head: &RequestHead, body: BodyLength) {
-        match self {
-            Self::H1(up) => up.send(head, body),
-            Self::H2(up) => up.send(head, body),
-        }
+        either!(self, up => up.send(head, body))
     }
 
     fn has_sent(&self) -> bool {
-        match self {
-            Self::H1(up) => up.has_sent(),
-            Self::H2(up) => up.has_sent(),
-        }
+        either!(self, up => up.has_sent())
     }
 
-    fn poll_answer(
-        &mut self,
-        cx: &mut Context<'_>,
-        request: &RequestHead,
-        head: &mut ResponseHead,
-    ) -> Poll<Result<Answered, NoAnswer>> {
-        match self {
-            Self::H1(up) => up.poll_answer(cx, request, head),
-            Self::H2(up) => up.poll_answer(cx, request, head),
-        }
+    fn poll_answer(&mut self, cx: &mut Context<'_>, request: &RequestHead, head: &mut ResponseHead) -> Poll<Answer> {
+        either!(self, up => up.poll_answer(cx, request, head))
     }
 }
 
 impl Source for Reached {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Broken>> {
-        match self {
-            Self::H1(up) => up.poll_next(cx),
-            Self::H2(up) => up.poll_next(cx),
-        }
+        either!(self, up => up.poll_next(cx))
     }
 
     fn content(&self) -> &[u8] {
-        match self {
-            Self::H1(up) => up.content(),
-            Self::H2(up) => up.content(),
-        }
+        either!(self, up => up.content())
     }
 
     fn consume(&mut self, count: usize) {
-        match self {
-            Self::H1(up) => up.consume(count),
-            Self::H2(up) => up.consume(count),
-        }
+        either!(self, up => up.consume(count))
     }
 
     fn trailers(&self) -> Option<&Fields> {
-        match self {
-            Self::H1(up) => up.trailers(),
-            Self::H2(up) => up.trailers(),
-        }
+        either!(self, up => up.trailers())
     }
 
     fn is_through(&self) -> bool {
-        match self {
-            Self::H1(up) => up.is_through(),
-            Self::H2(up) => up.is_through(),
-        }
+        either!(self, up => up.is_through())
     }
 }
 
 impl Sink for Reached {
     fn poll_put(&mut self, cx: &mut Context<'_>, content: &[u8]) -> Poll<Result<usize, Broken>> {
-        match self {
-            Self::H1(up) => up.poll_put(cx, content),
-            Self::H2(up) => up.poll_put(cx, content),
-        }
+        either!(self, up => up.poll_put(cx, content))
     }
 
     fn end(&mut self, trailers: Option<&Fields>) -> Result<(), Broken> {
-        match self {
-            Self::H1(up) => up.end(trailers),
-            Self::H2(up) => up.end(trailers),
-        }
+        either!(self, up => up.end(trailers))
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        match self {
-            Self::H1(up) => up.poll_flush(cx),
-            Self::H2(up) => up.poll_flush(cx),
-        }
+        either!(self, up => up.poll_flush(cx))
     }
 }

@@ -9,7 +9,7 @@ use http::{Request, Response, StatusCode, Version};
 
 use super::body::{Incoming, Outgoing};
 use super::pool::Lane;
-use crate::side::{Answered, Broken, Next, NoAnswer, Sink, Source, Upstream};
+use crate::side::{Answer, Answered, Broken, Next, NoAnswer, Sink, Source, Upstream};
 
 /// One stream of a connection to a target. Dropping it takes back what is not through.
 pub(crate) struct H2Upstream {
@@ -67,12 +67,7 @@ impl H2Upstream {
         if error.is_io() || error.is_go_away() { NoAnswer::Silence } else { NoAnswer::Garbage }
     }
 
-    fn read(
-        &mut self,
-        response: Response<Option<::h2::RecvStream>>,
-        request: &RequestHead,
-        head: &mut ResponseHead,
-    ) -> Result<Answered, NoAnswer> {
+    fn read(&mut self, response: Response<Option<::h2::RecvStream>>, request: &RequestHead, head: &mut ResponseHead) -> Answer {
         let (parts, body) = response.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(NoAnswer::Garbage);
@@ -96,12 +91,7 @@ impl Upstream for H2Upstream {
         self.state != State::Unsent
     }
 
-    fn poll_answer(
-        &mut self,
-        cx: &mut Context<'_>,
-        request: &RequestHead,
-        head: &mut ResponseHead,
-    ) -> Poll<Result<Answered, NoAnswer>> {
+    fn poll_answer(&mut self, cx: &mut Context<'_>, request: &RequestHead, head: &mut ResponseHead) -> Poll<Answer> {
         let Some(response) = &mut self.response else {
             let unsent = self.state == State::Unsent;
             return Poll::Ready(Err(if unsent { NoAnswer::Silence } else { NoAnswer::Garbage }));
