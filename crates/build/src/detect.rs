@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use coracle_model::command::{Piece, Word};
 use coracle_model::plan::Recipe;
 use coracle_model::spec::BuilderChoice;
+use coracle_model::stack::PullPolicy;
 use coracle_model::{AppSpec, BuildPlan, CommandLine, EngineKind, ProcessName};
 
 use crate::procfile::{Procfile, ProcfileError};
@@ -73,7 +74,7 @@ fn image(reference: &str, engine: EngineKind) -> Result<BuildPlan, PlanError> {
         return Err(unsuitable(message, "write engine = \"docker\" in coracle.toml, or remove build.image"));
     }
     Ok(BuildPlan {
-        recipe: Recipe::Image { reference: reference.to_owned() },
+        recipe: Recipe::Image { reference: reference.to_owned(), pull: PullPolicy::Always },
         processes: BTreeMap::new(),
         release_command: None,
         reason: "the manifest names an image".to_owned(),
@@ -110,7 +111,7 @@ fn from_dockerfile(path: String, spec: &AppSpec, procfile: Option<Procfile>) -> 
     let procfile = procfile.unwrap_or_default();
     let (target, args) = (spec.build.target.clone(), spec.build.args.clone());
     BuildPlan {
-        recipe: Recipe::Dockerfile { path, target, args },
+        recipe: Recipe::Dockerfile { path, target, args, extras: Box::default() },
         processes: procfile.processes,
         release_command: procfile.release,
         reason,

@@ -339,7 +339,7 @@ impl Builder for ImageBuilder {
         output: &OutputSink,
         cancel: &CancellationToken,
     ) -> Result<Artifact, BuildError> {
-        let Recipe::Image { reference } = &request.plan.recipe else {
+        let Recipe::Image { reference, .. } = &request.plan.recipe else {
             return self.build_dockerfile(request, output, cancel).await;
         };
         let limit = request.limits.deadline;

@@ -46,7 +46,14 @@ impl Image {
             all.insert(ProcessName::web(), None);
         }
         all.extend(processes.iter().map(|(name, command)| (name.clone(), Some(command.clone()))));
-        Artifact { engine: EngineKind::Docker, id, processes: all, port: self.port, has_healthcheck: self.has_healthcheck }
+        Artifact {
+            engine: EngineKind::Docker,
+            id,
+            processes: all,
+            port: self.port,
+            has_healthcheck: self.has_healthcheck,
+            fingerprint: None,
+        }
     }
 }
 

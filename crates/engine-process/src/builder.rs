@@ -75,7 +75,14 @@ impl ProcessBuilder {
                 .map_err(|error| BuildError::from(EngineError::io("write the slug", &error)))
         })
         .await?;
-        Ok(Artifact { engine: EngineKind::Process, id: slug.id(), processes, port: None, has_healthcheck: false })
+        Ok(Artifact {
+            engine: EngineKind::Process,
+            id: slug.id(),
+            processes,
+            port: None,
+            has_healthcheck: false,
+            fingerprint: None,
+        })
     }
 
     /// The processes that the build found. A static site is served by this very program.

@@ -1,10 +1,11 @@
 //! Building: from a source tree and a plan to an artifact.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use coracle_model::{AppName, Artifact, ArtifactId, BuildPlan, ByteSize, Cpus, ReleaseNumber, Span};
+use coracle_model::{AppName, Artifact, ArtifactId, BuildPlan, ByteSize, Cpus, ProcessName, ReleaseNumber, Span};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{BuildError, EngineError};
@@ -25,6 +26,12 @@ pub trait Builder: Send + Sync {
         cancel: &CancellationToken,
     ) -> Result<Artifact, BuildError>;
 
+    /// What the result depends on, as a text: two requests of one text have one result, so that the second need not be
+    /// built. `None` where that cannot be told, and for images, whose references move.
+    async fn fingerprint(&self, _request: &BuildRequest) -> Result<Option<String>, BuildError> {
+        Ok(None)
+    }
+
     /// Whether the artifact is still there to be run.
     async fn has(&self, artifact: &ArtifactId) -> Result<bool, EngineError>;
 
@@ -41,12 +48,25 @@ pub struct BuildRequest {
     pub app: AppName,
     /// The release it will become.
     pub release: ReleaseNumber,
-    /// The unpacked tree. The builder only reads it.
+    /// The part of the app that it is for; `None`: the app as a whole.
+    pub part: Option<ProcessName>,
+    /// The unpacked tree, or the folder of it that the part is built from. The builder only reads it.
     pub source: PathBuf,
+    /// Further sources, by the names that a Dockerfile knows them by.
+    pub contexts: BTreeMap<String, NamedContext>,
     /// How.
     pub plan: BuildPlan,
     /// What it may cost.
     pub limits: BuildLimits,
+}
+
+/// A further source of a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A folder.
+    Folder(PathBuf),
+    /// An image, by reference or id.
+    Image(String),
 }
 
 /// What a build may cost.

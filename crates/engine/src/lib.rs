@@ -17,11 +17,11 @@ pub mod error;
 pub mod fake;
 pub mod runtime;
 
-pub use builder::{BuildLimits, BuildRequest, Builder, OutputLine, OutputSink};
+pub use builder::{BuildLimits, BuildRequest, Builder, NamedContext, OutputLine, OutputSink};
 pub use error::{BuildError, EngineError};
 pub use runtime::{
-    Exit, Health, Instance, InstanceEvent, InstanceSpec, InstanceState, Isolation, LogLine, LogQuery, PortRequest, Runtime,
-    Stats, Stream,
+    Bind, Exit, File, Health, Instance, InstanceEvent, InstanceSpec, InstanceState, Isolation, LogLine, LogQuery, PortRequest,
+    Runtime, Stats, Stream, Surroundings,
 };
 
 use std::sync::Arc;

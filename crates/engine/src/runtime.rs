@@ -1,10 +1,13 @@
 //! Running: instances of artifacts, from start to removal.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coracle_model::{AppName, ArtifactId, CommandLine, EnvName, InstanceId, Limits, ReleaseNumber, Secret, VolumeMount};
+use coracle_model::{
+    AppName, ArtifactId, CommandLine, ContainerSettings, EnvName, InstanceId, Limits, ReleaseNumber, Secret, VolumeMount,
+};
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -74,6 +77,17 @@ pub trait Runtime: Send + Sync {
     /// Removes everything of an app, its volumes included: instances, networks, volumes, users. Artifacts are the builder's.
     async fn remove_app(&self, app: &AppName) -> Result<(), EngineError>;
 
+    /// Lets a running instance that lives with its app ([`Surroundings::lives_with_app`]) be reached by the instances of a
+    /// release, under its process's name and its aliases. Idempotent. [`Runtime::remove_release`] takes it out again.
+    async fn join(&self, _id: &InstanceId, _release: ReleaseNumber, _aliases: &[String]) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// Which of these settings instances cannot have here, by name.
+    fn cannot_honour(&self, _settings: &ContainerSettings) -> Vec<&'static str> {
+        Vec::new()
+    }
+
     /// What keeps instances apart from each other and from the machine here, and what does not.
     fn isolation(&self) -> Isolation;
 }
@@ -95,6 +109,53 @@ pub struct InstanceSpec {
     pub limits: Limits,
     /// Directories that outlive it.
     pub volumes: Vec<VolumeMount>,
+    /// What it asks for beyond that.
+    pub surroundings: Surroundings,
+}
+
+/// What an instance asks for beyond a program, limits and volumes. The default asks for nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// The settings of its container. Its `binds` and `files` have been resolved into those below; its `env` lies over the
+    /// instance's.
+    pub container: Box<ContainerSettings>,
+    /// Files and directories of the machine that it sees.
+    pub binds: Vec<Bind>,
+    /// Files that are there when it starts.
+    pub files: Vec<File>,
+    /// Whether it lives as long as its app and not as long as its release: then it is in none of the releases' networks but
+    /// those it joined.
+    pub lives_with_app: bool,
+    /// The releases it joins from its start on.
+    pub joins: Vec<ReleaseNumber>,
+}
+
+/// A file or directory of the machine inside an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    /// Where it is on the machine.
+    pub source: PathBuf,
+    /// Where the instance sees it.
+    pub path: String,
+    /// Whether it cannot be written to.
+    pub read_only: bool,
+    /// How mounts below it are passed on.
+    pub propagation: Option<String>,
+}
+
+/// A file made for an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Where, absolute.
+    pub path: String,
+    /// What stands in it.
+    pub content: Secret,
+    /// Its owner's number.
+    pub uid: u32,
+    /// Its group's number.
+    pub gid: u32,
+    /// Its permissions.
+    pub mode: u32,
 }
 
 /// The port an instance listens on.

@@ -45,4 +45,7 @@ pub struct Artifact {
     pub port: Option<u16>,
     /// Whether the image has a HEALTHCHECK of its own.
     pub has_healthcheck: bool,
+    /// What it was made from, where the engine can tell: the same text means the same result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
 }

@@ -5,6 +5,7 @@
 
 pub mod artifact;
 pub mod command;
+pub mod container;
 pub mod deployment;
 pub mod manifest;
 pub mod names;
@@ -13,9 +14,11 @@ pub mod quantity;
 pub mod release;
 pub mod secret;
 pub mod spec;
+pub mod stack;
 
 pub use artifact::{Artifact, ArtifactId};
 pub use command::CommandLine;
+pub use container::{ContainerSettings, PrivateText};
 pub use deployment::{Deployment, DeploymentId, DeploymentKind, Outcome, Phase};
 pub use manifest::Manifest;
 pub use names::{AppName, EnvName, HostPattern, InstanceId, NameError, OwnerId, ProcessName, ReleaseNumber, VolumeName};
@@ -26,3 +29,4 @@ pub use secret::Secret;
 pub use spec::{
     AppSpec, BuildSpec, DeployPolicy, EngineKind, HttpSpec, Limits, ProcessSpec, Redirect, Strategy, TlsMode, VolumeMount,
 };
+pub use stack::{Condition, Dependency, Exposure, ProcessSource, StackError};

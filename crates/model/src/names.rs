@@ -128,8 +128,14 @@ text_name!(
     /// The name of a volume within its app.
     VolumeName,
     "volume name",
-    "use 1 to 40 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen",
-    |text| is_label(text, 40)
+    "use 1 to 63 lower-case letters, digits, hyphens, underscores and dots, beginning with a letter or a digit",
+    |text| {
+        (1..=63).contains(&text.len())
+            && text.as_bytes().first().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            && text.as_bytes().last().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            && !text.contains("..")
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.'))
+    }
 );
 
 text_name!(

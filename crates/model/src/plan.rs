@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::CommandLine;
 use crate::names::ProcessName;
+use crate::stack::{BuildExtras, PullPolicy};
 
 /// What to build and how. Made by `coracle-build`, carried out by an engine. All paths are relative to the tree's root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,11 +34,17 @@ pub enum Recipe {
         target: Option<String>,
         /// Build arguments.
         args: BTreeMap<String, String>,
+        /// What else is asked for.
+        #[serde(default)]
+        extras: Box<BuildExtras>,
     },
     /// A ready image (docker engine only).
     Image {
         /// Its reference.
         reference: String,
+        /// When it is fetched.
+        #[serde(default = "always")]
+        pull: PullPolicy,
     },
     /// Python with its dependencies.
     Python {
@@ -60,6 +67,10 @@ pub enum Recipe {
     },
     /// Nothing to install: the Procfile's commands run in the tree as it is.
     Plain,
+}
+
+fn always() -> PullPolicy {
+    PullPolicy::Always
 }
 
 /// The file that lists Python dependencies.
@@ -87,7 +98,7 @@ impl fmt::Display for Recipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dockerfile { path, .. } => write!(f, "Dockerfile ({path})"),
-            Self::Image { reference } => write!(f, "image {reference}"),
+            Self::Image { reference, .. } => write!(f, "image {reference}"),
             Self::Python { .. } => f.write_str("Python"),
             Self::Node { .. } => f.write_str("Node.js"),
             Self::Static { root } => write!(f, "static files ({root})"),

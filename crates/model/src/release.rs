@@ -20,6 +20,9 @@ pub struct Release {
     pub number: ReleaseNumber,
     /// What was built.
     pub artifact: Artifact,
+    /// What the processes and stateful services of their own source run.
+    #[serde(default)]
+    pub artifacts: BTreeMap<ProcessName, Artifact>,
     /// The app as its manifest described it.
     pub spec: AppSpec,
     /// Where it came from.
@@ -33,6 +36,9 @@ impl Release {
     /// build found and that is not `web` runs no instance until `ps scale` asks for one, as on Heroku.
     pub fn processes(&self) -> BTreeMap<ProcessName, ProcessSpec> {
         let mut all = self.spec.processes.clone();
+        if self.spec.is_stack() {
+            return all;
+        }
         for (name, command) in &self.artifact.processes {
             let process = all
                 .entry(name.clone())
@@ -42,6 +48,16 @@ impl Release {
             }
         }
         all
+    }
+
+    /// What a process or stateful service runs.
+    pub fn artifact_of(&self, part: &ProcessName) -> &Artifact {
+        self.artifacts.get(part).unwrap_or(&self.artifact)
+    }
+
+    /// Everything that was built for it.
+    pub fn all_artifacts(&self) -> impl Iterator<Item = &Artifact> {
+        std::iter::once(&self.artifact).chain(self.artifacts.values())
     }
 
     /// The command to run before its instances start.

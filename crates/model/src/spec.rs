@@ -7,8 +7,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::command::CommandLine;
+use crate::container::ContainerSettings;
 use crate::names::{AppName, EnvName, HostPattern, ProcessName, VolumeName};
 use crate::quantity::{ByteSize, Cpus, Span};
+use crate::stack::{Dependency, Exposure, ProcessSource};
 
 /// What runs the instances of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -62,6 +64,9 @@ pub struct AppSpec {
     pub deploy: DeployPolicy,
     /// What it runs, as far as the manifest says; the build may add processes that it found (Procfile, image).
     pub processes: BTreeMap<ProcessName, ProcessSpec>,
+    /// Its stateful services: created once, kept across releases, changed only on purpose.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub services: BTreeMap<ProcessName, ProcessSpec>,
     /// Plain environment variables from the manifest; `config set` overrides them.
     pub env: BTreeMap<EnvName, String>,
     /// Names that must be set by `config set` or `secrets set` before a deploy.
@@ -78,6 +83,7 @@ impl AppSpec {
             build: BuildSpec::default(),
             deploy: DeployPolicy::default(),
             processes: BTreeMap::new(),
+            services: BTreeMap::new(),
             env: BTreeMap::new(),
             secrets: Vec::new(),
         }
@@ -85,7 +91,7 @@ impl AppSpec {
 
     /// Whether any process writes to a volume, which forbids that two releases run at once.
     pub fn has_writable_volume(&self) -> bool {
-        self.processes.values().any(|process| !process.volumes.is_empty())
+        self.processes.values().any(ProcessSpec::keeps_data)
     }
 
     /// The strategy a deployment will use, and why.
@@ -94,6 +100,9 @@ impl AppSpec {
             Some(strategy) => (strategy, "the manifest asks for it"),
             None if self.has_writable_volume() => {
                 (Strategy::Recreate, "a process has a writable volume, which two releases must not share")
+            }
+            None if self.processes.values().any(|process| process.container.holds_host_port()) => {
+                (Strategy::Recreate, "a process keeps a port of the machine to itself, which two releases cannot share")
             }
             None => (Strategy::BlueGreen, "no process has a writable volume"),
         }
@@ -263,11 +272,56 @@ pub struct ProcessSpec {
     pub limits: Limits,
     /// Directories that outlive the release.
     pub volumes: Vec<VolumeMount>,
+    /// What it is made from. `None`: what the app as a whole is built into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<ProcessSource>,
+    /// What it asks of its container.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub container: Box<ContainerSettings>,
+    /// What it waits for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub depends_on: BTreeMap<ProcessName, Dependency>,
+    /// Who sends requests to it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub exposure: Exposure,
+    /// Whether it runs to its end once per release, before what waits for it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub task: bool,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Default for ProcessSpec {
     fn default() -> Self {
-        Self { command: None, replicas: 1, limits: Limits::default(), volumes: Vec::new() }
+        Self {
+            command: None,
+            replicas: 1,
+            limits: Limits::default(),
+            volumes: Vec::new(),
+            source: None,
+            container: Box::default(),
+            depends_on: BTreeMap::new(),
+            exposure: Exposure::default(),
+            task: false,
+        }
+    }
+}
+
+impl ProcessSpec {
+    /// Whether it writes to what outlives it, so that no second one may run beside it.
+    pub fn keeps_data(&self) -> bool {
+        self.volumes.iter().any(|volume| !volume.read_only) || self.container.writes_to_kept_directory()
+    }
+
+    /// Whether it receives requests under this name.
+    pub fn serves(&self, name: &ProcessName) -> bool {
+        match self.exposure {
+            Exposure::ByName => name.is_web(),
+            Exposure::Hidden => false,
+            Exposure::Http(_) | Exposure::Labels { .. } => true,
+        }
     }
 }
 
@@ -295,6 +349,12 @@ pub struct VolumeMount {
     pub name: VolumeName,
     /// The absolute path inside the instance.
     pub path: String,
+    /// Whether it cannot be written to.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub read_only: bool,
+    /// The name of a volume on the machine that somebody else made and removes; `None`: the app's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<String>,
 }
 
 impl FromStr for VolumeMount {
@@ -307,7 +367,7 @@ impl FromStr for VolumeMount {
             && !path.contains(':')
             && path.split('/').all(|piece| piece != ".." && piece != ".");
         if clean {
-            Ok(Self { name, path: path.to_owned() })
+            Ok(Self { name, path: path.to_owned(), read_only: false, external: None })
         } else {
             Err(format!("volume path {path:?} must be absolute and must not contain `..`"))
         }

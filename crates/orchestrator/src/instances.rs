@@ -47,6 +47,7 @@ pub(crate) fn instance_spec(
         port: if process.is_web() { PortRequest::Listen(port) } else { PortRequest::None },
         limits: spec.limits,
         volumes: spec.volumes.clone(),
+        surroundings: Default::default(),
     }
 }
 

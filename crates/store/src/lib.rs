@@ -12,6 +12,7 @@ mod error;
 mod releases;
 mod schema;
 mod seal;
+mod services;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use config::{ConfigChange, ConfigEntry};
 pub use deployments::HISTORY;
 pub use error::StoreError;
 pub use releases::NewRelease;
+pub use services::ServiceRecord;
 
 /// The state of one server. Cheap to clone.
 #[derive(Clone)]

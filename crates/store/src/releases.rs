@@ -1,6 +1,8 @@
 //! Releases: written once, never changed.
 
-use coracle_model::{AppName, AppSpec, Artifact, EnvName, Origin, Release, ReleaseNumber, Secret};
+use std::collections::BTreeMap;
+
+use coracle_model::{AppName, AppSpec, Artifact, EnvName, Origin, ProcessName, Release, ReleaseNumber, Secret};
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use zeroize::Zeroizing;
@@ -18,6 +20,8 @@ pub struct NewRelease {
     pub number: ReleaseNumber,
     /// What was built.
     pub artifact: Artifact,
+    /// What the processes of their own source run.
+    pub artifacts: BTreeMap<ProcessName, Artifact>,
     /// The manifest.
     pub spec: AppSpec,
     /// Where it came from.
@@ -26,17 +30,30 @@ pub struct NewRelease {
     pub env: Vec<(EnvName, Secret)>,
 }
 
-type Row = (u32, String, String, String, i64);
+type Row = (u32, String, String, String, Option<Vec<u8>>, String, i64);
+
+/// What stands where the spec would, if it is sealed.
+const SEALED: &str = "{}";
+
+/// Whether a spec has a place for values that nobody should read in the database.
+fn is_private(spec: &AppSpec) -> bool {
+    spec.parts().any(|(_, part)| part.source.is_some() || !part.container.env.is_empty() || !part.container.files.is_empty())
+}
 
 impl Store {
     /// Writes a release. It is not active yet.
     pub async fn create_release(&self, release: NewRelease) -> Result<Release, StoreError> {
         const ACTION: &str = "write a release";
-        const INSERT: &str = "INSERT INTO releases (app, number, artifact, spec, origin, env, created_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        const INSERT: &str = "INSERT INTO releases (app, number, artifact, artifacts, spec, sealed_spec, origin, env,
+            created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
         let failed = |error| self.database().failed(ACTION, &error);
-        let NewRelease { app, number, artifact, spec, origin, env } = release;
+        let NewRelease { app, number, artifact, artifacts, spec, origin, env } = release;
         let sealed = self.seal().seal(Record::Release(&app, number), &encode_env(&env)?)?;
+        let text = Zeroizing::new(self.to_json(ACTION, &spec)?);
+        let (shown, sealed_spec) = match is_private(&spec) {
+            true => (SEALED, Some(self.seal().seal(Record::Spec(&app, number), text.as_bytes())?)),
+            false => (text.as_str(), None),
+        };
         let now = Timestamp::now().as_microsecond();
         let mut transaction = self.database().begin(ACTION).await?;
         self.app_within(&mut transaction, &app).await?;
@@ -49,7 +66,9 @@ impl Store {
             .bind(app.as_str())
             .bind(number.get())
             .bind(self.to_json(ACTION, &artifact)?)
-            .bind(self.to_json(ACTION, &spec)?)
+            .bind(self.to_json(ACTION, &artifacts)?)
+            .bind(shown)
+            .bind(sealed_spec)
             .bind(self.to_json(ACTION, &origin)?)
             .bind(sealed)
             .bind(now)
@@ -57,12 +76,13 @@ impl Store {
             .await
             .map_err(failed)?;
         self.database().commit(ACTION, transaction).await?;
-        Ok(Release { app, number, artifact, spec, origin, created_at: self.moment(now)? })
+        Ok(Release { app, number, artifact, artifacts, spec, origin, created_at: self.moment(now)? })
     }
 
     /// One release.
     pub async fn release(&self, app: &AppName, number: ReleaseNumber) -> Result<Release, StoreError> {
-        const SELECT: &str = "SELECT number, artifact, spec, origin, created_at FROM releases WHERE app = $1 AND number = $2";
+        const SELECT: &str = "SELECT number, artifact, artifacts, spec, sealed_spec, origin, created_at FROM releases
+            WHERE app = $1 AND number = $2";
         let query = sqlx::query_as::<_, Row>(SELECT).bind(app.as_str()).bind(number.get());
         let row = query.fetch_optional(self.database().readers()).await;
         match row.map_err(|error| self.database().failed("read a release", &error))? {
@@ -73,7 +93,8 @@ impl Store {
 
     /// All releases of an app that are kept, oldest first.
     pub async fn releases(&self, app: &AppName) -> Result<Vec<Release>, StoreError> {
-        const SELECT: &str = "SELECT number, artifact, spec, origin, created_at FROM releases WHERE app = $1 ORDER BY number";
+        const SELECT: &str = "SELECT number, artifact, artifacts, spec, sealed_spec, origin, created_at FROM releases
+            WHERE app = $1 ORDER BY number";
         let rows = sqlx::query_as::<_, Row>(SELECT).bind(app.as_str()).fetch_all(self.database().readers()).await;
         let rows = rows.map_err(|error| self.database().failed("list releases", &error))?;
         if rows.is_empty() {
@@ -134,14 +155,26 @@ impl Store {
         self.app(app).await.err().unwrap_or_else(|| StoreError::NoSuchRelease(app.clone(), number))
     }
 
-    fn release_record(&self, app: &AppName, (number, artifact, spec, origin, created_at): Row) -> Result<Release, StoreError> {
+    fn release_record(&self, app: &AppName, row: Row) -> Result<Release, StoreError> {
+        let (number, artifact, artifacts, spec, sealed_spec, origin, created_at) = row;
         let what = format!("release {number} of {app}");
         let unreadable = |error: serde_json::Error| StoreError::unreadable(self.database().path(), &what, error);
+        let number = self.release_number(number)?;
+        let spec = match sealed_spec {
+            None => serde_json::from_str(&spec).map_err(unreadable)?,
+            Some(sealed) => {
+                let opened = self.seal().open(Record::Spec(app, number), &sealed)?;
+                // What serde has to say about it might quote it.
+                serde_json::from_slice(&opened)
+                    .map_err(|_| StoreError::unreadable(self.database().path(), &what, "its description is not in our form"))?
+            }
+        };
         Ok(Release {
             app: app.clone(),
-            number: self.release_number(number)?,
+            number,
             artifact: serde_json::from_str(&artifact).map_err(unreadable)?,
-            spec: serde_json::from_str(&spec).map_err(unreadable)?,
+            artifacts: serde_json::from_str(&artifacts).map_err(unreadable)?,
+            spec,
             origin: serde_json::from_str(&origin).map_err(unreadable)?,
             created_at: self.moment(created_at)?,
         })

@@ -31,6 +31,8 @@ pub(crate) enum Record<'a> {
     Config(&'a AppName, &'a EnvName),
     /// The configuration of a release.
     Release(&'a AppName, ReleaseNumber),
+    /// The description of a release.
+    Spec(&'a AppName, ReleaseNumber),
 }
 
 impl Record<'_> {
@@ -40,6 +42,7 @@ impl Record<'_> {
             Self::Check => "check".to_owned(),
             Self::Config(app, name) => format!("config/{app}/{name}"),
             Self::Release(app, number) => format!("release/{app}/{number}"),
+            Self::Spec(app, number) => format!("spec/{app}/{number}"),
         }
         .into_bytes()
     }

@@ -163,6 +163,7 @@ async fn arguments_and_the_wanted_stage_reach_the_build() {
         path: "docker/Dockerfile.web".into(),
         target: Some("wanted".into()),
         args: BTreeMap::from([("COLOUR".into(), "deep & \"blue\"".into())]),
+        extras: Box::default(),
     };
     let told = Told::default();
     let request = rig.request(recipe, 1);
@@ -184,8 +185,9 @@ async fn an_image_without_a_command_has_no_web_process() {
 async fn what_cannot_be_built_is_refused_with_its_name() {
     let Some(rig) = Rig::new().await else { return };
     rig.file("readme", "x").file("Broken", "FROM debian:bookworm-slim\nFLY away\n");
-    let at = |path: &str| Recipe::Dockerfile { path: path.into(), target: None, args: BTreeMap::new() };
-    let missing = Recipe::Image { reference: "localhost:1/no/such:image".into() };
+    let at = |path: &str| Recipe::Dockerfile { path: path.into(), target: None, args: BTreeMap::new(), extras: Box::default() };
+    let missing =
+        Recipe::Image { reference: "localhost:1/no/such:image".into(), pull: coracle_model::stack::PullPolicy::Missing };
     for (recipe, named) in [
         (at("Dockerfile"), "Dockerfile"),
         (at("../Dockerfile"), "../Dockerfile"),

@@ -10,6 +10,7 @@ use bollard::Docker;
 use coracle_engine::{BuildError, BuildLimits, BuildRequest, Engine, InstanceSpec, OutputLine, OutputSink, PortRequest};
 use coracle_engine_docker::{DockerEngine, DockerOptions};
 use coracle_model::plan::Recipe;
+use coracle_model::stack::PullPolicy;
 use coracle_model::{AppName, Artifact, ArtifactId, BuildPlan, ByteSize, CommandLine, Cpus, InstanceId, Limits, OwnerId, Span};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -70,6 +71,8 @@ impl Rig {
         BuildRequest {
             app: self.app.clone(),
             release: release.to_string().parse().unwrap(),
+            part: None,
+            contexts: Default::default(),
             source: self.dir.path().join("source"),
             plan: BuildPlan { recipe, processes: Default::default(), release_command: None, reason: "test".into() },
             limits: BuildLimits { memory: ByteSize::mib(512), cpus: Cpus::milli(1000), deadline: Span::seconds(120) },
@@ -89,7 +92,7 @@ impl Rig {
 
     /// Debian as an artifact, without a build.
     pub(crate) async fn debian(&self) -> ArtifactId {
-        let request = self.request(Recipe::Image { reference: DEBIAN.into() }, 1);
+        let request = self.request(Recipe::Image { reference: DEBIAN.into(), pull: PullPolicy::Missing }, 1);
         let built = self.engine.builder.build(&request, &OutputSink::discard(), &CancellationToken::new()).await;
         built.unwrap().id
     }
@@ -104,6 +107,7 @@ impl Rig {
             port: PortRequest::None,
             limits: Limits::default(),
             volumes: Vec::new(),
+            surroundings: Default::default(),
         }
     }
 
@@ -126,7 +130,7 @@ impl Rig {
 }
 
 pub(crate) fn dockerfile() -> Recipe {
-    Recipe::Dockerfile { path: "Dockerfile".into(), target: None, args: Default::default() }
+    Recipe::Dockerfile { path: "Dockerfile".into(), target: None, args: Default::default(), extras: Box::default() }
 }
 
 /// Waits for something to become true.

@@ -85,6 +85,8 @@ impl Bench {
         BuildRequest {
             app: self.app.clone(),
             release: ReleaseNumber::new(1).unwrap(),
+            part: None,
+            contexts: Default::default(),
             source: source.to_owned(),
             plan: BuildPlan { recipe, processes: [].into(), release_command: None, reason: "a test".to_owned() },
             limits: BuildLimits { memory: ByteSize::mib(512), cpus: Cpus::milli(2000), deadline: Span::seconds(180) },
@@ -117,6 +119,7 @@ impl Bench {
             port: PortRequest::None,
             limits: Limits::default(),
             volumes: Vec::new(),
+            surroundings: Default::default(),
         }
     }
 

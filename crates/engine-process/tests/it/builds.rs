@@ -199,7 +199,7 @@ async fn a_static_site_is_served_by_this_program() {
 async fn what_this_engine_cannot_build_names_the_one_that_can() {
     let bench = Bench::new();
     let source = bench.source(&[("Dockerfile", "FROM scratch")]);
-    let recipe = Recipe::Dockerfile { path: "Dockerfile".to_owned(), target: None, args: [].into() };
+    let recipe = Recipe::Dockerfile { path: "Dockerfile".to_owned(), target: None, args: [].into(), extras: Box::default() };
     let (outcome, _) = bench.try_build(&bench.request(&source, recipe)).await;
     let Err(BuildError::CannotBuild(why)) = outcome else { panic!("{outcome:?}") };
     assert!(why.contains("engine = \"docker\""), "{why}");

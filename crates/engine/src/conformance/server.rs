@@ -81,6 +81,8 @@ impl Server {
         let request = BuildRequest {
             app: app("shop"),
             release: ReleaseNumber::new(release).unwrap(),
+            part: None,
+            contexts: Default::default(),
             source: source.path().to_owned(),
             plan,
             limits: BuildLimits { memory: ByteSize::mib(512), cpus: Cpus::milli(1000), deadline },
@@ -103,6 +105,7 @@ impl Server {
             port,
             limits: Limits::default(),
             volumes: Vec::new(),
+            surroundings: Default::default(),
         }
     }
 

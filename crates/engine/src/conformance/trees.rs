@@ -30,7 +30,7 @@ pub fn dockerfile_tree(tree: Tree, directory: &Path) -> BuildPlan {
     };
     write(directory, "Dockerfile", &dockerfile);
     write_program(tree, directory);
-    let recipe = Recipe::Dockerfile { path: "Dockerfile".to_owned(), target: None, args: [].into() };
+    let recipe = Recipe::Dockerfile { path: "Dockerfile".to_owned(), target: None, args: [].into(), extras: Box::default() };
     BuildPlan { recipe, processes: [].into(), release_command: None, reason: "found Dockerfile".to_owned() }
 }
 

@@ -100,10 +100,14 @@ impl FakeBuilder {
         let processes = if plan.processes.is_empty() { [(ProcessName::web(), None)].into() } else { named.collect() };
         Artifact {
             engine: self.machine.kind,
-            id: ArtifactId::new(format!("fake:{}:{}:{}", self.owner, request.app, request.release)),
+            id: ArtifactId::new(match &request.part {
+                None => format!("fake:{}:{}:{}", self.owner, request.app, request.release),
+                Some(part) => format!("fake:{}:{}:{}:{part}", self.owner, request.app, request.release),
+            }),
             processes,
             port: None,
             has_healthcheck,
+            fingerprint: None,
         }
     }
 }

@@ -115,6 +115,7 @@ impl Layer {
             build: self.build.into_spec(),
             deploy: self.deploy.into_spec(),
             processes: self.processes.into_iter().map(|(name, process)| (name, process.into_spec())).collect(),
+            services: BTreeMap::new(),
             env: self.env,
             secrets: self.secrets.unwrap_or_default(),
         }

@@ -60,11 +60,12 @@ impl Rollout<'_> {
                 let env = self.core.store.config(&app).await?.into_iter().map(|entry| (entry.name, entry.value)).collect();
                 let origin = Origin::Deploy { commit: request.commit.clone() };
                 let (artifact, spec) = self.build_tree(&engine, request).await?;
-                (NewRelease { app, number, artifact, spec, origin, env }, Vec::new())
+                (NewRelease { app, number, artifact, artifacts: Default::default(), spec, origin, env }, Vec::new())
             }
-            Candidate::Again { base, origin, env, changes } => {
-                (NewRelease { app, number, artifact: base.artifact, spec: base.spec, origin, env }, changes)
-            }
+            Candidate::Again { base, origin, env, changes } => (
+                NewRelease { app, number, artifact: base.artifact, artifacts: base.artifacts, spec: base.spec, origin, env },
+                changes,
+            ),
         };
         let release = self.core.store.create_release(new).await?;
         self.check_processes(&release)?;
@@ -89,7 +90,15 @@ impl Rollout<'_> {
             cpus: spec.build.cpus.unwrap_or(self.core.settings.build_cpus),
             deadline: BUILD_DEADLINE,
         };
-        let build = BuildRequest { app: spec.app.clone(), release: self.deployment.to, source, plan, limits };
+        let build = BuildRequest {
+            app: spec.app.clone(),
+            release: self.deployment.to,
+            part: None,
+            source,
+            contexts: Default::default(),
+            plan,
+            limits,
+        };
         let (sink, tail) = self.output();
         match engine.builder.build(&build, &sink, self.cancel).await {
             Ok(artifact) => Ok((artifact, spec)),
