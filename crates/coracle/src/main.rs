@@ -2,6 +2,7 @@
 //!
 //! It decides nothing about apps: clients ask the server's API, and the two planes live in crates of their own.
 
+mod acme;
 mod address;
 mod arguments;
 mod commands;

@@ -66,6 +66,8 @@ pub struct AcmeOptions {
     pub directory: Option<String>,
     /// A file with the root that the authority's own certificate comes from, if the system does not know it.
     pub ca_file: Option<PathBuf>,
+    /// Nothing is looked at before an order is placed: for authorities of one's own.
+    pub skips_preflight: bool,
 }
 
 /// The arguments by which `coracle proxy` and `coracle server run` are told where to listen and how to get certificates.
@@ -75,7 +77,7 @@ pub(crate) fn listening_arguments(http: &[SocketAddr], https: &[SocketAddr], acm
     };
     let mut arguments = listens("--http", http);
     arguments.extend(listens("--https", https));
-    if let Some(AcmeOptions { email, directory, ca_file }) = acme {
+    if let Some(AcmeOptions { email, directory, ca_file, skips_preflight }) = acme {
         arguments.push("--acme".into());
         let ca_file = ca_file.as_ref().map(|path| path.as_os_str());
         let named = [
@@ -84,6 +86,9 @@ pub(crate) fn listening_arguments(http: &[SocketAddr], https: &[SocketAddr], acm
             ("--acme-ca", ca_file),
         ];
         arguments.extend(named.iter().filter_map(|(name, value)| Some([name.into(), (*value)?.to_owned()])).flatten());
+        if *skips_preflight {
+            arguments.push("--acme-no-preflight".into());
+        }
     }
     arguments
 }
@@ -340,7 +345,12 @@ mod tests {
 
     #[test]
     fn how_to_listen_is_told_in_arguments() {
-        let acme = AcmeOptions { email: Some("me@shop.example".into()), directory: None, ca_file: Some("/ca.pem".into()) };
+        let acme = AcmeOptions {
+            email: Some("me@shop.example".into()),
+            directory: None,
+            ca_file: Some("/ca.pem".into()),
+            skips_preflight: false,
+        };
         let address = |port| [SocketAddr::from(([0, 0, 0, 0], port))];
         assert_eq!(
             listening_arguments(&address(80), &address(443), Some(&acme)).join(OsStr::new(" ")),

@@ -6,12 +6,12 @@ mod stop;
 mod unit;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use coracle_server::AcmeOptions;
 
 use super::ExitCode;
+use crate::acme::AcmeArguments;
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -44,20 +44,8 @@ struct Listening {
     /// Where requests to apps are taken over TLS; may be given more than once
     #[arg(long, value_name = "ADDR:PORT")]
     https: Vec<SocketAddr>,
-    /// Order certificates for the hosts of apps (ACME, Let's Encrypt unless --acme-directory says otherwise)
-    ///
-    /// Ordering means agreeing to the authority's terms. A name is ordered only once it leads to this machine.
-    #[arg(long, requires = "https")]
-    acme: bool,
-    /// Where the certificate authority may write to
-    #[arg(long, value_name = "ADDRESS", requires = "acme")]
-    acme_email: Option<String>,
-    /// Another certificate authority's directory
-    #[arg(long, value_name = "URL", requires = "acme")]
-    acme_directory: Option<String>,
-    /// A file with the root certificate that the authority itself is trusted by, beside the system's
-    #[arg(long, value_name = "PATH", requires = "acme")]
-    acme_ca: Option<PathBuf>,
+    #[command(flatten)]
+    acme: AcmeArguments,
     /// Where the API listens beside its Unix socket, for those who know the token in the state directory
     ///
     /// It speaks plain HTTP: meant for an SSH tunnel or a private network.
@@ -68,11 +56,12 @@ struct Listening {
 impl Listening {
     /// How certificates are ordered, if they are.
     fn acme(&self) -> Result<Option<AcmeOptions>, Failure> {
-        if !self.acme {
-            return Ok(None);
+        if self.acme.orders() && self.https.is_empty() {
+            let hint = "say where requests are taken over TLS, as in --https 0.0.0.0:443";
+            return Err(Failure::usage("--acme orders certificates, and --https is not given").hint(hint));
         }
-        let ca_file = self.acme_ca.as_deref().map(run::absolute).transpose()?;
-        Ok(Some(AcmeOptions { email: self.acme_email.clone(), directory: self.acme_directory.clone(), ca_file }))
+        let ca_file = self.acme.ca_file().map(run::absolute).transpose()?;
+        Ok(self.acme.of_server(ca_file))
     }
 }
 

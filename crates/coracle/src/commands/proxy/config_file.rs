@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_proxy::certs::{AcmeOptions, ChallengeKind, GivenFiles, LETS_ENCRYPT, PreflightOptions, check_given};
+use coracle_proxy::certs::{AcmeOptions, ChallengeKind, GivenFiles, LETS_ENCRYPT, check_given};
 use coracle_proxy::{AccessLog, BadTable, Changes, Limits, ListenerOptions, ProxyOptions, Source, Trust};
 use coracle_proxy_config::{self as config, AcmeChallenge, Config};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -144,14 +144,9 @@ fn acme(config: &config::Acme) -> AcmeOptions {
         acme.challenges = config.challenges.iter().map(kind).collect();
     }
     if !config.preflight {
-        acme.preflight = no_preflight();
+        acme.preflight = crate::acme::no_preflight();
     }
     acme
-}
-
-/// Nothing is looked at before an order is placed.
-pub(super) fn no_preflight() -> PreflightOptions {
-    PreflightOptions { public_names: false, dns: false, reachable: false, caa: false, ..PreflightOptions::default() }
 }
 
 /// What only a restart can change, and has.

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use coracle_model::Span;
-use coracle_proxy::certs::{AcmeOptions, GivenFiles, check_given};
+use coracle_proxy::certs::{GivenFiles, check_given};
 use coracle_proxy::{AccessLog, EncodedCharacters, ListenerOptions, ProxyOptions, StartError, Trust};
 
 use super::config_file::{self, ConfigFile};
+use crate::acme::AcmeArguments;
 use crate::commands::{DONE, ExitCode};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -18,7 +19,7 @@ use crate::output::log;
 #[derive(Debug, Args)]
 pub(super) struct Running {
     /// Serve by this file alone; it is watched, and one with a mistake is refused
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "acme")]
     config: Option<PathBuf>,
     /// Look whether the file can be served by, and do nothing else
     #[arg(long, requires = "config")]
@@ -52,7 +53,7 @@ pub(super) struct Running {
     #[arg(long, value_name = "LIST", value_parser = encoded_characters, conflicts_with = "config")]
     encoded_characters: Option<EncodedCharacters>,
     #[command(flatten)]
-    acme: Acme,
+    acme: AcmeArguments,
     /// A certificate of your own: a chain and its key, as PEM files; may be given more than once
     #[arg(long, value_name = "CERT:KEY", value_parser = given, conflicts_with = "config")]
     certificate: Vec<GivenFiles>,
@@ -74,41 +75,6 @@ pub(super) struct Running {
     /// Threads that serve requests
     #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256), conflicts_with = "config")]
     workers: u16,
-}
-
-/// How certificates are ordered.
-#[derive(Debug, Args)]
-struct Acme {
-    /// Order certificates for the hosts of routes that ask for them (ACME, Let's Encrypt unless --acme-directory says otherwise)
-    ///
-    /// Ordering means agreeing to the authority's terms. A name is ordered only once it leads to this machine.
-    #[arg(long, conflicts_with = "config")]
-    acme: bool,
-    /// Where the certificate authority may write to
-    #[arg(long, value_name = "ADDRESS", requires = "acme")]
-    acme_email: Option<String>,
-    /// Another certificate authority's directory
-    #[arg(long, value_name = "URL", requires = "acme")]
-    acme_directory: Option<String>,
-    /// A file with the root certificate that the authority itself is trusted by, beside the system's
-    #[arg(long, value_name = "PATH", requires = "acme")]
-    acme_ca: Option<PathBuf>,
-    /// Order without looking first whether a name leads here, for authorities of your own
-    #[arg(long, requires = "acme")]
-    acme_no_preflight: bool,
-}
-
-impl Acme {
-    fn options(self) -> Option<AcmeOptions> {
-        let usual = AcmeOptions::default();
-        self.acme.then(|| AcmeOptions {
-            directory_url: self.acme_directory.unwrap_or(usual.directory_url),
-            ca_file: self.acme_ca,
-            email: self.acme_email,
-            preflight: if self.acme_no_preflight { config_file::no_preflight() } else { usual.preflight },
-            ..usual
-        })
-    }
 }
 
 /// Does it. Not in a runtime: the proxy makes its own.
@@ -151,7 +117,7 @@ fn run_by_arguments(arguments: Running) -> Result<ExitCode, Failure> {
         check_given(given).map_err(|error| Failure::usage(format!("--certificate: {error}")))?;
     }
     options.certificates.given = arguments.certificate;
-    options.certificates.acme = arguments.acme.options();
+    options.certificates.acme = arguments.acme.of_proxy();
     options.metrics = arguments.metrics;
     options.drain = arguments.drain.duration();
     options.workers = arguments.workers.into();
