@@ -1,12 +1,23 @@
 //! Rules of one host, filed by how the path must begin.
 
+use smallvec::SmallVec;
+
 /// Up to so many rules are gone through one by one.
 const FEW: usize = 8;
 
-/// Places of rules (their order is the order in which they count), with the beginning of the path that each needs.
+/// Where a rule stands in the order in which rules count, and whether it needs to be asked at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) number: u32,
+    /// Whoever finds it filed here has a request that it matches.
+    pub(crate) settled: bool,
+}
+
+/// Places of rules, with the beginning of the path that each needs. As a rule there is one per host: it lies within the
+/// index itself, since with thousands of hosts every hop through memory is one that no cache has seen lately.
 #[derive(Debug)]
 pub(crate) enum PathIndex {
-    Few(Vec<usize>),
+    Few(SmallVec<[Place; 2]>),
     Many(Vec<Node>),
 }
 
@@ -17,14 +28,14 @@ pub(crate) struct Node {
     /// The node with the longest beginning that this one's begins with.
     parent: Option<usize>,
     /// Ascending.
-    places: Vec<usize>,
+    places: Vec<Place>,
 }
 
 impl PathIndex {
     /// Takes the places of rules with the beginnings that they need; a rule given twice is filed once.
-    pub(crate) fn new(mut entries: Vec<(String, usize)>) -> Self {
+    pub(crate) fn new(mut entries: Vec<(String, Place)>) -> Self {
         if entries.len() <= FEW {
-            let mut places: Vec<usize> = entries.into_iter().map(|(_, place)| place).collect();
+            let mut places: SmallVec<[Place; 2]> = entries.into_iter().map(|(_, place)| place).collect();
             places.sort_unstable();
             places.dedup();
             return Self::Few(places);
@@ -47,8 +58,8 @@ impl PathIndex {
         Self::Many(nodes)
     }
 
-    /// The first place before `limit` that can match this path and does.
-    pub(crate) fn first(&self, path: &[u8], limit: usize, matches: &impl Fn(usize) -> bool) -> Option<usize> {
+    /// The number of the first place before `limit` that can match this path and does.
+    pub(crate) fn first(&self, path: &[u8], limit: u32, matches: &impl Fn(Place) -> bool) -> Option<u32> {
         let nodes = match self {
             Self::Few(places) => return first_of(places, limit, matches),
             Self::Many(nodes) => nodes,
@@ -66,6 +77,7 @@ impl PathIndex {
     }
 }
 
-fn first_of(places: &[usize], limit: usize, matches: &impl Fn(usize) -> bool) -> Option<usize> {
-    places.iter().copied().take_while(|place| *place < limit).find(|place| matches(*place))
+fn first_of(places: &[Place], limit: u32, matches: &impl Fn(Place) -> bool) -> Option<u32> {
+    let before = places.iter().copied().take_while(|place| place.number < limit);
+    before.filter(|place| matches(*place)).map(|place| place.number).next()
 }

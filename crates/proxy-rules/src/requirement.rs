@@ -24,6 +24,15 @@ pub(crate) fn hosts(expression: &Expression) -> Option<Vec<HostKey>> {
     told.then_some(keys)
 }
 
+/// Whether it asks for nothing but one of the hosts that it is filed under, all of them names.
+pub(crate) fn is_hosts_alone(expression: &Expression) -> bool {
+    match expression {
+        Expression::Is(matcher) => matches!(matcher, Matcher::Host(HostName::Exact(_))),
+        Expression::Any(parts) => parts.iter().all(is_hosts_alone),
+        Expression::All(_) | Expression::Not(_) => false,
+    }
+}
+
 /// Adds the hosts that `expression` (or its opposite) can match; if they cannot be told, adds nothing and says so.
 fn collect_hosts(expression: &Expression, positive: bool, into: &mut Vec<HostKey>) -> bool {
     match (expression, positive) {

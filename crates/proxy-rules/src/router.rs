@@ -9,7 +9,9 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::pathindex::PathIndex;
+use smallvec::SmallVec;
+
+use crate::pathindex::{PathIndex, Place};
 use crate::request::Request;
 use crate::requirement::{self, HostKey};
 use crate::{Facts, Rule};
@@ -18,7 +20,9 @@ use crate::{Facts, Rule};
 #[derive(Debug)]
 pub struct Router<T> {
     /// In the order in which they count; files refer to places here.
-    routes: Vec<(Rule, T)>,
+    rules: Vec<Rule>,
+    /// What each of them leads to. Apart, since most rules need not be looked at to be found.
+    values: Vec<T>,
     exact: HostMap,
     /// By domain: rules for names below it.
     below: HostMap,
@@ -26,7 +30,9 @@ pub struct Router<T> {
     anywhere: PathIndex,
 }
 
-type HostMap = HashMap<Box<str>, PathIndex, BuildHasherDefault<HostHasher>>;
+/// Names lie within the map unless they are longer than most.
+type Name = SmallVec<[u8; 24]>;
+type HostMap = HashMap<Name, PathIndex, BuildHasherDefault<HostHasher>>;
 
 impl<T> Router<T> {
     /// Takes rules with their priorities. Of several that match, the one with the highest priority is found; of equals, the
@@ -34,42 +40,44 @@ impl<T> Router<T> {
     pub fn new(routes: impl IntoIterator<Item = (Rule, i64, T)>) -> Self {
         let mut routes: Vec<_> = routes.into_iter().collect();
         routes.sort_by_key(|(_, priority, _)| Reverse(*priority));
-        let routes: Vec<(Rule, T)> = routes.into_iter().map(|(rule, _, value)| (rule, value)).collect();
+        let (rules, values): (Vec<Rule>, Vec<T>) = routes.into_iter().map(|(rule, _, value)| (rule, value)).unzip();
         let (mut exact, mut below) = (HashMap::new(), HashMap::new());
         let mut anywhere = Vec::new();
-        for (place, (rule, _)) in routes.iter().enumerate() {
-            let entry = (requirement::path_prefix(&rule.expression), place);
+        for (number, rule) in (0..).zip(&rules) {
+            let prefix = requirement::path_prefix(&rule.expression);
+            let unsettled = Place { number, settled: false };
             let Some(keys) = requirement::hosts(&rule.expression) else {
-                anywhere.push(entry);
+                anywhere.push((prefix, unsettled));
                 continue;
             };
+            let by_name = Place { number, settled: requirement::is_hosts_alone(&rule.expression) };
             for key in keys {
-                let (map, name): (&mut HashMap<_, Vec<_>>, _) = match key {
-                    HostKey::Exact(name) => (&mut exact, name),
-                    HostKey::Below(domain) => (&mut below, domain),
+                let (map, name, place): (&mut HashMap<_, Vec<_>>, _, _) = match key {
+                    HostKey::Exact(name) => (&mut exact, name, by_name),
+                    HostKey::Below(domain) => (&mut below, domain, unsettled),
                 };
-                map.entry(name).or_default().push(entry.clone());
+                map.entry(name).or_default().push((prefix.clone(), place));
             }
         }
         let filed = |map: HashMap<String, Vec<_>>| {
-            map.into_iter().map(|(name, entries)| (name.into_boxed_str(), PathIndex::new(entries))).collect()
+            map.into_iter().map(|(name, entries)| (Name::from_slice(name.as_bytes()), PathIndex::new(entries))).collect()
         };
-        Self { exact: filed(exact), below: filed(below), anywhere: PathIndex::new(anywhere), routes }
+        Self { exact: filed(exact), below: filed(below), anywhere: PathIndex::new(anywhere), rules, values }
     }
 
     /// How many rules there are.
     pub fn len(&self) -> usize {
-        self.routes.len()
+        self.rules.len()
     }
 
     /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
-        self.routes.is_empty()
+        self.rules.is_empty()
     }
 
     /// All rules and what they lead to, in the order in which they count.
     pub fn iter(&self) -> impl Iterator<Item = (&Rule, &T)> {
-        self.routes.iter().map(|(rule, value)| (rule, value))
+        self.rules.iter().zip(&self.values)
     }
 
     /// What the first rule that matches leads to. Allocates nothing unless the path or query is percent-encoded.
@@ -80,25 +88,25 @@ impl<T> Router<T> {
     /// What the first rule that matches and is accepted leads to. `accept` may be asked in any order, and in vain.
     pub fn find_where(&self, facts: &impl Facts, accept: impl Fn(&T) -> bool) -> Option<&T> {
         let request = Request::new(facts);
-        let matches = |place: usize| {
-            self.routes.get(place).is_some_and(|(rule, value)| accept(value) && rule.expression.is_match(&request))
-        };
-        let mut best = usize::MAX;
+        let value = |number: u32| self.values.get(number as usize);
+        let asked = |number: u32| self.rules.get(number as usize).is_some_and(|rule| rule.expression.is_match(&request));
+        let matches = |place: Place| value(place.number).is_some_and(&accept) && (place.settled || asked(place.number));
+        let mut best = u32::MAX;
         let mut search = |index: &PathIndex| best = index.first(&request.path, best, &matches).unwrap_or(best);
-        if let Some(index) = self.exact.get(request.host) {
+        if let Some(index) = self.exact.get(request.host.as_bytes()) {
             search(index);
         }
         if !self.below.is_empty() {
             let mut name = request.host;
             while let Some((_, domain)) = name.split_once('.') {
-                if let Some(index) = self.below.get(domain) {
+                if let Some(index) = self.below.get(domain.as_bytes()) {
                     search(index);
                 }
                 name = domain;
             }
         }
         search(&self.anywhere);
-        self.routes.get(best).map(|(_, value)| value)
+        value(best)
     }
 }
 

@@ -30,21 +30,23 @@ impl Counter {
     }
 }
 
-#[repr(align(128))]
+/// What every request counts comes first, so that it lies in as few cache lines as can be.
+#[repr(C, align(128))]
 #[derive(Default)]
 struct Share {
     begun: Counter,
-    /// By the first digit of the status; at 0, those whose client went away first.
-    answers: [Counter; 6],
-    buckets: [Counter; BOUNDS_US.len() + 1],
     microseconds: Counter,
     received: Counter,
     sent: Counter,
+    /// By the first digit of the status; at 0, those whose client went away first.
+    answers: [Counter; 6],
+    buckets: [Counter; BOUNDS_US.len() + 1],
     upstream_errors: Counter,
 }
 
-/// What is counted on one route.
-pub(crate) struct RouteMetrics(Box<[Share]>);
+/// What is counted on one route. Its clones count together.
+#[derive(Clone)]
+pub(crate) struct RouteMetrics(Arc<[Share]>);
 
 /// What is counted on a route, added up over the workers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,7 +98,7 @@ impl RouteMetrics {
     pub(crate) fn totals(&self) -> RouteTotals {
         let mut totals = RouteTotals::default();
         let mut ended = 0;
-        for share in &self.0 {
+        for share in self.0.iter() {
             for (total, counter) in totals.answers.iter_mut().zip(&share.answers) {
                 *total += counter.get();
                 ended += counter.get();
@@ -162,9 +164,9 @@ impl Handshakes {
 
 /// The counts of all routes of the table, and of the requests that fit none.
 pub(crate) struct Metrics {
-    routes: Mutex<HashMap<RouteId, Arc<RouteMetrics>>>,
+    routes: Mutex<HashMap<RouteId, RouteMetrics>>,
     /// Requests that no route matched.
-    pub(crate) unrouted: Arc<RouteMetrics>,
+    pub(crate) unrouted: RouteMetrics,
     pub(crate) handshakes: Handshakes,
     workers: usize,
 }
@@ -174,20 +176,20 @@ impl Metrics {
     pub(crate) fn new(workers: usize) -> Self {
         Self {
             routes: Mutex::default(),
-            unrouted: Arc::new(RouteMetrics::new(workers)),
+            unrouted: RouteMetrics::new(workers),
             handshakes: Handshakes((0..workers).map(|_| HandshakeShare::default()).collect()),
             workers,
         }
     }
 
     /// Those of a route, known or new.
-    pub(crate) fn of(&self, route: &RouteId) -> Arc<RouteMetrics> {
+    pub(crate) fn of(&self, route: &RouteId) -> RouteMetrics {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = routes.get(route) {
-            return Arc::clone(known);
+            return known.clone();
         }
-        let new = Arc::new(RouteMetrics::new(self.workers));
-        routes.insert(route.clone(), Arc::clone(&new));
+        let new = RouteMetrics::new(self.workers);
+        routes.insert(route.clone(), new.clone());
         new
     }
 
@@ -197,9 +199,9 @@ impl Metrics {
     }
 
     /// Every route that is counted.
-    pub(crate) fn all(&self) -> Vec<(RouteId, Arc<RouteMetrics>)> {
+    pub(crate) fn all(&self) -> Vec<(RouteId, RouteMetrics)> {
         let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        routes.iter().map(|(id, metrics)| (id.clone(), Arc::clone(metrics))).collect()
+        routes.iter().map(|(id, metrics)| (id.clone(), metrics.clone())).collect()
     }
 }
 

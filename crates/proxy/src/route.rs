@@ -24,7 +24,7 @@ pub(crate) struct Route {
     pub(crate) chain: Option<Arc<Chain>>,
     /// Who answers; nobody, if a middleware has to.
     pub(crate) service: Option<Arc<Service>>,
-    pub(crate) metrics: Arc<RouteMetrics>,
+    pub(crate) metrics: RouteMetrics,
 }
 
 impl Route {
@@ -33,7 +33,7 @@ impl Route {
         plan: &coracle_proxy_table::Route,
         chain: Option<Arc<Chain>>,
         service: Option<Arc<Service>>,
-        metrics: Arc<RouteMetrics>,
+        metrics: RouteMetrics,
     ) -> Self {
         Self { id: plan.id.clone(), listeners: plan.listeners.clone(), tls: plan.tls, chain, service, metrics }
     }
