@@ -1,15 +1,19 @@
-//! `make conformance [CASES=DIR]`: feeds cases of other projects, one JSON object per line, through the program's public
+//! `make conformance [CASES=DIR] [MUTATIONS=N]`: feeds cases of other projects, one JSON object per line, through the program's public
 //! interfaces, and counts what holds.
 //!
 //! A real `coracle proxy` runs with nothing but options anybody could give it, is told each row's table over its control
-//! socket, and is asked over real connections; an upstream of ours writes down what reaches it. Nothing of the cases is kept
-//! here, and no row is known by name save in `disputed.toml`, which names those that we do not follow and says why.
+//! socket, and is asked over real connections; an upstream of ours writes down what reaches it. Compose files are written into
+//! folders of their own and read by `coracle compose config`; with `--mutations N` each of them is written in N other ways that
+//! mean the same, and has to come to the same model. Nothing of the cases is kept here, and no row is known by name save in `disputed.toml`, which names those that we do not follow and says why.
 //!
 //! Ends with 0 if no row fails, with 1 if one does, with 2 if there are no cases.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod cases;
+mod compose_mutations;
+mod compose_project;
+mod compose_rows;
 mod expectation;
 mod middleware_rows;
 mod report;
@@ -21,12 +25,18 @@ mod translation;
 mod upstream;
 mod wire;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
-use report::{Disputed, Report};
+use anyhow::{Context, Result};
+use cases::Row;
+use compose_rows::ComposeSuite;
+use futures::StreamExt;
+use report::{Disputed, Report, Verdict};
 use subject::Subjects;
+
+/// How many compose projects are read at once.
+const AT_ONCE: usize = 4;
 
 /// Rows of a file, fed in their order.
 #[derive(Debug, Clone, Copy)]
@@ -34,25 +44,60 @@ enum Suite {
     Rules,
     Middlewares,
     Seed,
+    Compose(ComposeSuite),
 }
 
 const SUITES: &[(&str, Suite)] = &[
     ("traefik/rules.jsonl", Suite::Rules),
     ("traefik/middlewares.jsonl", Suite::Middlewares),
     ("traefik/seed_proxy.jsonl", Suite::Seed),
+    ("compose/model_unit.jsonl", Suite::Compose(ComposeSuite::Model)),
+    ("compose/model_real_files.jsonl", Suite::Compose(ComposeSuite::Model)),
+    ("compose/model_coolify_templates.jsonl", Suite::Compose(ComposeSuite::Model)),
+    ("compose/seed_files.jsonl", Suite::Compose(ComposeSuite::Model)),
+    ("compose/interpolation.jsonl", Suite::Compose(ComposeSuite::Interpolation)),
+    ("compose/env_file.jsonl", Suite::Compose(ComposeSuite::EnvFile)),
+    ("compose/short_syntax.jsonl", Suite::Compose(ComposeSuite::ShortSyntax)),
 ];
+
+/// What was typed.
+#[derive(Debug, Default)]
+struct Wishes {
+    folder: PathBuf,
+    /// Only files whose name begins so.
+    only: String,
+    /// In how many other ways each compose project is written.
+    mutations: u64,
+    /// Where their chance begins.
+    seed: u64,
+}
+
+impl Wishes {
+    fn read(mut words: impl Iterator<Item = String>) -> Option<Self> {
+        let mut wishes = Self { seed: 1, ..Self::default() };
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--only" => wishes.only = words.next()?,
+                "--mutations" => wishes.mutations = words.next()?.parse().ok()?,
+                "--seed" => wishes.seed = words.next()?.parse().ok()?,
+                _ => wishes.folder = word.into(),
+            }
+        }
+        Some(wishes).filter(|wishes| !wishes.folder.as_os_str().is_empty())
+    }
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Some(folder) = std::env::args_os().nth(1).map(PathBuf::from) else {
-        eprintln!("usage: conformance DIRECTORY");
+    let Some(wishes) = Wishes::read(std::env::args().skip(1)) else {
+        eprintln!("usage: conformance DIRECTORY [--only BEGINNING] [--mutations N] [--seed N]");
         return ExitCode::from(2);
     };
-    if !folder.is_dir() {
-        eprintln!("conformance: there are no cases at {}; name a folder of them with CASES=DIR", folder.display());
+    if !wishes.folder.is_dir() {
+        eprintln!("conformance: there are no cases at {}; name a folder of them with CASES=DIR", wishes.folder.display());
         return ExitCode::from(2);
     }
-    match run(&folder).await {
+    match run(&wishes).await {
         Ok(report) => {
             println!("{report}");
             if report.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -64,24 +109,55 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(folder: &std::path::Path) -> Result<Report> {
+async fn run(wishes: &Wishes) -> Result<Report> {
     rustls::crypto::ring::default_provider().install_default().ok();
     let directory = tempfile::tempdir()?;
-    let mut subjects = Subjects::new(directory.path()).await?;
+    let mut subjects = None;
+    let program = coracle_tests::program::path();
     let mut report = Report::new(Disputed::read()?);
-    for file in cases::files(folder)? {
+    for file in cases::files(&wishes.folder)?.into_iter().filter(|file| file.starts_with(&wishes.only)) {
         let Some((_, suite)) = SUITES.iter().find(|(name, _)| *name == file) else {
             report.not_fed(&file);
             continue;
         };
-        for row in cases::rows(&folder.join(&file))? {
+        let rows = cases::rows(&wishes.folder.join(&file))?;
+        if let Suite::Compose(suite) = *suite {
+            composed(&file, &rows, suite, wishes, &program, &mut report).await;
+            continue;
+        }
+        if subjects.is_none() {
+            subjects = Some(Subjects::new(directory.path()).await?);
+        }
+        let subjects = subjects.as_mut().context("proxies")?;
+        for row in &rows {
             let verdict = match suite {
-                Suite::Rules => rule_rows::verdict(&row, &mut subjects).await,
-                Suite::Middlewares => middleware_rows::verdict(&row, &mut subjects).await,
-                Suite::Seed => seed_rows::verdict(&row, &mut subjects).await,
+                Suite::Rules => rule_rows::verdict(row, subjects).await,
+                Suite::Middlewares => middleware_rows::verdict(row, subjects).await,
+                Suite::Seed => seed_rows::verdict(row, subjects).await,
+                Suite::Compose(_) => continue,
             };
-            report.add(&file, &row, verdict);
+            report.add(&file, row, verdict);
         }
     }
     Ok(report)
+}
+
+/// Compose projects know nothing of each other: several are read at once, and told of in order.
+async fn composed(file: &str, rows: &[Row], suite: ComposeSuite, wishes: &Wishes, program: &Path, report: &mut Report) {
+    let verdicts = futures::stream::iter(rows).map(|row| compose_rows::verdict(row, suite, program)).buffered(AT_ONCE);
+    let verdicts: Vec<Verdict> = verdicts.collect().await;
+    for (row, verdict) in rows.iter().zip(verdicts) {
+        report.add(file, row, verdict);
+    }
+    if wishes.mutations == 0 {
+        return;
+    }
+    let mutated = futures::stream::iter(rows).map(|row| async {
+        let project = compose_rows::project(row, suite)?;
+        compose_mutations::verdict(&project, wishes.mutations, wishes.seed, program).await
+    });
+    let verdicts: Vec<Verdict> = mutated.buffered(AT_ONCE).collect().await;
+    for (row, verdict) in rows.iter().zip(verdicts) {
+        report.add(&format!("{file}, mutated"), row, verdict);
+    }
 }
