@@ -11,7 +11,7 @@ mod arrows {
 use std::collections::BTreeSet;
 
 use arrows::{licence, rules};
-use cargo_metadata::{CargoOpt, Metadata, MetadataCommand};
+use cargo_metadata::{CargoOpt, DependencyKind, Metadata, MetadataCommand};
 
 /// The whole workspace, resolved as `Cargo.lock` says, without touching the network.
 fn workspace() -> Metadata {
@@ -38,6 +38,14 @@ fn every_arrow_is_an_allowed_one() {
     let edges = edges(&workspace());
     let offences: Vec<_> = edges.iter().filter_map(|(from, to)| rules::offence(from, to)).collect();
     assert!(offences.is_empty(), "\n{}\n", offences.join("\n"));
+}
+
+#[test]
+fn the_lab_is_for_tests_alone() {
+    for package in workspace().workspace_packages() {
+        let used = package.dependencies.iter().find(|it| it.name == "coracle-lab" && it.kind != DependencyKind::Development);
+        assert!(used.is_none(), "{} needs coracle-lab outside its tests", package.name);
+    }
 }
 
 #[test]

@@ -3,15 +3,16 @@
 use std::{fs, time::Duration};
 
 use coracle_certs::{AcmeOptions, CertificateStatus, Certificates, ChallengeKind, Source, State, Wanted};
+use coracle_lab::clients::{looker, truster};
+use coracle_lab::pebble::{Lab, Manners, is_missing};
 
 use crate::{
     local::nothing_is_open_to_others,
     support::{
-        clients::{looker, meet, meet_with, truster},
-        edge::Edge,
+        clients::{meet, meet_with},
+        edge::{Edge, Manned as _},
         eventually,
         front::Front,
-        pebble::{Lab, Manners, is_missing},
     },
 };
 
@@ -74,7 +75,7 @@ async fn certificates_are_ordered_over_http_served_at_once_and_kept() {
             let State::Active { renewal: Some(renewal) } = status.state else { panic!("no renewal") };
             let days = (facts.not_after.as_second() - renewal.as_second()) / 86400;
             assert!((30..=33).contains(&days), "{days} days before its end");
-            let trusting = meet_with(truster(&lab.root().await), edge.https, name).await.unwrap();
+            let trusting = meet_with(truster(&lab.root().await, &[]), edge.https, name).await.unwrap();
             assert_eq!(trusting.serial, facts.serial.trim_start_matches("00"));
         }
         serials.push(serial(&edge, "shop.example").await);

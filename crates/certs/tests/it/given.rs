@@ -3,6 +3,7 @@
 use std::{fs, io::ErrorKind, net::Ipv4Addr, path::Path, time::Duration};
 
 use coracle_certs::{CertOptions, Certificates, GivenFiles, Source, State, UNRECOGNIZED_NAME_ALERT, Wanted, check_given};
+use coracle_lab::clients::looker;
 use rcgen::{CertificateParams, KeyPair};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -10,7 +11,7 @@ use tokio::{
 };
 
 use crate::support::{
-    clients::{looker, meet, meet_with},
+    clients::{meet, meet_with},
     edge::Edge,
     eventually,
 };

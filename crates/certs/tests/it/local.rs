@@ -3,9 +3,10 @@
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use coracle_certs::{CertOptions, Certificates, Source, State, Wanted};
+use coracle_lab::clients::truster;
 
 use crate::support::{
-    clients::{meet, meet_with, truster},
+    clients::{meet, meet_with},
     edge::Edge,
 };
 
@@ -25,7 +26,7 @@ async fn local_names_are_certified_at_once_by_an_authority_that_clients_can_be_t
         Wanted { name: "intranet".to_owned(), source: Source::Local },
     ]);
     certificates.settled().await;
-    let client = truster(&certificates.local_ca_pem().unwrap());
+    let client = truster(&certificates.local_ca_pem().unwrap(), &[]);
     for (name, certified) in [("shop.localhost", "shop.localhost"), ("blog.localhost", "*.localhost"), ("intranet", "intranet")] {
         assert_eq!(meet(edge.https, name).await.unwrap().names, [certified]);
     }

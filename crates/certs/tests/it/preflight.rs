@@ -3,6 +3,7 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use coracle_certs::{AcmeOptions, Certificates, ChallengeKind, PreflightOptions, State};
+use coracle_lab::pebble::{HTTP_PORT, Lab, Manners, is_missing};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -12,7 +13,7 @@ use tokio::{
 
 use crate::{
     acme::{active, reason, status_of, wanted},
-    support::pebble::{HTTP_PORT, Lab, Manners, is_missing},
+    support::edge::Manned as _,
 };
 
 /// Something else's web server.

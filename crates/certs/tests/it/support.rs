@@ -3,7 +3,6 @@
 pub mod clients;
 pub mod edge;
 pub mod front;
-pub mod pebble;
 
 use std::{
     future::Future,

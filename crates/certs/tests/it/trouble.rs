@@ -3,15 +3,11 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use coracle_certs::{AcmeOptions, Backoff, CertificateStatus, ChallengeKind, PreflightOptions, State};
+use coracle_lab::pebble::{Lab, Manners, is_missing};
 
 use crate::{
     acme::{active, reason, status_of, wanted},
-    support::{
-        clients::meet,
-        eventually,
-        front::Front,
-        pebble::{Lab, Manners, is_missing},
-    },
+    support::{clients::meet, edge::Manned as _, eventually, front::Front},
 };
 
 fn failing(status: &CertificateStatus) -> bool {

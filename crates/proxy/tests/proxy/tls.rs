@@ -3,7 +3,6 @@
 mod acme;
 mod clients;
 mod handshakes;
-mod pebble;
 mod sessions;
 
 use std::net::SocketAddr;

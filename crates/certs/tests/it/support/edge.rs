@@ -3,9 +3,11 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
-use coracle_certs::{ACME_TLS_ALPN, Certificates};
+use coracle_certs::{ACME_TLS_ALPN, AcmeOptions, CertOptions, Certificates};
+use coracle_lab::pebble::{HTTP_PORT, Lab, TLS_PORT};
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -13,6 +15,8 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
+
+use super::eventually;
 
 /// Ends with its owner.
 pub struct Edge {
@@ -39,6 +43,39 @@ impl Edge {
         self.tasks.spawn(serve_http(listener, certificates));
         self
     }
+}
+
+/// A lab with somebody who orders, and an edge where names lead to.
+pub trait Manned {
+    /// Orders by these options.
+    fn certificates(&self, acme: AcmeOptions) -> Arc<Certificates>;
+
+    /// An edge with both of its ports.
+    async fn edge(&self, certificates: &Arc<Certificates>) -> Edge;
+
+    /// One with the port for TLS alone.
+    async fn edge_without_http(&self, certificates: &Arc<Certificates>) -> Edge;
+}
+
+impl Manned for Lab {
+    fn certificates(&self, acme: AcmeOptions) -> Arc<Certificates> {
+        let options = CertOptions { acme: Some(acme), poll: Duration::from_millis(200), ..CertOptions::new(self.state()) };
+        Certificates::start(options).unwrap()
+    }
+
+    async fn edge(&self, certificates: &Arc<Certificates>) -> Edge {
+        let edge = self.edge_without_http(certificates).await;
+        edge.with_http(bind(self, HTTP_PORT).await, certificates.clone())
+    }
+
+    async fn edge_without_http(&self, certificates: &Arc<Certificates>) -> Edge {
+        Edge::on(bind(self, TLS_PORT).await, certificates)
+    }
+}
+
+/// The edge before may not have gone quite yet.
+async fn bind(lab: &Lab, port: u16) -> TcpListener {
+    eventually("a free port", || async { TcpListener::bind((lab.address, port)).await.ok() }).await
 }
 
 async fn serve_tls(listener: TcpListener, config: Arc<ServerConfig>) {

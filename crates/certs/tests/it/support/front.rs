@@ -6,6 +6,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use coracle_lab::{
+    clients::{connect, looker},
+    pebble::Lab,
+};
 use rustls::{
     ServerConfig,
     crypto::ring,
@@ -17,11 +21,6 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
-
-use super::{
-    clients::{connect, looker},
-    pebble::Lab,
-};
 
 const PORT: u16 = 14443;
 

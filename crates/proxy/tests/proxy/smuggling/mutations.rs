@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use coracle_lab::chance::Chance;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::oracle::{self, Message, Read, Side};
@@ -63,43 +64,30 @@ const PIECES: &[&[u8]] = &[
     b"ffffffffffffffff",
 ];
 
-/// xorshift64*.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        usize::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).unwrap() % most.max(1)
+fn mutate(chance: &mut Chance, bytes: &mut Vec<u8>) {
+    let at = chance.below(bytes.len());
+    match chance.below(6) {
+        0 => bytes[at] ^= 1 << chance.below(8),
+        1 => drop(bytes.remove(at)),
+        2 | 3 => {
+            let piece = PIECES[chance.below(PIECES.len())];
+            drop(bytes.splice(at..at, piece.iter().copied()));
+        }
+        4 => {
+            let piece = PIECES[chance.below(PIECES.len())];
+            // Where a line begins.
+            let starts: Vec<usize> = bytes.windows(2).enumerate().filter(|(_, w)| *w == b"\r\n").map(|(i, _)| i + 2).collect();
+            let start = starts.get(chance.below(starts.len())).copied().unwrap_or(0);
+            drop(bytes.splice(start..start, piece.iter().copied()));
+        }
+        _ => {
+            let end = (at + chance.below(20)).min(bytes.len());
+            let copied = bytes[at..end].to_vec();
+            drop(bytes.splice(at..at, copied));
+        }
     }
-
-    fn mutate(&mut self, bytes: &mut Vec<u8>) {
-        let at = self.below(bytes.len());
-        match self.below(6) {
-            0 => bytes[at] ^= 1 << self.below(8),
-            1 => drop(bytes.remove(at)),
-            2 | 3 => {
-                let piece = PIECES[self.below(PIECES.len())];
-                drop(bytes.splice(at..at, piece.iter().copied()));
-            }
-            4 => {
-                let piece = PIECES[self.below(PIECES.len())];
-                // Where a line begins.
-                let starts: Vec<usize> =
-                    bytes.windows(2).enumerate().filter(|(_, w)| *w == b"\r\n").map(|(i, _)| i + 2).collect();
-                let start = starts.get(self.below(starts.len())).copied().unwrap_or(0);
-                drop(bytes.splice(start..start, piece.iter().copied()));
-            }
-            _ => {
-                let end = (at + self.below(20)).min(bytes.len());
-                let copied = bytes[at..end].to_vec();
-                drop(bytes.splice(at..at, copied));
-            }
-        }
-        if bytes.is_empty() {
-            bytes.push(b'G');
-        }
+    if bytes.is_empty() {
+        bytes.push(b'G');
     }
 }
 
@@ -142,7 +130,7 @@ async fn targets_see_what_a_strict_reader_sees_or_less() {
     })
     .await;
     env.serve(&[("t", recorder.backend.address)]).await;
-    let mut chance = Chance(0x005e_ed0f_c04a_c1e5);
+    let mut chance = Chance::new(0x005e_ed0f_c04a_c1e5);
     let mut forwarded = 0;
     for number in 0..CASES {
         let mut bytes = Vec::new();
@@ -151,7 +139,7 @@ async fn targets_see_what_a_strict_reader_sees_or_less() {
         }
         let mut changed = CORPUS[chance.below(CORPUS.len())].to_vec();
         for _ in 0..=chance.below(3) {
-            chance.mutate(&mut changed);
+            mutate(&mut chance, &mut changed);
         }
         bytes.extend_from_slice(&changed);
         bytes.extend_from_slice(b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");

@@ -1,5 +1,6 @@
 //! Tables with something changed at random: taken or refused, never the end of the proxy.
 
+use coracle_lab::chance::Chance;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -25,74 +26,63 @@ fn good(address: std::net::SocketAddr, generation: u64) -> Value {
     })
 }
 
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        usize::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).unwrap() % most.max(1)
+fn odd(chance: &mut Chance) -> Value {
+    match chance.below(16) {
+        0 => Value::Null,
+        1 => json!(true),
+        2 => json!(-1),
+        3 => json!(u64::MAX),
+        4 => json!(1e300),
+        5 => json!(""),
+        6 => json!("a".repeat(100_000)),
+        7 => json!("\u{0}\r\n"),
+        8 => json!([]),
+        9 => json!({}),
+        10 => json!(format!("{}Host(`a`){}", "(".repeat(5000), ")".repeat(5000))),
+        11 => json!(format!("{}Path(`/`)", "!".repeat(50_000))),
+        12 => json!("HostRegexp(`(((((a{1,500}){1,500}){1,500}){1,500}){1,500})`)"),
+        13 => json!("Path(`/`) && ".repeat(5000) + "Path(`/`)"),
+        14 => json!([[[[[[[[[[1]]]]]]]]]]),
+        _ => json!(i64::MIN),
     }
+}
 
-    fn odd(&mut self) -> Value {
-        match self.below(16) {
-            0 => Value::Null,
-            1 => json!(true),
-            2 => json!(-1),
-            3 => json!(u64::MAX),
-            4 => json!(1e300),
-            5 => json!(""),
-            6 => json!("a".repeat(100_000)),
-            7 => json!("\u{0}\r\n"),
-            8 => json!([]),
-            9 => json!({}),
-            10 => json!(format!("{}Host(`a`){}", "(".repeat(5000), ")".repeat(5000))),
-            11 => json!(format!("{}Path(`/`)", "!".repeat(50_000))),
-            12 => json!("HostRegexp(`(((((a{1,500}){1,500}){1,500}){1,500}){1,500})`)"),
-            13 => json!("Path(`/`) && ".repeat(5000) + "Path(`/`)"),
-            14 => json!([[[[[[[[[[1]]]]]]]]]]),
-            _ => json!(i64::MIN),
+/// Changes one value somewhere.
+fn change(chance: &mut Chance, value: &mut Value) {
+    let deeper = chance.below(4) > 0;
+    match value {
+        Value::Object(map) if deeper && !map.is_empty() => {
+            let key = map.keys().nth(chance.below(map.len())).cloned().unwrap_or_default();
+            match chance.below(8) {
+                0 => drop(map.remove(&key)),
+                1 => {
+                    let odd = odd(chance);
+                    map.insert(format!("{key}x"), odd);
+                }
+                2 => {
+                    let copied = map[&key].clone();
+                    map.insert(String::new(), copied);
+                }
+                _ => change(chance, map.get_mut(&key).unwrap()),
+            }
         }
-    }
-
-    /// Changes one value somewhere.
-    fn change(&mut self, value: &mut Value) {
-        let deeper = self.below(4) > 0;
-        match value {
-            Value::Object(map) if deeper && !map.is_empty() => {
-                let key = map.keys().nth(self.below(map.len())).cloned().unwrap_or_default();
-                match self.below(8) {
-                    0 => drop(map.remove(&key)),
-                    1 => {
-                        let odd = self.odd();
-                        map.insert(format!("{key}x"), odd);
-                    }
-                    2 => {
-                        let copied = map[&key].clone();
-                        map.insert(String::new(), copied);
-                    }
-                    _ => self.change(map.get_mut(&key).unwrap()),
-                }
+        Value::Array(items) if deeper && !items.is_empty() => {
+            let at = chance.below(items.len());
+            match chance.below(6) {
+                0 => drop(items.remove(at)),
+                1 => items.push(items[at].clone()),
+                _ => change(chance, &mut items[at]),
             }
-            Value::Array(items) if deeper && !items.is_empty() => {
-                let at = self.below(items.len());
-                match self.below(6) {
-                    0 => drop(items.remove(at)),
-                    1 => items.push(items[at].clone()),
-                    _ => self.change(&mut items[at]),
-                }
-            }
-            Value::String(text) if deeper => {
-                let mut at = self.below(text.len() + 1);
-                while !text.is_char_boundary(at) {
-                    at -= 1;
-                }
-                let pieces = ["(", ")", "`", "!", "&&", "||", ",", "\\", "{", "}", "[", "*", "\u{0}", "é", "Host(`x`)", "{a:("];
-                text.insert_str(at, pieces[self.below(pieces.len())]);
-            }
-            value => *value = self.odd(),
         }
+        Value::String(text) if deeper => {
+            let mut at = chance.below(text.len() + 1);
+            while !text.is_char_boundary(at) {
+                at -= 1;
+            }
+            let pieces = ["(", ")", "`", "!", "&&", "||", ",", "\\", "{", "}", "[", "*", "\u{0}", "é", "Host(`x`)", "{a:("];
+            text.insert_str(at, pieces[chance.below(pieces.len())]);
+        }
+        value => *value = odd(chance),
     }
 }
 
@@ -112,14 +102,14 @@ async fn put(env: &Env, table: &[u8]) -> u16 {
 async fn any_table_is_taken_or_refused_and_the_last_good_one_serves_on() {
     let app = Backend::saying("hi").await;
     let env = Env::new().await;
-    let mut chance = Chance(0x0074_ab1e_5eed_0001);
+    let mut chance = Chance::new(0x0074_ab1e_5eed_0001);
     let (mut taken, mut refused) = (0, 0);
     let mut generation = 1;
     assert_eq!(put(&env, good(app.address, generation).to_string().as_bytes()).await, 200);
     for number in 0..CASES {
         let mut table = good(app.address, generation + 1);
         for _ in 0..=chance.below(2) {
-            chance.change(&mut table);
+            change(&mut chance, &mut table);
         }
         let mut bytes = table.to_string().into_bytes();
         if chance.below(4) == 0 {

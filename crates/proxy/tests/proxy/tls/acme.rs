@@ -1,13 +1,18 @@
 //! Certificates by ACME, from a route in a table to a client that trusts the authority.
 
-use coracle_proxy::certs::{ChallengeKind, State};
+use coracle_lab::pebble::{HTTP_PORT, Lab, Manners, TLS_PORT, is_missing};
+use coracle_proxy::certs::{AcmeOptions, ChallengeKind, State};
 use coracle_proxy::table::{Admission, CertificateSource, Table};
 use coracle_proxy::{ListenerOptions, Proxy};
 
 use super::clients::{connect, look, looker, truster};
-use super::pebble::{HTTP_PORT, Lab, TLS_PORT, is_missing};
 use crate::backend::Backend;
 use crate::env::{Env, soon, table, until};
+
+/// Some good nonces are refused, and certificates are valid for so many seconds.
+fn manners(validity: u32) -> Manners {
+    Manners { bad_nonces: 5, validity, ..Manners::default() }
+}
 
 async fn env(lab: &Lab, challenge: ChallengeKind) -> Env {
     Env::with(|options| {
@@ -16,7 +21,7 @@ async fn env(lab: &Lab, challenge: ChallengeKind) -> Env {
             ChallengeKind::TlsAlpn01 => vec![ListenerOptions::http("127.0.0.1:0".parse().unwrap())],
         };
         options.listeners.push(ListenerOptions::https((lab.address, TLS_PORT).into()));
-        options.certificates.acme = Some(lab.options(challenge));
+        options.certificates.acme = Some(AcmeOptions { challenges: vec![challenge], ..lab.options() });
         options.certificates.poll = std::time::Duration::from_millis(100);
     })
     .await
@@ -42,7 +47,7 @@ async fn a_route_gets_its_certificate_over_http_and_a_successor_serves_it() {
     if is_missing() {
         return;
     }
-    let lab = Lab::start(90 * 86_400).await;
+    let lab = Lab::start(manners(90 * 86_400)).await;
     let app = Backend::saying("hello").await;
     let mut env = env(&lab, ChallengeKind::Http01).await;
     // What asks for the challenge is not led to the app.
@@ -78,7 +83,7 @@ async fn a_route_gets_its_certificate_by_a_handshake_and_renewals_are_served_at_
         return;
     }
     // Renewed after two thirds of its life.
-    let lab = Lab::start(15).await;
+    let lab = Lab::start(manners(15)).await;
     let app = Backend::saying("hello").await;
     let mut env = env(&lab, ChallengeKind::TlsAlpn01).await;
     env.publish(ordered(&["shop.example"], app.address)).await;
@@ -98,7 +103,7 @@ async fn what_keeps_a_certificate_from_being_ordered_is_said() {
     if is_missing() {
         return;
     }
-    let lab = Lab::start(90 * 86_400).await;
+    let lab = Lab::start(manners(90 * 86_400)).await;
     let mut env = env(&lab, ChallengeKind::Http01).await;
     env.publish(ordered(&["printer.local"], "127.0.0.1:9".parse().unwrap())).await;
     let reason = async || {

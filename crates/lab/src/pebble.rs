@@ -1,27 +1,24 @@
 //! The test authority `pebble` and its name server `pebble-challtestsrv`, on a loopback address of their own, so that tests that run at the
 //! same time cannot get into each other's way.
 
-use std::{
-    fs::{self, File},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use coracle_certs::{AcmeOptions, Backoff, CertOptions, Certificates, PreflightOptions};
+use coracle_certs::{AcmeOptions, Backoff, PreflightOptions};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use super::{clients, edge::Edge, eventually};
+use crate::clients;
 
+/// Where it looks for answers to challenges over HTTP.
 pub const HTTP_PORT: u16 = 5002;
+/// Where it looks for answers to challenges by handshakes.
 pub const TLS_PORT: u16 = 5001;
 const PEBBLE_PORT: u16 = 14000;
 const PEBBLE_MANAGEMENT: u16 = 15000;
@@ -29,7 +26,7 @@ const DNS_PORT: u16 = 8053;
 const DNS_MANAGEMENT: u16 = 8055;
 
 /// How pebble is to behave.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Manners {
     /// Per cent of good nonces that it refuses.
     pub bad_nonces: u8,
@@ -46,6 +43,7 @@ impl Default for Manners {
 }
 
 /// A process that ends with its owner.
+#[derive(Debug)]
 struct Process(Child);
 
 impl Drop for Process {
@@ -56,8 +54,11 @@ impl Drop for Process {
 }
 
 /// An authority, its name server, and a loopback address where the edge is.
+#[derive(Debug)]
 pub struct Lab {
+    /// Where its files are.
     pub home: TempDir,
+    /// Its own loopback address, where all names lead to unless told otherwise.
     pub address: Ipv4Addr,
     /// Somewhere else: a loopback address where nobody answers, unless the test has somebody do it.
     pub elsewhere: Ipv4Addr,
@@ -68,7 +69,8 @@ pub struct Lab {
     _dns: Process,
 }
 
-/// Whether a test can use pebble; says so loudly if it cannot, and fails where everything has to be there.
+/// Whether a test cannot use pebble; says so loudly if it cannot, and fails where everything has to be there.
+#[allow(clippy::print_stderr, reason = "told to a person, not to a program")]
 pub fn is_missing() -> bool {
     let found = |name: &str| {
         let paths = std::env::var_os("PATH").unwrap_or_default();
@@ -84,6 +86,7 @@ pub fn is_missing() -> bool {
 }
 
 impl Lab {
+    /// Starts both.
     pub async fn start(manners: Manners) -> Self {
         let home = tempfile::tempdir().unwrap();
         let (address, elsewhere) = addresses();
@@ -93,7 +96,7 @@ impl Lab {
         fs::write(home.path().join("https-root.pem"), https.pem()).unwrap();
         let dns = name_server(home.path(), address);
         let mut lab = Self { home, address, elsewhere, manners, https, pebble: None, _dns: dns };
-        eventually("the name server", || async { TcpStream::connect((address, DNS_MANAGEMENT)).await.ok() }).await;
+        answers((address, DNS_MANAGEMENT).into()).await;
         lab.start_pebble().await;
         lab
     }
@@ -119,10 +122,12 @@ impl Lab {
         command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", self.manners.bad_nonces.to_string());
         command.env("PEBBLE_AUTHZREUSE", self.manners.reuse.to_string());
         self.pebble = Some(spawn(command, &self.log()));
-        let address = self.address;
-        eventually("pebble", || async { TcpStream::connect((address, PEBBLE_PORT)).await.ok() }).await;
+        for port in [PEBBLE_PORT, PEBBLE_MANAGEMENT] {
+            answers((self.address, port).into()).await;
+        }
     }
 
+    /// Ends pebble; the name server goes on.
     pub fn stop_pebble(&mut self) {
         self.pebble = None;
     }
@@ -142,6 +147,7 @@ impl Lab {
         paths
     }
 
+    /// Where its directory is.
     pub fn pebble(&self) -> SocketAddr {
         SocketAddr::new(self.address.into(), PEBBLE_PORT)
     }
@@ -151,19 +157,31 @@ impl Lab {
         fs::read_to_string(self.log()).unwrap().matches(path).count()
     }
 
+    /// How many orders were placed.
     pub fn orders(&self) -> usize {
         self.asked("POST /order-plz")
     }
 
+    /// How many accounts were asked for.
     pub fn accounts(&self) -> usize {
         self.asked("POST /sign-me-up")
+    }
+
+    /// The URL of its directory.
+    pub fn directory(&self) -> String {
+        format!("https://{}:{PEBBLE_PORT}/dir", self.address)
+    }
+
+    /// The root that its own HTTPS is to be trusted by, as a file.
+    pub fn ca_file(&self) -> PathBuf {
+        self.home.path().join("https-root.pem")
     }
 
     /// Options for this lab: everything real but the distances, which are short.
     pub fn options(&self) -> AcmeOptions {
         AcmeOptions {
-            directory_url: format!("https://{}:{PEBBLE_PORT}/dir", self.address),
-            ca_file: Some(self.home.path().join("https-root.pem")),
+            directory_url: self.directory(),
+            ca_file: Some(self.ca_file()),
             email: Some("admin@shop.example".to_owned()),
             preflight: PreflightOptions {
                 caa_identities: vec!["pebble.example".to_owned()],
@@ -183,28 +201,9 @@ impl Lab {
         }
     }
 
+    /// A folder that is not there yet, for whoever orders.
     pub fn state(&self) -> PathBuf {
         self.home.path().join("state")
-    }
-
-    pub fn certificates(&self, acme: AcmeOptions) -> Arc<Certificates> {
-        let options = CertOptions { acme: Some(acme), poll: Duration::from_millis(200), ..CertOptions::new(self.state()) };
-        Certificates::start(options).unwrap()
-    }
-
-    /// An edge where names lead to, with both of its ports.
-    pub async fn edge(&self, certificates: &Arc<Certificates>) -> Edge {
-        let edge = self.edge_without_http(certificates).await;
-        edge.with_http(self.bind(HTTP_PORT).await, certificates.clone())
-    }
-
-    pub async fn edge_without_http(&self, certificates: &Arc<Certificates>) -> Edge {
-        Edge::on(self.bind(TLS_PORT).await, certificates)
-    }
-
-    /// The edge before may not have gone quite yet.
-    async fn bind(&self, port: u16) -> TcpListener {
-        eventually("a free port", || async { TcpListener::bind((self.address, port)).await.ok() }).await
     }
 
     /// Says to the name server where a name leads to.
@@ -235,6 +234,15 @@ impl Lab {
         drop(stream.read_to_end(&mut answer).await);
         let answer = String::from_utf8(answer).unwrap();
         answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+}
+
+/// Waits until somebody takes connections there.
+async fn answers(address: SocketAddr) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while TcpStream::connect(address).await.is_err() {
+        assert!(Instant::now() < end, "nobody answers on {address}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
