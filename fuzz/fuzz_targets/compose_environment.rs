@@ -1,0 +1,11 @@
+//! An environment file of a compose project.
+
+#![no_main]
+
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../crates/compose/tests/it/bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|text: &str| {
+    bodies::environment(text);
+});

@@ -1,0 +1,11 @@
+//! Short forms of a service's keys.
+
+#![no_main]
+
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../crates/compose/tests/it/bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|text: &str| {
+    bodies::short_forms(text);
+});

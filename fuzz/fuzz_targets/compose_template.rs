@@ -1,0 +1,11 @@
+//! Variables in a value of a compose file.
+
+#![no_main]
+
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../crates/compose/tests/it/bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|text: &str| {
+    bodies::template(text);
+});
