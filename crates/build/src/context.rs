@@ -26,6 +26,15 @@ pub fn tar_context<W: Write>(root: &Path, ignore: &DockerIgnore, extra: &[(Strin
     tree.tar.into_inner()
 }
 
+/// Writes what a builder would see of the tree, for whoever wants to know whether it has changed: the same files with the
+/// same contents and permissions give the same bytes, whenever they were written.
+pub fn fingerprint_context<W: Write>(root: &Path, ignore: &DockerIgnore, writer: W) -> io::Result<W> {
+    let mut tree = TreeWriter::new(root, ignore, writer);
+    tree.times = false;
+    tree.write().map_err(|error| io::Error::new(error.source.kind(), format!("{}: {}", error.path.display(), error.source)))?;
+    tree.tar.into_inner()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
@@ -66,6 +75,22 @@ mod tests {
                 assert_eq!(entry.link_name().unwrap().unwrap().to_str(), Some("/outside"));
             }
         }
+    }
+
+    #[test]
+    fn a_fingerprint_does_not_know_when_a_file_was_written() {
+        let tree = tempfile::tempdir().unwrap();
+        let (file, ignore) = (tree.path().join("a"), DockerIgnore::parse("gone", "x").unwrap());
+        let now = || fingerprint_context(tree.path(), &ignore, Vec::new()).unwrap();
+        fs::write(&file, "one").unwrap();
+        let first = now();
+        fs::write(&file, "one").unwrap();
+        let handle = fs::File::options().append(true).open(&file).unwrap();
+        handle.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        fs::write(tree.path().join("gone"), "x").unwrap();
+        assert_eq!(now(), first);
+        fs::write(&file, "two").unwrap();
+        assert_ne!(now(), first);
     }
 
     #[test]

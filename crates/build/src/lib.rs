@@ -13,7 +13,7 @@ pub mod static_site;
 mod tree;
 
 pub use archive::{PackError, PackFacts, UnpackError, UnpackFacts, UnpackLimits, pack, source_ignore, unpack};
-pub use context::tar_context;
+pub use context::{fingerprint_context, tar_context};
 pub use detect::{PlanError, plan};
 pub use ignore::{DockerIgnore, IgnoreError};
 pub use procfile::{Procfile, ProcfileError};

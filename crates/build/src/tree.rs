@@ -25,11 +25,13 @@ pub(crate) struct TreeWriter<'a, W: Write> {
     pub(crate) check_link: fn(&str, &str) -> Result<(), &'static str>,
     pub(crate) entries: u64,
     pub(crate) bytes: u64,
+    /// Whether files keep their times; without, the same contents give the same bytes.
+    pub(crate) times: bool,
 }
 
 impl<'a, W: Write> TreeWriter<'a, W> {
     pub(crate) fn new(root: &'a Path, ignore: &'a DockerIgnore, writer: W) -> Self {
-        Self { root, ignore, tar: Builder::new(writer), check_link: |_, _| Ok(()), entries: 0, bytes: 0 }
+        Self { root, ignore, tar: Builder::new(writer), check_link: |_, _| Ok(()), entries: 0, bytes: 0, times: true }
     }
 
     /// Writes everything that is not ignored, in the order of the names.
@@ -89,7 +91,7 @@ impl<'a, W: Write> TreeWriter<'a, W> {
     fn write_pending(&mut self, pending: &mut Vec<String>) -> io::Result<()> {
         for path in pending.drain(..) {
             let metadata = self.root.join(&path).symlink_metadata()?;
-            let mut header = header(&metadata, EntryType::Directory);
+            let mut header = self.header(&metadata, EntryType::Directory);
             self.tar.append_data(&mut header, format!("{path}/"), io::empty())?;
             self.entries += 1;
         }
@@ -100,7 +102,7 @@ impl<'a, W: Write> TreeWriter<'a, W> {
         let file = File::open(full)?;
         // Of the open file, so that size and content belong together.
         let metadata = file.metadata()?;
-        let mut header = header(&metadata, EntryType::Regular);
+        let mut header = self.header(&metadata, EntryType::Regular);
         header.set_size(metadata.len());
         self.tar.append_data(&mut header, path, Exactly { file, left: metadata.len() })?;
         self.entries += 1;
@@ -113,23 +115,23 @@ impl<'a, W: Write> TreeWriter<'a, W> {
         let target = fs::read_link(full)?;
         let target = target.to_str().ok_or_else(|| invalid("its target is not UTF-8"))?;
         (self.check_link)(path, target).map_err(invalid)?;
-        let mut header = header(metadata, EntryType::Symlink);
+        let mut header = self.header(metadata, EntryType::Symlink);
         self.tar.append_link(&mut header, path, target)?;
         self.entries += 1;
         Ok(())
     }
-}
 
-/// Owned by root, with the file's own permissions and time.
-fn header(metadata: &Metadata, kind: EntryType) -> Header {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(metadata.mode() & 0o777);
-    header.set_mtime(metadata.mtime().try_into().unwrap_or(0));
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_size(0);
-    header
+    /// Owned by root, with the file's own permissions and time.
+    fn header(&self, metadata: &Metadata, kind: EntryType) -> Header {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(metadata.mode() & 0o777);
+        header.set_mtime(if self.times { metadata.mtime().try_into().unwrap_or(0) } else { 0 });
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(0);
+        header
+    }
 }
 
 /// Reads as many bytes as the header promised; a file that shrinks meanwhile is an error, one that grows is cut.

@@ -6,10 +6,12 @@ mod context;
 mod dockerfile;
 mod journal;
 mod message;
+mod parts;
 mod prune;
 mod pull;
 mod warden;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use coracle_engine::{BuildError, BuildRequest, Builder, EngineError, OutputSink, Stream};
 use coracle_model::plan::Recipe;
+use coracle_model::stack::PullPolicy;
 use coracle_model::{AppName, Artifact, ArtifactId};
 use http::Request;
 use http_body_util::BodyExt;
@@ -26,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::build::dockerfile::Dockerfile;
 use crate::build::journal::Journal;
 use crate::build::message::{Failure, Message, Messages};
+use crate::build::parts::{refuse_secrets, tag_of};
 use crate::build::warden::Warden;
 use crate::client::{Client, is_disk_full, unavailable};
 use crate::facts::Flavour;
@@ -83,7 +87,7 @@ impl ImageBuilder {
 
     /// The tag of what this request builds.
     fn tag(&self, request: &BuildRequest) -> String {
-        format!("{}:{}", labels::repository(&self.client.owner, &request.app), request.release)
+        format!("{}:{}", labels::repository(&self.client.owner, &request.app), tag_of(request))
     }
 
     async fn build_dockerfile(
@@ -92,7 +96,9 @@ impl ImageBuilder {
         output: &OutputSink,
         cancel: &CancellationToken,
     ) -> Result<Artifact, BuildError> {
-        let dockerfile = Dockerfile::of(request).await?;
+        let mut dockerfile = Dockerfile::of(request).await?;
+        refuse_secrets(request)?;
+        dockerfile.put_before(&self.stages(request, output, cancel).await?)?;
         let mut attempt = self.prepare(request, &dockerfile, output).await?;
         let limit = request.limits.deadline;
         let result = tokio::select! {
@@ -212,20 +218,25 @@ impl ImageBuilder {
     fn parameters(&self, attempt: &Attempt<'_>, dockerfile: &Dockerfile) -> Vec<(&'static str, String)> {
         let request = attempt.request;
         let mut parameters = vec![("t", self.tag(request)), ("dockerfile", dockerfile.path.clone())];
-        if let Recipe::Dockerfile { target, args, .. } = &request.plan.recipe {
+        let mut labels = HashMap::new();
+        if let Recipe::Dockerfile { target, args, extras, .. } = &request.plan.recipe {
             parameters.extend(target.clone().map(|target| ("target", target)));
             if !args.is_empty() {
                 parameters.push(("buildargs", serde_json::json!(args).to_string()));
             }
+            parameters.extend(parts::parameters(extras));
+            labels.extend(extras.labels.clone());
         }
         match attempt.reader {
             Reader::BuildKit(_) => {
-                let labels = labels::of_image(&self.client.owner, &request.app, request.release);
+                labels.extend(labels::of_image(&self.client.owner, &request.app, request.release));
                 parameters.push(("version", "2".to_owned()));
-                parameters.push(("labels", serde_json::json!(labels).to_string()));
             }
-            // No labels here: each would be a step of its own, run anew for every release.
+            // No labels of ours here: each would be a step of its own, run anew for every release.
             Reader::Classic(_) => parameters.extend(classic::parameters(&self.client.facts, &request.limits)),
+        }
+        if !labels.is_empty() {
+            parameters.push(("labels", serde_json::json!(labels).to_string()));
         }
         parameters
     }
@@ -289,9 +300,15 @@ impl ImageBuilder {
         Ok(artifact)
     }
 
-    async fn fetch(&self, request: &BuildRequest, reference: &str, output: &OutputSink) -> Result<Artifact, BuildError> {
+    async fn fetch(
+        &self,
+        request: &BuildRequest,
+        reference: &str,
+        policy: PullPolicy,
+        output: &OutputSink,
+    ) -> Result<Artifact, BuildError> {
         let repository = labels::repository(&self.client.owner, &request.app);
-        let id = pull::fetch(&self.client, reference, &repository, &request.release.to_string(), output).await?;
+        let id = pull::fetch(&self.client, reference, policy, &repository, &tag_of(request), output).await?;
         self.artifact(request, id).await
     }
 }
@@ -339,7 +356,7 @@ impl Builder for ImageBuilder {
         output: &OutputSink,
         cancel: &CancellationToken,
     ) -> Result<Artifact, BuildError> {
-        let Recipe::Image { reference, .. } = &request.plan.recipe else {
+        let Recipe::Image { reference, pull } = &request.plan.recipe else {
             return self.build_dockerfile(request, output, cancel).await;
         };
         let limit = request.limits.deadline;
@@ -347,8 +364,12 @@ impl Builder for ImageBuilder {
             biased;
             () = cancel.cancelled() => Err(BuildError::Cancelled),
             () = tokio::time::sleep(limit.duration()) => Err(BuildError::TimedOut { limit }),
-            artifact = self.fetch(request, reference, output) => artifact,
+            artifact = self.fetch(request, reference, *pull, output) => artifact,
         }
+    }
+
+    async fn fingerprint(&self, request: &BuildRequest) -> Result<Option<String>, BuildError> {
+        self.fingerprint_of(request).await
     }
 
     async fn has(&self, artifact: &ArtifactId) -> Result<bool, EngineError> {

@@ -39,6 +39,11 @@ pub(crate) fn network_name(owner: &OwnerId, app: &AppName, release: ReleaseNumbe
     format!("coracle-{owner}.{app}.{release}")
 }
 
+/// The name of the network in which an app's stateful services are at home.
+pub(crate) fn home_network_name(owner: &OwnerId, app: &AppName) -> String {
+    format!("coracle-{owner}.{app}.home")
+}
+
 /// The name of an app's volume.
 pub(crate) fn volume_name(owner: &OwnerId, app: &AppName, volume: &VolumeName) -> String {
     format!("coracle-{owner}.{app}.{volume}")
@@ -75,6 +80,11 @@ pub(crate) fn of_container(owner: &OwnerId, id: &InstanceId, port: Option<u16>) 
 /// The labels of a release's network.
 pub(crate) fn of_release(owner: &OwnerId, app: &AppName, release: ReleaseNumber) -> HashMap<String, String> {
     HashMap::from([(OWNER.into(), owner.to_string()), (APP.into(), app.to_string()), (RELEASE.into(), release.get().to_string())])
+}
+
+/// The labels of what an app owns beside its releases.
+pub(crate) fn of_app(owner: &OwnerId, app: &AppName) -> HashMap<String, String> {
+    HashMap::from([(OWNER.into(), owner.to_string()), (APP.into(), app.to_string())])
 }
 
 /// The labels of an app's volume.

@@ -1,10 +1,13 @@
 //! Runs instances as containers: one container per instance, one network per release.
 
 mod container;
+mod describe;
 mod events;
 mod exec;
+mod files;
 mod logs;
 mod network;
+mod settings;
 mod state;
 mod turns;
 
@@ -29,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::{Client, message, status, timely};
 use crate::labels;
-use crate::runtime::network::Networks;
+use crate::runtime::network::{Networks, Wanted};
 use crate::runtime::turns::Turns;
 
 /// How many containers are asked about at once.
@@ -114,6 +117,7 @@ impl Runtime for ContainerRuntime {
 
     async fn stop(&self, id: &InstanceId, grace: Duration) -> Result<(), EngineError> {
         let name = self.name(id);
+        files::remove(&self.client.state_dir, id);
         if self.look(&name).await?.is_none() {
             return Ok(());
         }
@@ -205,6 +209,7 @@ impl Runtime for ContainerRuntime {
             exit = self.run_container(spec, output) => exit,
         };
         let removed = self.remove_ours(&name).await;
+        files::remove(&self.client.state_dir, &spec.id);
         let exit = result?;
         removed?;
         Ok(exit)
@@ -227,8 +232,15 @@ impl Runtime for ContainerRuntime {
             .collect()
             .await;
         removed.into_iter().collect::<Result<(), _>>()?;
+        files::remove_all_of(&self.client.state_dir, app);
         self.networks.remove_all_of(app).await?;
         self.remove_volumes(app).await
+    }
+
+    async fn join(&self, id: &InstanceId, release: ReleaseNumber, aliases: &[String]) -> Result<(), EngineError> {
+        let network = Wanted::of_release(&self.client.owner, &id.app, release);
+        let names: Vec<String> = std::iter::once(id.process.to_string()).chain(aliases.iter().cloned()).collect();
+        self.networks.join(&network, &self.name(id), &names).await
     }
 
     fn isolation(&self) -> Isolation {

@@ -36,6 +36,9 @@ impl Dockerfile {
 
     fn read(request: &BuildRequest) -> Result<Self, BuildError> {
         let (path, text, generated) = match &request.plan.recipe {
+            Recipe::Dockerfile { extras, .. } if extras.inline.is_some() => {
+                (GENERATED.to_owned(), extras.inline.clone().unwrap_or_default(), true)
+            }
             Recipe::Dockerfile { path, .. } => (path.clone(), read_from(&request.source, path)?, false),
             recipe => {
                 let text = coracle_build::dockerfile::generate(&request.plan).ok_or_else(|| {
@@ -49,6 +52,17 @@ impl Dockerfile {
         let ignore = DockerIgnore::for_dockerfile(&request.source, &path)
             .map_err(|error| BuildError::CannotBuild(format!(".dockerignore: {error}")))?;
         Ok(Self { path, ignore, text, generated })
+    }
+
+    /// Puts stages before the first of its own, so that its instructions can name them.
+    pub(super) fn put_before(&mut self, stages: &[(String, String)]) -> Result<(), BuildError> {
+        if stages.is_empty() {
+            return Ok(());
+        }
+        let text = with_stages(&self.text, stages);
+        self.text = text.ok_or_else(|| BuildError::CannotBuild(format!("{} has no FROM", self.path)))?;
+        (self.path, self.generated) = (GENERATED.to_owned(), true);
+        Ok(())
     }
 
     /// Files to send that are not in the tree.
@@ -70,6 +84,17 @@ impl Dockerfile {
     pub(super) fn bases(&self) -> Vec<String> {
         bases(&self.text)
     }
+}
+
+/// What stands before the first `FROM` (directives, arguments for it) stays there.
+fn with_stages(text: &str, stages: &[(String, String)]) -> Option<String> {
+    let is_from = |line: &&str| line.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("FROM"));
+    let first = text.lines().find(is_from)?;
+    // The line is a piece of the text, so the text begins before it.
+    let at = first.as_ptr() as usize - text.as_ptr() as usize;
+    let (head, tail) = text.split_at(at);
+    let stages: String = stages.iter().map(|(name, image)| format!("FROM {image} AS {name}\n")).collect();
+    Some(format!("{head}{stages}{tail}"))
 }
 
 fn read_from(root: &Path, path: &str) -> Result<String, BuildError> {
@@ -165,6 +190,16 @@ mod tests {
         ] {
             assert!(!needs_buildkit(text), "{text}");
         }
+    }
+
+    #[test]
+    fn named_sources_become_stages_after_the_directives() {
+        let text = "# syntax=x\nARG V=1\n  from debian:$V\nCOPY --from=assets /a /a\n";
+        let expected = "# syntax=x\nARG V=1\nFROM img:1 AS assets\n  from debian:$V\nCOPY --from=assets /a /a\n";
+        let stages = [("assets".to_owned(), "img:1".to_owned())];
+        // The indentation of the line belongs to the line.
+        assert_eq!(with_stages(text, &stages).as_deref(), Some(expected));
+        assert_eq!(with_stages("RUN x", &stages), None);
     }
 
     #[test]

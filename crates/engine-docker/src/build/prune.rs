@@ -46,9 +46,10 @@ pub(super) async fn layers(client: &Client, app: &AppName, keep: &[ArtifactId]) 
     journal::forget(&client.state_dir, app, cached, &gone).map_err(|error| EngineError::io("note which layers are gone", &error))
 }
 
-/// The release in `coracle-<owner>/<app>:v3`.
+/// The release in `coracle-<owner>/<app>:v3` or `…:v3.worker`.
 fn release_of(tag: &str, repository: &str) -> Option<ReleaseNumber> {
-    labels::without_registry(tag).strip_prefix(repository)?.strip_prefix(':')?.parse().ok()
+    let tag = labels::without_registry(tag).strip_prefix(repository)?.strip_prefix(':')?;
+    tag.split('.').next()?.parse().ok()
 }
 
 /// Whether the layer is gone, or not ours to remove after all.

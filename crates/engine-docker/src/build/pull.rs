@@ -3,6 +3,7 @@
 use bollard::query_parameters::{CreateImageOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder};
 use coracle_engine::{BuildError, EngineError, OutputSink, Stream};
 use coracle_model::ArtifactId;
+use coracle_model::stack::PullPolicy;
 use futures::StreamExt;
 
 use crate::client::{Client, is_disk_full, is_unreachable, message, status, timely};
@@ -12,14 +13,24 @@ use crate::client::{Client, is_disk_full, is_unreachable, message, status, timel
 pub(super) async fn fetch(
     client: &Client,
     reference: &str,
+    policy: PullPolicy,
     repository: &str,
     tag: &str,
     output: &OutputSink,
 ) -> Result<ArtifactId, BuildError> {
     let reference = complete(reference);
     let before = local_id(client, &reference).await?;
-    // A digest names one image for ever.
-    if before.is_none() || !reference.contains('@') {
+    let wanted = match policy {
+        PullPolicy::Never if before.is_none() => {
+            let cause = format!("image {reference} is not here, and pull_policy says never to fetch it");
+            return Err(BuildError::CannotBuild(cause));
+        }
+        PullPolicy::Never => false,
+        PullPolicy::Missing => before.is_none(),
+        // A digest names one image for ever.
+        PullPolicy::Always => before.is_none() || !reference.contains('@'),
+    };
+    if wanted {
         match (pull(client, &reference, output).await, &before) {
             (Err(BuildError::CannotBuild(cause)), Some(_)) => {
                 output.line(Stream::Stderr, format!("{cause}; using the copy that is already here"));
@@ -51,7 +62,7 @@ pub(super) async fn unless_present(client: &Client, reference: &str, output: &Ou
     Ok(())
 }
 
-async fn local_id(client: &Client, reference: &str) -> Result<Option<String>, EngineError> {
+pub(super) async fn local_id(client: &Client, reference: &str) -> Result<Option<String>, EngineError> {
     match timely(client.docker.inspect_image(reference)).await {
         Ok(image) => Ok(image.id),
         Err(error) if status(&error) == Some(404) => Ok(None),

@@ -3,10 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkDisconnectRequest};
+use bollard::errors::Error;
+use bollard::models::{
+    EndpointIpamConfig, EndpointSettings, Ipam, IpamConfig, NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest,
+};
 use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptionsBuilder};
 use coracle_engine::EngineError;
-use coracle_model::{AppName, InstanceId};
+use coracle_model::container::ExternalNetwork;
+use coracle_model::{AppName, OwnerId, ReleaseNumber};
 
 use super::turns::Turns;
 use crate::client::{Client, message, status, timely};
@@ -15,7 +19,25 @@ use crate::labels;
 /// How many networks of our own choice are tried when the engine has run out of its own.
 const OWN_SUBNETS: u32 = 64;
 
-/// The networks of an owner's releases.
+/// A network of ours that should be there.
+pub(super) struct Wanted {
+    pub(super) name: String,
+    labels: HashMap<String, String>,
+}
+
+impl Wanted {
+    /// The network of a release.
+    pub(super) fn of_release(owner: &OwnerId, app: &AppName, release: ReleaseNumber) -> Self {
+        Self { name: labels::network_name(owner, app, release), labels: labels::of_release(owner, app, release) }
+    }
+
+    /// The network in which what outlives releases is at home.
+    pub(super) fn of_app(owner: &OwnerId, app: &AppName) -> Self {
+        Self { name: labels::home_network_name(owner, app), labels: labels::of_app(owner, app) }
+    }
+}
+
+/// The networks of an owner's apps and releases.
 pub(super) struct Networks {
     client: Arc<Client>,
     /// Those known to be there.
@@ -29,24 +51,81 @@ impl Networks {
         Self { client, known: Mutex::default(), turns: Turns::default() }
     }
 
-    /// Sees to it that the release's network is there, and answers its name.
-    pub(super) async fn ensure(&self, id: &InstanceId) -> Result<String, EngineError> {
-        let name = labels::network_name(&self.client.owner, &id.app, id.release);
-        if self.is_known(&name) {
-            return Ok(name);
+    /// Sees to it that the network is there.
+    pub(super) async fn ensure(&self, wanted: &Wanted) -> Result<(), EngineError> {
+        let name = &wanted.name;
+        if self.is_known(name) {
+            return Ok(());
         }
-        let _turn = self.turns.take(&name).await;
-        if self.is_known(&name) {
-            return Ok(name);
+        let _turn = self.turns.take(name).await;
+        if self.is_known(name) {
+            return Ok(());
         }
-        match timely(self.client.docker.inspect_network(&name, None::<InspectNetworkOptions>)).await {
+        match timely(self.client.docker.inspect_network(name, None::<InspectNetworkOptions>)).await {
             Ok(found) if self.is_ours(found.labels.as_ref()) => {}
-            Ok(_) => return Err(self.failed(&name, "a network of this name exists and is not ours")),
-            Err(error) if status(&error) == Some(404) => self.create(&name, id).await?,
+            Ok(_) => return Err(self.failed(name, "a network of this name exists and is not ours")),
+            Err(error) if status(&error) == Some(404) => self.create(wanted).await?,
             Err(error) => return Err(self.client.error(format!("inspect network {name}"), &error)),
         }
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
-        Ok(name)
+        Ok(())
+    }
+
+    /// Puts a container into a network of ours, under these names, unless it is in it already.
+    pub(super) async fn join(&self, wanted: &Wanted, container: &str, aliases: &[String]) -> Result<(), EngineError> {
+        self.ensure(wanted).await?;
+        let endpoint = EndpointSettings { aliases: Some(aliases.to_vec()), ..Default::default() };
+        match self.connect(&wanted.name, container, endpoint.clone()).await {
+            Err(error) if status(&error) == Some(404) => {
+                // Removed by somebody since we last saw it.
+                self.forget(&wanted.name);
+                self.ensure(wanted).await?;
+                let joined = self.connect(&wanted.name, container, endpoint).await;
+                joined.map_err(|error| self.client.error(format!("join network {}", wanted.name), &error))
+            }
+            other => other.map_err(|error| self.client.error(format!("join network {}", wanted.name), &error)),
+        }
+    }
+
+    /// Puts a container into a network that somebody else made.
+    pub(super) async fn join_foreign(
+        &self,
+        network: &ExternalNetwork,
+        container: &str,
+        aliases: &[String],
+    ) -> Result<(), EngineError> {
+        let address = |ipv4: bool| network.address.filter(|address| address.is_ipv4() == ipv4).map(|address| address.to_string());
+        let endpoint = EndpointSettings {
+            aliases: Some(aliases.iter().chain(&network.aliases).cloned().collect()),
+            ipam_config: network.address.map(|_| EndpointIpamConfig {
+                ipv4_address: address(true),
+                ipv6_address: address(false),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let action = || format!("join network {}", network.name);
+        // Engines take a network that is not there for a container that does not run yet, and complain at its start.
+        match timely(self.client.docker.inspect_network(&network.name, None::<InspectNetworkOptions>)).await {
+            Ok(_) => {}
+            Err(error) if status(&error) == Some(404) => {
+                let cause = format!("there is no network {}, and it is not Coracle's to make", network.name);
+                return Err(EngineError::Failed { action: action(), cause });
+            }
+            Err(error) => return Err(self.client.error(action(), &error)),
+        }
+        let joined = self.connect(&network.name, container, endpoint).await;
+        joined.map_err(|error| self.client.error(action(), &error))
+    }
+
+    async fn connect(&self, network: &str, container: &str, endpoint: EndpointSettings) -> Result<(), Error> {
+        let request = NetworkConnectRequest { container: container.to_owned(), endpoint_config: Some(endpoint) };
+        match timely(self.client.docker.connect_network(network, request)).await {
+            Err(error) if message(&error).contains("already exists in network") => Ok(()),
+            // Podman's words for the same.
+            Err(error) if message(&error).contains("already connected") => Ok(()),
+            other => other,
+        }
     }
 
     /// The engine says that this network is not there.
@@ -101,11 +180,12 @@ impl Networks {
         EngineError::Failed { action: format!("create network {name}"), cause: cause.to_owned() }
     }
 
-    async fn create(&self, name: &str, id: &InstanceId) -> Result<(), EngineError> {
+    async fn create(&self, wanted: &Wanted) -> Result<(), EngineError> {
+        let name = &wanted.name;
         let request = NetworkCreateRequest {
-            name: name.to_owned(),
+            name: name.clone(),
             driver: Some("bridge".to_owned()),
-            labels: Some(labels::of_release(&self.client.owner, &id.app, id.release)),
+            labels: Some(wanted.labels.clone()),
             ..Default::default()
         };
         match timely(self.client.docker.create_network(request.clone())).await {

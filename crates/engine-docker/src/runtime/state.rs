@@ -27,7 +27,7 @@ impl Seen {
         let id = labels::instance_of(&client.owner, &labels)?;
         let state = if container.state.running {
             InstanceState::Running {
-                address: address(&labels, &container.network_settings),
+                address: address(client, &labels, &container.network_settings),
                 health: health(&container.state),
                 since: since(&container.state).unwrap_or_default(),
             }
@@ -38,17 +38,21 @@ impl Seen {
     }
 }
 
-/// Where the instance listens: a published port if there is one, else the container's own address.
-fn address(labels: &HashMap<String, String>, networking: &Networking) -> Option<SocketAddr> {
+/// Where the instance listens: the container's own address where this machine reaches it, else a published port.
+fn address(client: &Client, labels: &HashMap<String, String>, networking: &Networking) -> Option<SocketAddr> {
     let port: u16 = labels.get(labels::PORT)?.parse().ok()?;
+    // Of several networks always the same, and ours before others': an address that changes looks like another instance.
+    let ours = |name: &String| !name.starts_with(&format!("coracle-{}.", client.owner));
+    let networks = networking.networks.as_ref();
+    let mut networks: Vec<_> = networks.into_iter().flatten().filter(|(_, endpoint)| !endpoint.ip_address.is_empty()).collect();
+    networks.sort_by_key(|(name, _)| (ours(name), (*name).clone()));
+    let own = networks.into_iter().find_map(|(_, endpoint)| Some(SocketAddr::new(endpoint.ip_address.parse().ok()?, port)));
+    if own.is_some() && client.facts.containers_reachable {
+        return own;
+    }
     let bindings = networking.ports.as_ref().and_then(|ports| ports.get(&format!("{port}/tcp"))?.as_ref());
     let published = bindings.into_iter().flatten().find_map(|binding| binding.host_port.parse().ok());
-    if let Some(published) = published {
-        return Some(loopback(published));
-    }
-    let networks = networking.networks.as_ref()?;
-    let ip = networks.values().find_map(|network| network.ip_address.parse().ok())?;
-    Some(SocketAddr::new(ip, port))
+    published.map(loopback).or(own)
 }
 
 /// When it started; engines write the year 1 where it never did.

@@ -5,3 +5,4 @@ mod building;
 mod conformance;
 mod rig;
 mod running;
+mod settings;

@@ -1,0 +1,157 @@
+//! What an instance is meant to be, as the engine wants a container described.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bollard::models::{
+    ContainerCreateBody, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions,
+    NetworkingConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum,
+};
+use coracle_engine::{Bind, EngineError, InstanceSpec, PortRequest};
+use coracle_model::{Cpus, Limits, VolumeMount};
+
+use super::container::cannot_start;
+use super::network::Wanted;
+use super::{ContainerRuntime, files, settings};
+use crate::client::{Client, status, timely};
+use crate::labels;
+
+impl ContainerRuntime {
+    /// The container of an instance, as the engine wants it described.
+    pub(super) async fn describe(&self, spec: &InstanceSpec) -> Result<ContainerCreateBody, EngineError> {
+        let image = self.client.image(&spec.artifact).await?;
+        let mut env: BTreeMap<String, String> = BTreeMap::new();
+        env.extend(spec.env.iter().map(|(name, value)| (name.to_string(), value.expose().to_owned())));
+        let port = match spec.port {
+            PortRequest::None => None,
+            PortRequest::Listen(port) => Some(port),
+        };
+        env.extend(port.map(|port| ("PORT".to_owned(), port.to_string())));
+        let container = &spec.surroundings.container;
+        env.extend(container.env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())));
+        let mut entrypoint = None;
+        if let Some(command) = &spec.command {
+            let (assigned, argv) = command.expand(&|name| env.get(name).or_else(|| image.env.get(name)).cloned());
+            env.extend(assigned.into_iter().map(|(name, value)| (name.to_string(), value)));
+            entrypoint = Some(argv);
+        }
+        self.check_foreign_volumes(spec).await?;
+        let mut binds = spec.surroundings.binds.clone();
+        if !spec.surroundings.files.is_empty() && !self.client.socket.is_local() {
+            return Err(cannot_start(spec, "its files cannot be brought to an engine on another machine"));
+        }
+        binds.extend(files::write(&self.client.state_dir, spec).await?);
+        let network = self.home(spec).name;
+        let endpoint = EndpointSettings { aliases: Some(aliases(spec)), ..Default::default() };
+        let has_start_interval = self.client.facts.api_at_least(44);
+        let mut host = host_config(&self.client, spec, port, &network, &binds);
+        settings::apply_to_host(container, &mut host);
+        let mut body = ContainerCreateBody {
+            image: Some(spec.artifact.to_string()),
+            // An entrypoint of ours also takes the image's CMD away.
+            entrypoint,
+            env: Some(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()),
+            labels: Some(labels::of_container(&self.client.owner, &spec.id, port)),
+            exposed_ports: port.map(|port| vec![format!("{port}/tcp")]),
+            healthcheck: has_start_interval.then(eager_healthcheck),
+            host_config: Some(host),
+            networking_config: Some(NetworkingConfig { endpoints_config: Some(HashMap::from([(network, endpoint)])) }),
+            ..Default::default()
+        };
+        settings::apply(container, &mut body, has_start_interval);
+        Ok(body)
+    }
+
+    /// The network that the instance is created in.
+    pub(super) fn home(&self, spec: &InstanceSpec) -> Wanted {
+        match spec.surroundings.lives_with_app {
+            true => Wanted::of_app(&self.client.owner, &spec.id.app),
+            false => Wanted::of_release(&self.client.owner, &spec.id.app, spec.id.release),
+        }
+    }
+
+    /// The engine would make a volume that is not there, and whoever counts on its data would find none.
+    async fn check_foreign_volumes(&self, spec: &InstanceSpec) -> Result<(), EngineError> {
+        for name in spec.volumes.iter().filter_map(|volume| volume.external.as_deref()) {
+            match timely(self.client.docker.inspect_volume(name)).await {
+                Ok(_) => {}
+                Err(error) if status(&error) == Some(404) => {
+                    return Err(cannot_start(spec, &format!("there is no volume {name}, and it is not Coracle's to make")));
+                }
+                Err(error) => return Err(self.client.error(format!("inspect volume {name}"), &error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The names by which others in a network reach an instance.
+pub(super) fn aliases(spec: &InstanceSpec) -> Vec<String> {
+    let mut aliases = vec![spec.id.process.to_string()];
+    aliases.extend(spec.surroundings.container.aliases.iter().filter(|alias| **alias != *spec.id.process.as_str()).cloned());
+    aliases
+}
+
+/// Asks the image's own check, if it has one, every second until it passes first, instead of after its usual interval of
+/// 30 seconds. What is not named here stays as the image says.
+fn eager_healthcheck() -> HealthConfig {
+    const SECOND: i64 = 1_000_000_000;
+    HealthConfig { start_period: Some(60 * SECOND), start_interval: Some(SECOND), ..Default::default() }
+}
+
+fn host_config(client: &Client, spec: &InstanceSpec, port: Option<u16>, network: &str, binds: &[Bind]) -> HostConfig {
+    let Limits { memory, cpus, pids } = spec.limits;
+    let memory = memory.map(|memory| i64::try_from(memory.get()).unwrap_or(i64::MAX));
+    let can = client.facts.limits;
+    let published = port.filter(|_| !client.facts.containers_reachable);
+    HostConfig {
+        memory: memory.filter(|_| can.memory),
+        // The same figure for both means no swap.
+        memory_swap: memory.filter(|_| can.memory),
+        nano_cpus: cpus.filter(|_| can.cpus).map(|cpus| nano_cpus(cpus, client.facts.cpus)),
+        pids_limit: can.pids.then_some(i64::from(pids)),
+        restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".to_owned()),
+            config: Some(HashMap::from([("max-size".into(), "10m".into()), ("max-file".into(), "3".into())])),
+        }),
+        network_mode: Some(network.to_owned()),
+        mounts: Some(
+            spec.volumes.iter().map(|volume| mount(client, spec, volume)).chain(binds.iter().map(settings::bind)).collect(),
+        ),
+        port_bindings: published.map(|port| HashMap::from([(format!("{port}/tcp"), Some(vec![on_loopback()]))])),
+        ..Default::default()
+    }
+}
+
+fn on_loopback() -> PortBinding {
+    PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: Some("0".to_owned()) }
+}
+
+/// Engines refuse more processors than the machine has, and less than a hundredth of one.
+fn nano_cpus(cpus: Cpus, available: u32) -> i64 {
+    i64::from(cpus.as_milli().clamp(10, available.saturating_mul(1000))) * 1_000_000
+}
+
+/// The engine makes a volume with these labels if there is none of that name.
+fn mount(client: &Client, spec: &InstanceSpec, volume: &VolumeMount) -> Mount {
+    if let Some(name) = &volume.external {
+        return Mount {
+            typ: Some(MountType::VOLUME),
+            source: Some(name.clone()),
+            target: Some(volume.path.clone()),
+            read_only: Some(volume.read_only),
+            ..Default::default()
+        };
+    }
+    Mount {
+        typ: Some(MountType::VOLUME),
+        source: Some(labels::volume_name(&client.owner, &spec.id.app, &volume.name)),
+        target: Some(volume.path.clone()),
+        read_only: Some(volume.read_only),
+        volume_options: Some(MountVolumeOptions {
+            labels: Some(labels::of_volume(&client.owner, &spec.id.app, &volume.name)),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
