@@ -20,6 +20,9 @@ const FILE: &str = "proxy.toml";
 /// A file may be this large, in bytes. Thousands of sites fit.
 const LARGEST: u64 = 4 << 20;
 
+/// Characters that may stand in paths percent-encoded, or not: `%2F`, `%5C`, `%00`, `%3B`, `%25`, `%3F`, `%23`.
+pub const ENCODED_CHARACTERS: [&str; 7] = ["slash", "backslash", "nul", "semicolon", "percent", "question-mark", "hash"];
+
 /// What a proxy is started with, as its file says. What the file leaves out is `None` where the proxy has values of its own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -27,6 +30,16 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Whose forwarded headers are believed: proxies before this one.
     pub trusted_proxies: Vec<IpNet>,
+    /// What targets are told in `X-Forwarded-Server`.
+    pub forwarded_server: Option<String>,
+    /// Whether the client is added to the `X-Forwarded-For` of a proxy that is believed.
+    pub forwarded_append: Option<bool>,
+    /// Whether targets are told the client's scheme in `X-Scheme` and `X-Forwarded-Scheme` as well.
+    pub forwarded_scheme: Option<bool>,
+    /// Fields that are passed on to targets although a client's `Connection` names them, in lower case.
+    pub connection_fields: Vec<String>,
+    /// The percent-encoded characters that paths may have: some of [`ENCODED_CHARACTERS`].
+    pub encoded_characters: Option<Vec<&'static str>>,
     /// How long and how much a request may take.
     pub limits: Limits,
     /// Where certificates are ordered; without one, none are.
@@ -86,6 +99,8 @@ pub struct Limits {
     pub header_bytes: Option<usize>,
     /// Header fields of a head.
     pub header_fields: Option<usize>,
+    /// Requests that a client may have under way at once on one connection of HTTP/2.
+    pub http2_streams: Option<u32>,
     /// Connections that one client address may have at once.
     pub connections_per_client: Option<usize>,
 }

@@ -23,5 +23,5 @@ mod tls;
 
 pub use coracle_toml_reading::{Excerpt, Mistake, Mistakes, Place};
 
-pub use config::{AccessLog, Acme, AcmeChallenge, CertificateFiles, Config, Limits, Listener};
+pub use config::{AccessLog, Acme, AcmeChallenge, CertificateFiles, Config, ENCODED_CHARACTERS, Limits, Listener};
 pub use mistake::ConfigError;

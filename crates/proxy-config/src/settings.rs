@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use coracle_toml_reading::{Entry, cut};
 use ipnet::IpNet;
 
 use crate::reading::{Reader, Section};
-use crate::{AccessLog, Limits};
+use crate::{AccessLog, ENCODED_CHARACTERS, Limits};
 
 const LIMITS: &[&str] = &[
     "header_read",
@@ -19,11 +20,21 @@ const LIMITS: &[&str] = &[
     "upstream_idle_connections",
     "header_size",
     "header_fields",
+    "http2_streams",
     "connections_per_client",
 ];
 
+/// Fields of one connection (RFC 9110, 7.6.1), and those that frame a message.
+const OF_CONNECTION: &[&str] =
+    &["connection", "proxy-connection", "keep-alive", "te", "transfer-encoding", "content-length", "upgrade", "http2-settings"];
+
 pub(crate) struct Settings {
     pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) forwarded_server: Option<String>,
+    pub(crate) forwarded_append: Option<bool>,
+    pub(crate) forwarded_scheme: Option<bool>,
+    pub(crate) connection_fields: Vec<String>,
+    pub(crate) encoded_characters: Option<Vec<&'static str>>,
     pub(crate) limits: Limits,
     pub(crate) access_log: AccessLog,
     pub(crate) workers: Option<usize>,
@@ -41,6 +52,11 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &mut Section<'_, '_>) -> Setti
     });
     Settings {
         trusted_proxies: root.take("trusted_proxies").map(|entry| reader.networks(&entry)).unwrap_or_default(),
+        forwarded_server: root.take("forwarded_server").and_then(|entry| forwarded_server(reader, &entry)),
+        forwarded_append: root.take("forwarded_append").and_then(|entry| reader.boolean(&entry)),
+        forwarded_scheme: root.take("forwarded_scheme").and_then(|entry| reader.boolean(&entry)),
+        connection_fields: root.take("connection_fields").map(|entry| field_names(reader, &entry)).unwrap_or_default(),
+        encoded_characters: root.take("encoded_characters").map(|entry| encoded_characters(reader, &entry)),
         limits: limits(reader, root),
         access_log: access_log.unwrap_or_default(),
         workers: root.take("workers").and_then(|entry| reader.integer(&entry, 1..=1024)),
@@ -50,6 +66,36 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &mut Section<'_, '_>) -> Setti
         control_socket: root.take("control_socket").and_then(|entry| reader.path(&entry)),
         state_dir: root.take("state_dir").and_then(|entry| reader.path(&entry)),
     }
+}
+
+/// What can be the value of a field.
+fn forwarded_server(reader: &mut Reader<'_>, entry: &Entry<'_, '_>) -> Option<String> {
+    let name = reader.text(entry)?;
+    if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        reader.wrong(entry, "must be printable ASCII characters without spaces", None);
+    }
+    Some(name.to_owned())
+}
+
+/// Names of fields (RFC 9110, 5.1), in lower case. Those that frame a message or belong to one connection are nobody's to pass on.
+fn field_names(reader: &mut Reader<'_>, entry: &Entry<'_, '_>) -> Vec<String> {
+    let mut names = Vec::new();
+    for (item, text) in reader.texts(entry) {
+        let name = text.to_ascii_lowercase();
+        let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
+        if !is_name {
+            reader.wrong(&item, format!("{:?} is no name of a header field", cut(text)), None);
+        } else if OF_CONNECTION.contains(&name.as_str()) {
+            reader.wrong(&item, "belongs to one connection and is never passed on", None);
+        }
+        names.push(name);
+    }
+    names
+}
+
+fn encoded_characters(reader: &mut Reader<'_>, entry: &Entry<'_, '_>) -> Vec<&'static str> {
+    let choices = ENCODED_CHARACTERS.map(|name| (name, name));
+    reader.items(entry).iter().filter_map(|item| reader.choice(item, &choices)).collect()
 }
 
 fn limits(reader: &mut Reader<'_>, root: &mut Section<'_, '_>) -> Limits {
@@ -71,6 +117,7 @@ fn limits(reader: &mut Reader<'_>, root: &mut Section<'_, '_>) -> Limits {
         }
         usize::try_from(bytes).ok()
     });
+    let http2_streams = section.take("http2_streams").and_then(|entry| reader.integer(&entry, 1..=10_000));
     let mut count = |key, range| section.take(key).and_then(|entry| reader.integer(&entry, range));
     Limits {
         header_read,
@@ -82,6 +129,7 @@ fn limits(reader: &mut Reader<'_>, root: &mut Section<'_, '_>) -> Limits {
         header_bytes,
         upstream_idle_connections: count("upstream_idle_connections", 0..=100_000),
         header_fields: count("header_fields", 10..=10_000),
+        http2_streams,
         connections_per_client: count("connections_per_client", 1..=1_000_000),
     }
 }

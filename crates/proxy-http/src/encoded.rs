@@ -35,6 +35,25 @@ impl EncodedCharacters {
         Self { slash: false, backslash: false, nul: false, semicolon: false, percent: false, question_mark: false, hash: false }
     }
 
+    /// None but those that are named: `slash`, `backslash`, `nul`, `semicolon`, `percent`, `question-mark`, `hash`. The first
+    /// that is none of these is given back.
+    pub fn named<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<Self, &'n str> {
+        let mut allowed = Self::strict();
+        for name in names {
+            *match name {
+                "slash" => &mut allowed.slash,
+                "backslash" => &mut allowed.backslash,
+                "nul" => &mut allowed.nul,
+                "semicolon" => &mut allowed.semicolon,
+                "percent" => &mut allowed.percent,
+                "question-mark" => &mut allowed.question_mark,
+                "hash" => &mut allowed.hash,
+                _ => return Err(name),
+            } = true;
+        }
+        Ok(allowed)
+    }
+
     /// Whether the path has none but those allowed. (The client is to be answered 400 otherwise.)
     pub fn allow(self, path: &str) -> bool {
         let path = path.as_bytes();

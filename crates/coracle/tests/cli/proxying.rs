@@ -9,15 +9,22 @@ use crate::program::{Desk, PATIENCE, Running};
 
 /// Answers everybody with its name, and ends with the test.
 fn backend(name: &'static str) -> SocketAddr {
+    answering(move |_| name.to_owned())
+}
+
+/// Answers requests with what is made of them.
+fn answering(answer: impl Fn(&str) -> String + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
+            let answer = answer.clone();
             std::thread::spawn(move || {
                 let mut buffer = [0; 4096];
-                while stream.read(&mut buffer).is_ok_and(|read| read > 0) {
-                    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len()).ok();
+                while let Ok(read @ 1..) = stream.read(&mut buffer) {
+                    let body = answer(&String::from_utf8_lossy(&buffer[..read]));
+                    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).ok();
                 }
             });
         }
@@ -26,9 +33,13 @@ fn backend(name: &'static str) -> SocketAddr {
 }
 
 fn get(address: &str, host: &str) -> String {
+    ask(address, &format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"))
+}
+
+fn ask(address: &str, request: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -70,16 +81,17 @@ fn a_file_is_served_by_and_so_is_what_becomes_of_it() {
     let child = Guard(command.spawn().unwrap());
     let said = || std::fs::read_to_string(desk.home.path().join("log")).unwrap();
     let socket = desk.home.path().join("state/control.sock");
-    let ask = |words: &[&str]| desk.coracle(&[&["proxy"], words, &["--control-socket", socket.to_str().unwrap()][..]].concat());
-    until("it answers", || ask(&["targets"]).code == Some(0));
-    let metrics = ask(&["metrics"]);
+    let ask_it =
+        |words: &[&str]| desk.coracle(&[&["proxy"], words, &["--control-socket", socket.to_str().unwrap()][..]].concat());
+    until("it answers", || ask_it(&["targets"]).code == Some(0));
+    let metrics = ask_it(&["metrics"]);
     metrics.code(0).out_has("coracle_proxy_table_generation");
     let addresses = listening(child.0.id());
     let http = addresses.iter().find(|address| get(address, "shop.localhost").ends_with("one")).unwrap().clone();
-    ask(&["routes"]).code(0).out_has("shop.localhost").out_has(&one.to_string());
-    ask(&["routes", "--json"]).code(0).json();
-    until("a certificate", || ask(&["certificates"]).out.contains("active"));
-    ask(&["certificates", "--authority"]).code(0).out_has("BEGIN CERTIFICATE");
+    ask_it(&["routes"]).code(0).out_has("shop.localhost").out_has(&one.to_string());
+    ask_it(&["routes", "--json"]).code(0).json();
+    until("a certificate", || ask_it(&["certificates"]).out.contains("active"));
+    ask_it(&["certificates", "--authority"]).code(0).out_has("BEGIN CERTIFICATE");
 
     put(&path, &site(two));
     until("the other table", || get(&http, "shop.localhost").ends_with("two"));
@@ -108,6 +120,32 @@ fn a_file_is_served_by_and_so_is_what_becomes_of_it() {
     assert!(get(&http, "shop.localhost").ends_with("one"));
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     until("it has ended", || !socket.exists());
+}
+
+#[test]
+fn what_targets_are_told_and_what_paths_may_have_stand_in_the_file() {
+    let desk = Desk::new();
+    let told = "forwarded_server = \"edge-1\"\nforwarded_scheme = true\nconnection_fields = [\"X-Trace\"]\n";
+    let site =
+        format!("[sites.\"shop.localhost\"]\nredirect = false\nto = \"{}\"\n", answering(|head| head.to_ascii_lowercase()));
+    let text = format!("{told}encoded_characters = [\"percent\"]\n{}", file(&site));
+    std::fs::write(desk.home.path().join("proxy.toml"), text).unwrap();
+    let child = Guard(desk.command(&["proxy", "--config", "proxy.toml"]).spawn().unwrap());
+    until("it listens", || desk.home.path().join("state/control.sock").exists() && listening(child.0.id()).len() == 2);
+    let addresses = listening(child.0.id());
+    let get = |path: &str| {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: shop.localhost\r\nX-Trace: 7\r\nX-Own: 1\r\nConnection: close, x-trace, x-own\r\n\r\n"
+        );
+        addresses.iter().map(|address| ask(address, &request)).find(|answer| answer.starts_with("HTTP/1.1")).unwrap()
+    };
+    until("the table", || get("/").starts_with("HTTP/1.1 200"));
+    let seen = get("/a%25b");
+    for line in ["x-forwarded-server: edge-1", "x-forwarded-scheme: http", "x-trace: 7"] {
+        assert!(seen.contains(line), "{line}: {seen}");
+    }
+    assert!(!seen.contains("x-own"), "{seen}");
+    assert!(get("/a%2Fb").starts_with("HTTP/1.1 400"));
 }
 
 struct Guard(std::process::Child);

@@ -73,18 +73,54 @@ fn the_top() {
 }
 
 #[test]
+fn what_targets_are_told_and_what_paths_may_have() {
+    let config = read("");
+    assert_eq!((config.forwarded_server, config.forwarded_append, config.forwarded_scheme), (None, None, None));
+    assert_eq!((config.connection_fields.len(), config.encoded_characters), (0, None));
+    let config = read(
+        r#"forwarded_server = "edge-1"
+        forwarded_append = false
+        forwarded_scheme = true
+        connection_fields = ["X-Trace", "x-team"]
+        encoded_characters = ["slash", "question-mark"]"#,
+    );
+    assert_eq!(config.forwarded_server.as_deref(), Some("edge-1"));
+    assert_eq!((config.forwarded_append, config.forwarded_scheme), (Some(false), Some(true)));
+    assert_eq!(config.connection_fields, ["x-trace", "x-team"]);
+    assert_eq!(config.encoded_characters, Some(vec!["slash", "question-mark"]));
+    assert_eq!(read("encoded_characters = []").encoded_characters, Some(vec![]));
+    for (wrong, told) in [
+        ("forwarded_server = \"a b\"", "without spaces"),
+        ("connection_fields = \"a b\"", "no name of a header field"),
+        ("connection_fields = [\"x\", \"Transfer-Encoding\"]", "never passed on"),
+        ("encoded_characters = \"space\"", "must be one of \"slash\""),
+    ] {
+        let mistakes = refused(wrong).to_string();
+        assert!(mistakes.contains(told), "{mistakes}");
+    }
+}
+
+#[test]
 fn limits() {
     let limits =
-        read("[limits]\nidle = \"2m\"\nheader_size = \"32KB\"\nconnections_per_client = 7\nupstream_idle_connections = 0").limits;
+        read("[limits]\nidle = \"2m\"\nheader_size = \"32KB\"\nconnections_per_client = 7\nupstream_idle_connections = 0\nhttp2_streams = 16").limits;
     let expected = Limits {
         idle: Some(Duration::from_secs(120)),
         header_bytes: Some(32 << 10),
         connections_per_client: Some(7),
         upstream_idle_connections: Some(0),
+        http2_streams: Some(16),
         ..Limits::default()
     };
     assert_eq!(limits, expected);
-    for wrong in ["idle = \"0s\"", "idle = 5", "header_size = \"1KB\"", "header_fields = 1", "connections_per_client = 0"] {
+    for wrong in [
+        "idle = \"0s\"",
+        "idle = 5",
+        "header_size = \"1KB\"",
+        "header_fields = 1",
+        "connections_per_client = 0",
+        "http2_streams = 0",
+    ] {
         refused(&format!("[limits]\n{wrong}"));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_proxy::certs::{AcmeOptions, ChallengeKind, GivenFiles, LETS_ENCRYPT, check_given};
-use coracle_proxy::{AccessLog, BadTable, Changes, Limits, ListenerOptions, ProxyOptions, Source, Trust};
+use coracle_proxy::{AccessLog, BadTable, Changes, EncodedCharacters, Limits, ListenerOptions, ProxyOptions, Source, Trust};
 use coracle_proxy_config::{self as config, AcmeChallenge, Config};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
@@ -85,6 +85,14 @@ pub(super) fn options(
         });
     }
     options.forwarding.trust = trust(&config.trusted_proxies)?;
+    options.forwarding.server = config.forwarded_server.clone().map(String::into_boxed_str);
+    options.forwarding.append_peer = config.forwarded_append.unwrap_or(options.forwarding.append_peer);
+    options.forwarding.scheme_fields = config.forwarded_scheme.unwrap_or(options.forwarding.scheme_fields);
+    options.connection_fields.clone_from(&config.connection_fields);
+    if let Some(names) = &config.encoded_characters {
+        let named = EncodedCharacters::named(names.iter().copied());
+        options.encoded_characters = named.map_err(|name| format!("{name} is no character that paths may have"))?;
+    }
     options.limits = limits(&config.limits);
     options.max_connections_per_client = config.limits.connections_per_client;
     options.certificates.acme = config.acme.as_ref().map(acme);
@@ -125,7 +133,7 @@ fn limits(config: &config::Limits) -> Limits {
         upstream_idle_count: config.upstream_idle_connections.unwrap_or(usual.upstream_idle_count),
         header_bytes: config.header_bytes.unwrap_or(usual.header_bytes),
         header_fields: config.header_fields.unwrap_or(usual.header_fields),
-        http2_streams: usual.http2_streams,
+        http2_streams: config.http2_streams.unwrap_or(usual.http2_streams),
     }
 }
 
@@ -153,6 +161,11 @@ fn acme(config: &config::Acme) -> AcmeOptions {
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let differs = [
         ("listen", old.listeners != new.listeners),
+        ("forwarded_server", old.forwarded_server != new.forwarded_server),
+        ("forwarded_append", old.forwarded_append != new.forwarded_append),
+        ("forwarded_scheme", old.forwarded_scheme != new.forwarded_scheme),
+        ("connection_fields", old.connection_fields != new.connection_fields),
+        ("encoded_characters", old.encoded_characters != new.encoded_characters),
         ("limits", old.limits != new.limits),
         ("tls.acme", old.acme != new.acme),
         ("access_log", old.access_log != new.access_log),

@@ -48,6 +48,9 @@ pub(super) struct Running {
     /// Add the client to the X-Forwarded-For of a proxy that is believed
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, conflicts_with = "config")]
     forwarded_append: bool,
+    /// Tell apps this name in X-Forwarded-Server
+    #[arg(long, value_name = "NAME", value_parser = forwarded_server, conflicts_with = "config")]
+    forwarded_server: Option<String>,
     /// The percent-encoded characters that paths may have, of slash, backslash, nul, semicolon, percent, question-mark, hash;
     /// all but nul if not given
     #[arg(long, value_name = "LIST", value_parser = encoded_characters, conflicts_with = "config")]
@@ -111,6 +114,7 @@ fn run_by_arguments(arguments: Running) -> Result<ExitCode, Failure> {
     options.forwarding.trust = Trust::parse(&arguments.trust).map_err(|error| Failure::usage(format!("--trust: {error}")))?;
     options.forwarding.scheme_fields = arguments.forwarded_scheme;
     options.forwarding.append_peer = arguments.forwarded_append;
+    options.forwarding.server = arguments.forwarded_server.map(String::into_boxed_str);
     options.connection_fields = arguments.connection_field;
     options.encoded_characters = arguments.encoded_characters.unwrap_or_default();
     for given in &arguments.certificate {
@@ -135,20 +139,15 @@ fn not_started(error: &StartError) -> Failure {
 
 /// Reads the names of characters, separated by commas; nothing for none.
 fn encoded_characters(text: &str) -> Result<EncodedCharacters, String> {
-    let mut allowed = EncodedCharacters::strict();
-    for name in text.split(',').filter(|name| !name.is_empty()) {
-        *match name {
-            "slash" => &mut allowed.slash,
-            "backslash" => &mut allowed.backslash,
-            "nul" => &mut allowed.nul,
-            "semicolon" => &mut allowed.semicolon,
-            "percent" => &mut allowed.percent,
-            "question-mark" => &mut allowed.question_mark,
-            "hash" => &mut allowed.hash,
-            _ => return Err(format!("{name:?} is none of slash, backslash, nul, semicolon, percent, question-mark, hash")),
-        } = true;
-    }
-    Ok(allowed)
+    let names = text.split(',').filter(|name| !name.is_empty());
+    EncodedCharacters::named(names)
+        .map_err(|name| format!("{name:?} is none of slash, backslash, nul, semicolon, percent, question-mark, hash"))
+}
+
+/// Reads what can be the value of a field.
+fn forwarded_server(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { Ok(text.to_owned()) } else { Err("expected printable ASCII characters without spaces".to_owned()) }
 }
 
 /// Reads `CERT:KEY`.
