@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use coracle_engine::{
     EngineError, Exit, Instance, InstanceEvent, InstanceSpec, Isolation, LogLine, LogQuery, OutputSink, Runtime, Stats,
 };
-use coracle_model::{AppName, CommandLine, InstanceId, ReleaseNumber, Span};
+use coracle_model::{AppName, CommandLine, ContainerSettings, InstanceId, ReleaseNumber, Span};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use rustix::process::Signal;
@@ -297,6 +297,10 @@ impl Runtime for ProcessRuntime {
             site.forget_user(&app)
         })
         .await
+    }
+
+    fn cannot_honour(&self, settings: &ContainerSettings) -> Vec<&'static str> {
+        crate::surroundings::cannot_honour(settings)
     }
 
     fn isolation(&self) -> Isolation {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_engine::{EngineError, InstanceSpec, PortRequest};
 use coracle_jail::{GroupLimits, Show, User};
-use coracle_model::{Limits, VolumeMount};
+use coracle_model::{ContainerSettings, Limits, VolumeMount};
 
 use crate::files::{give_to, make_directory};
 use crate::site::Site;
@@ -24,6 +24,7 @@ pub(crate) fn task_of(site: &Site, spec: &InstanceSpec, slug: &SlugName, record:
         .command
         .clone()
         .ok_or_else(|| EngineError::CannotStart { id: spec.id.clone(), cause: "the process has no command".to_owned() })?;
+    refuse(spec)?;
     let user = site.user_of(&spec.id.app)?;
     let instance = site.home.instance(&spec.id);
     let mut shows = vec![Show::readable(slug.place(&site.home)), Show::writable(instance.join("home"))];
@@ -41,6 +42,8 @@ pub(crate) fn task_of(site: &Site, spec: &InstanceSpec, slug: &SlugName, record:
         env.insert(MARKER.to_owned(), text(&instance.join("home")));
     }
     env.extend(spec.env.iter().map(|(name, value)| (name.to_string(), value.expose().to_owned())));
+    let own = &spec.surroundings.container.env;
+    env.extend(own.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())));
     let wanted = env.get("PATH").map(|path| std::env::split_paths(path).collect()).unwrap_or_else(|| site.search_path());
     env.insert("PATH".to_owned(), join(record.path.iter().cloned().chain(wanted)));
     let confines = site.means.confine(user, &site.home, &site.program, shows);
@@ -58,6 +61,26 @@ pub(crate) fn task_of(site: &Site, spec: &InstanceSpec, slug: &SlugName, record:
         file_system: confines.file_system,
         confinement: confines.confinement,
     })
+}
+
+/// What is asked for of a container and means the same without one, or nothing.
+const HONOURED: [&str; 8] = ["confinement", "env", "config", "health", "init", "labels", "restart", "stop_grace_period"];
+
+/// Which settings need a container.
+pub(crate) fn cannot_honour(settings: &ContainerSettings) -> Vec<&'static str> {
+    settings.asked_for().into_iter().filter(|name| !HONOURED.contains(name)).collect()
+}
+
+fn refuse(spec: &InstanceSpec) -> Result<(), EngineError> {
+    let cannot = |cause: String| Err(EngineError::CannotStart { id: spec.id.clone(), cause });
+    let names = cannot_honour(&spec.surroundings.container);
+    if !names.is_empty() {
+        return cannot(format!("the process engine cannot honour {}; use engine = \"docker\"", names.join(", ")));
+    }
+    match spec.volumes.iter().find_map(|volume| volume.external.as_ref()) {
+        Some(name) => cannot(format!("the process engine knows no volume {name} of others; use engine = \"docker\"")),
+        None => Ok(()),
+    }
 }
 
 /// The variables that say how text and time are shown.
@@ -97,8 +120,8 @@ fn place_volume(
         let made = make_directory(&source, 0o700).and_then(|()| give_to(&source, user));
         made.map_err(|error| EngineError::io(format!("make volume {}", volume.name), &error))?;
     }
-    let variable = format!("CORACLE_VOLUME_{}", volume.name.as_str().to_uppercase().replace('-', "_"));
+    let variable = format!("CORACLE_VOLUME_{}", volume.name.as_str().to_uppercase().replace(['-', '.'], "_"));
     // Without a view of its own, the program has to go where the volume is.
     let target = if site.means.has_mount_namespaces() { PathBuf::from(&volume.path) } else { source.clone() };
-    Ok((Show { source, target, writable: true }, variable))
+    Ok((Show { source, target, writable: !volume.read_only }, variable))
 }

@@ -169,6 +169,11 @@ impl ContainerRuntime {
         if started.as_ref().is_err_and(lacks_network) {
             // Removed by somebody since we last saw it.
             let home = self.home(spec);
+            for release in &spec.surroundings.joins {
+                let joined = Wanted::of_release(&self.client.owner, &spec.id.app, *release);
+                self.networks.forget(&joined.name);
+                self.networks.ensure(&joined).await?;
+            }
             self.networks.forget(&self.home(spec).name);
             self.networks.ensure(&home).await?;
             started = start().await;

@@ -33,6 +33,24 @@ async fn get(address: std::net::SocketAddr) -> String {
 }
 
 #[tokio::test]
+async fn what_needs_a_container_is_refused_by_its_name() {
+    let bench = Bench::new();
+    let artifact = bench.python("").await;
+    let mut spec = bench.spec("v1.web.1", &artifact, &["true"]);
+    spec.surroundings.container.cap_add = vec!["NET_ADMIN".to_owned()];
+    spec.surroundings.container.shm_size = Some(coracle_model::ByteSize::mib(1));
+    let Err(EngineError::CannotStart { cause, .. }) = bench.engine.runtime.start(&spec).await else { panic!("started") };
+    assert!(cause.contains("cannot honour cap_add, shm_size"), "{cause}");
+    spec.surroundings.container = Box::default();
+    spec.surroundings.container.env.insert("GREETING".to_owned(), "own".into());
+    spec.command = Some("sh -c 'test \"$GREETING\" = own'".parse().unwrap());
+    let cancel = CancellationToken::new();
+    let sink = coracle_engine::OutputSink::discard();
+    let exit = bench.engine.runtime.run(&spec, &sink, Duration::from_secs(20), &cancel).await.unwrap();
+    assert!(exit.success(), "{exit}");
+}
+
+#[tokio::test]
 async fn an_instance_serves_on_its_port_and_outlives_the_server() {
     for mode in BOTH {
         let mut bench = Bench::with(mode);

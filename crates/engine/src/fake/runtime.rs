@@ -149,15 +149,33 @@ impl Runtime for FakeRuntime {
         BroadcastStream::new(events).filter_map(|event| std::future::ready(event.ok())).boxed()
     }
 
+    async fn join(&self, id: &InstanceId, release: ReleaseNumber, _aliases: &[String]) -> Result<(), EngineError> {
+        let mut state = self.machine.reach()?;
+        let world = state.world(&self.owner);
+        let record = world.instances.get_mut(id).ok_or_else(|| EngineError::NoSuchInstance(id.clone()))?;
+        if !record.spec.surroundings.joins.contains(&release) {
+            record.spec.surroundings.joins.push(release);
+        }
+        world.releases.insert((id.app.clone(), release));
+        Ok(())
+    }
+
     async fn remove_release(&self, app: &AppName, release: ReleaseNumber) -> Result<(), EngineError> {
         let mut state = self.machine.reach()?;
         let world = state.world(&self.owner);
         // A network that still has members cannot be removed: whoever asks has forgotten to stop them.
-        if let Some(id) = world.instances.keys().find(|id| id.app == *app && id.release == release) {
+        let of_release = |record: &&Record| {
+            let id = &record.spec.id;
+            id.app == *app && id.release == release && !record.spec.surroundings.lives_with_app
+        };
+        if let Some(id) = world.instances.values().find(of_release).map(|record| &record.spec.id) {
             return Err(EngineError::Failed {
                 action: format!("remove release {release} of {app}"),
                 cause: format!("{id} still exists"),
             });
+        }
+        for record in world.instances.values_mut().filter(|record| record.spec.id.app == *app) {
+            record.spec.surroundings.joins.retain(|joined| *joined != release);
         }
         world.releases.remove(&(app.clone(), release));
         Ok(())
@@ -249,7 +267,11 @@ impl FakeRuntime {
         let record = Record { spec: spec.clone(), state: running, log, traffic, ignores_term, generation, process };
         let instance = record.instance();
         world.instances.insert(spec.id.clone(), record);
-        world.releases.insert((spec.id.app.clone(), spec.id.release));
+        let releases = match spec.surroundings.lives_with_app {
+            true => spec.surroundings.joins.clone(),
+            false => vec![spec.id.release],
+        };
+        world.releases.extend(releases.into_iter().map(|release| (spec.id.app.clone(), release)));
         world.volumes.extend(spec.volumes.iter().map(|volume| (spec.id.app.clone(), volume.name.clone())));
         world.started.push(spec.id.clone());
         // Nobody needs to listen.
