@@ -152,7 +152,7 @@ const KEPT: &[Kept] = &[
     },
     Kept {
         dependency: "regex",
-        by: &["coracle-proxy-rules", "coracle-proxy-middleware"],
+        by: &["coracle-proxy-rules", "coracle-proxy-middleware", "coracle-labels"],
         because: "nothing else matches by regular expressions",
     },
     Kept { dependency: "clap", by: &["coracle"], because: "arguments are resolved in the binary" },
