@@ -104,7 +104,8 @@ impl Client {
         Ok(listed.into_iter().filter(ours).map(|container| container.id).collect())
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str, action: &str) -> Result<Option<T>, EngineError> {
+    /// Asks for something; `None` if there is no such thing.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str, action: &str) -> Result<Option<T>, EngineError> {
         let failed = |cause: String| EngineError::Failed { action: action.to_owned(), cause };
         let uri = format!("/v{}{path}", self.facts.api_version);
         let request =

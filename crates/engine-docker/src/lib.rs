@@ -11,6 +11,7 @@ mod image;
 mod inspect;
 mod labels;
 mod lines;
+mod neighbours;
 mod runtime;
 mod socket;
 mod wire;
@@ -18,7 +19,7 @@ mod wire;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use coracle_engine::{Engine, EngineError};
+use coracle_engine::{Engine, EngineError, Neighbours};
 use coracle_model::{EngineKind, OwnerId};
 
 use crate::build::ImageBuilder;
@@ -58,6 +59,11 @@ impl DockerEngine {
             builder: Arc::new(ImageBuilder::new(self.client.clone())),
             runtime: Arc::new(ContainerRuntime::new(self.client.clone())),
         }
+    }
+
+    /// What else runs on it.
+    pub fn neighbours(&self) -> Arc<dyn Neighbours> {
+        Arc::new(neighbours::Others::new(self.client.clone()))
     }
 
     /// What the engine said about itself when it was connected to.

@@ -15,10 +15,12 @@ pub mod builder;
 pub mod conformance;
 pub mod error;
 pub mod fake;
+pub mod neighbours;
 pub mod runtime;
 
 pub use builder::{BuildLimits, BuildRequest, Builder, NamedContext, OutputLine, OutputSink};
 pub use error::{BuildError, EngineError};
+pub use neighbours::{ExposedPort, Neighbour, Neighbours};
 pub use runtime::{
     Bind, Exit, File, Health, Instance, InstanceEvent, InstanceSpec, InstanceState, Isolation, LogLine, LogQuery, PortRequest,
     Runtime, Stats, Stream, Surroundings,
