@@ -1,6 +1,7 @@
 //! A rule: its text, and what it says of requests and about hosts.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::expression::{Expression, is_known};
 use crate::matcher::{HostName, Matcher};
@@ -18,15 +19,15 @@ pub enum Dialect {
     V2,
 }
 
-/// A rule, parsed and compiled. Two are equal if they ask the same in the same order.
+/// A rule, parsed and compiled. Two are equal if they ask the same in the same order; clones share what they are made of.
 ///
 /// `Display` writes it in v3, in one canonical way. The little of v2 that v3 cannot say (a query's first value; host names
 /// that are none) is written as it was given.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    text: String,
+    text: Arc<str>,
     dialect: Dialect,
-    pub(crate) expression: Expression,
+    pub(crate) expression: Arc<Expression>,
 }
 
 impl PartialEq for Rule {
@@ -43,7 +44,7 @@ impl Rule {
     pub fn parse(text: &str, dialect: Dialect) -> Result<Self, RuleError> {
         let node = syntax::parse(text)?;
         let expression = Expression::build(&node, dialect)?;
-        Ok(Self { text: text.to_owned(), dialect, expression })
+        Ok(Self { text: text.into(), dialect, expression: Arc::new(expression) })
     }
 
     /// Whether a request matches. Allocates nothing unless its path or query is percent-encoded.

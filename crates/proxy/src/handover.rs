@@ -218,7 +218,7 @@ async fn prepare(core: &Core, upgrade: OnUpgrade) -> io::Result<(UnixStream, Pat
 }
 
 async fn offer(core: &Core, mut stream: UnixStream, side_door: PathBuf) -> io::Result<UnixStream> {
-    let table = core.plane.snapshot().table.clone();
+    let table = Table::clone(&core.plane.snapshot().table);
     let offer = Offer { protocol: PROTOCOL, pid: std::process::id(), addresses: core.addresses.clone(), table, side_door };
     let descriptors = core.copy_estate()?;
     let offered = tokio::task::spawn_blocking(move || {

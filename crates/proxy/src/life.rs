@@ -94,7 +94,7 @@ impl Life {
         if timeout(self.drain, plane.until_idle()).await.is_ok() {
             return;
         }
-        let mut table = plane.snapshot().table.clone();
+        let mut table = coracle_proxy_table::Table::clone(&plane.snapshot().table);
         for service in table.services.values_mut() {
             service.targets.clear();
             service.admission = Admission::Closed { message: "The proxy is stopping.\n".to_owned(), retry_after_s: 1 };

@@ -152,7 +152,8 @@ impl Plane {
     }
 
     /// Makes a table ready to be served by; one that cannot be changes nothing.
-    pub(crate) fn prepare(&self, table: Table) -> Result<Prepared, BadTable> {
+    pub(crate) fn prepare(&self, table: impl Into<Arc<Table>>) -> Result<Prepared, BadTable> {
+        let table = table.into();
         let (turn, before) = (table.generation, self.snapshot());
         let snapshot = Snapshot::compile(table, &before, &self.middlewares, &self.metrics, |id, plan| {
             let targets = plan.targets.iter().map(|target| self.targets.obtain(target, plan.protocol)).collect();
@@ -182,7 +183,7 @@ impl Plane {
             before.push(std::mem::replace(&mut *worker.snapshot(), Arc::clone(&snapshot)));
         }
         if let Some(tls) = &self.tls {
-            tls.want(before.first().map(|before| &before.table), &snapshot.table);
+            tls.want(before.first().map(|before| &*before.table), &snapshot.table);
         }
         // Taking a large table apart takes a while: not under a worker's lock.
         drop(before);

@@ -17,7 +17,7 @@ use crate::target::Target;
 /// One table, never changed once it serves.
 pub(crate) struct Snapshot {
     /// What it was made of.
-    pub(crate) table: Table,
+    pub(crate) table: Arc<Table>,
     /// Finds places in `routes`. Shared by tables that differ in nothing that it is made of.
     router: Arc<Router<usize>>,
     /// By id.
@@ -58,12 +58,12 @@ impl Snapshot {
     pub(crate) fn empty() -> Self {
         let router = Arc::new(Router::new(std::iter::empty()));
         let (routes, places) = (Vec::new(), Vec::new());
-        Self { table: Table::default(), router, routes, places, chains: Chains::default(), services: HashMap::new() }
+        Self { table: Arc::default(), router, routes, places, chains: Chains::default(), services: HashMap::new() }
     }
 
     /// Compiles a table, with what need not be made anew of the one `before`; `service` makes the services.
     pub(crate) fn compile(
-        table: Table,
+        table: Arc<Table>,
         before: &Self,
         kept: &Kept,
         metrics: &Metrics,

@@ -44,8 +44,13 @@ impl TableFile {
 
     /// Replaces the last table, whole or not at all.
     pub(crate) fn store(&self, table: &Table) -> io::Result<()> {
+        self.store_json(&serde_json::to_vec(table)?)
+    }
+
+    /// Replaces the last table by this one, as it was read.
+    pub(crate) fn store_json(&self, table: &[u8]) -> io::Result<()> {
         let mut file = tempfile::Builder::new().prefix(".table-").tempfile_in(&self.directory)?;
-        file.write_all(&serde_json::to_vec(table)?)?;
+        file.write_all(table)?;
         file.as_file().sync_all()?;
         file.persist(self.directory.join(NAME)).map_err(|error| error.error)?;
         std::fs::File::open(&self.directory)?.sync_all()

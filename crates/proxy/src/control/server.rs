@@ -164,9 +164,9 @@ fn json(value: &impl Serialize) -> Answer {
 
 async fn answer(core: &Arc<Core>, request: Request<Incoming>) -> Result<Answer, Refused> {
     match (request.method(), request.uri().path()) {
-        (&Method::PUT, "/v1/table") => core.replace_table(read(request).await?).await,
-        (&Method::PUT, "/v1/follow") => core.follow(read(request).await?).await,
-        (&Method::GET, "/v1/table") => Ok(json(&core.plane.snapshot().table)),
+        (&Method::PUT, "/v1/table") => core.replace_table(body(request).await?).await,
+        (&Method::PUT, "/v1/follow") => core.follow(Arc::new(read(request).await?)).await,
+        (&Method::GET, "/v1/table") => Ok(json(&*core.plane.snapshot().table)),
         (&Method::GET, "/v1/status") => Ok(json(&core.status())),
         (&Method::GET, "/v1/routes") => Ok(json(&core.plane.routes())),
         (&Method::GET, "/v1/targets") => Ok(json(&core.targets())),
@@ -189,21 +189,30 @@ async fn answer(core: &Arc<Core>, request: Request<Incoming>) -> Result<Answer, 
     }
 }
 
-async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refused> {
+async fn body(request: Request<Incoming>) -> Result<Bytes, Refused> {
     let body = Limited::new(request.into_body(), LARGEST_BODY).collect().await;
-    let body = body.map_err(|error| Refused(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()))?.to_bytes();
-    serde_json::from_slice(&body).map_err(|error| Refused(StatusCode::BAD_REQUEST, error.to_string()))
+    Ok(body.map_err(|error| Refused(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()))?.to_bytes())
+}
+
+async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refused> {
+    parse(&body(request).await?)
+}
+
+fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Refused> {
+    serde_json::from_slice(json).map_err(|error| Refused(StatusCode::BAD_REQUEST, error.to_string()))
 }
 
 impl Core {
-    async fn replace_table(&self, table: Table) -> Result<Answer, Refused> {
+    async fn replace_table(&self, json: Bytes) -> Result<Answer, Refused> {
+        let table: Arc<Table> = Arc::new(parse(&json)?);
         let tables = self.tables.lock().await;
         if !tables.keeps {
             return Err(Refused(StatusCode::MISDIRECTED_REQUEST, "a successor has taken over".to_owned()));
         }
-        let prepared = self.prepare(table.clone())?;
-        let (file, kept) = (tables.file.clone(), table.clone());
-        let stored = tokio::task::spawn_blocking(move || file.store(&kept)).await.map_err(io::Error::other).flatten();
+        let prepared = self.prepare(Arc::clone(&table))?;
+        let file = tables.file.clone();
+        // As it came: what was written by somebody else need not be written anew.
+        let stored = tokio::task::spawn_blocking(move || file.store_json(&json)).await.map_err(io::Error::other).flatten();
         stored.map_err(|error| Refused(StatusCode::INTERNAL_SERVER_ERROR, format!("keeping the table on disk: {error}")))?;
         self.install(prepared, &table).await
     }
@@ -216,8 +225,9 @@ impl Core {
         }
         let mut table = changes.table;
         table.generation = self.plane.snapshot().table.generation + 1;
-        let prepared = self.plane.prepare(table.clone())?;
-        let (file, kept) = (tables.file.clone(), table.clone());
+        let table = Arc::new(table);
+        let prepared = self.plane.prepare(Arc::clone(&table))?;
+        let (file, kept) = (tables.file.clone(), Arc::clone(&table));
         tokio::task::spawn_blocking(move || file.store(&kept)).await.map_err(io::Error::other).flatten()?;
         if let Some(tls) = &self.plane.tls {
             tls.certificates.set_given(changes.given);
@@ -252,15 +262,15 @@ impl Core {
     }
 
     /// Takes the table of the successor, who keeps it.
-    async fn follow(&self, table: Table) -> Result<Answer, Refused> {
+    async fn follow(&self, table: Arc<Table>) -> Result<Answer, Refused> {
         let tables = self.tables.lock().await;
         if tables.keeps {
             return Err(Refused(StatusCode::CONFLICT, "this proxy has no successor".to_owned()));
         }
-        self.install(self.prepare(table.clone())?, &table).await
+        self.install(self.prepare(Arc::clone(&table))?, &table).await
     }
 
-    fn prepare(&self, table: Table) -> Result<Prepared, Refused> {
+    fn prepare(&self, table: Arc<Table>) -> Result<Prepared, Refused> {
         self.plane.prepare(table).map_err(|error| Refused(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))
     }
 
@@ -280,7 +290,7 @@ impl Core {
         let _tables = self.tables.lock().await;
         let table = &self.plane.snapshot().table;
         if table.services.values().flat_map(|service| &service.targets).any(|target| request.targets.contains(&target.id)) {
-            self.plane.install(self.prepare(table.clone())?);
+            self.plane.install(self.prepare(Arc::clone(table))?);
         }
         Ok(json(&Drained { cut_off: here + before }))
     }
