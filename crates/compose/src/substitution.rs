@@ -1,0 +1,68 @@
+//! Variables in a whole tree: every text is interpolated, then turned into the type that its key has.
+
+use std::collections::BTreeMap;
+
+use crate::cast;
+use crate::error::{ErrorKind, Fault};
+use crate::interpolation::{self, InterpolationError};
+use crate::node::{Data, Node};
+use crate::schema::Rule;
+use crate::trail::Trail;
+use crate::warnings::Warnings;
+
+/// The variables that a file sees.
+pub(crate) type Environment = BTreeMap<String, String>;
+
+/// Interpolates every text below `node`.
+pub(crate) fn substitute(
+    node: &mut Node,
+    rule: &Rule,
+    environment: &Environment,
+    warnings: &mut Warnings,
+    trail: &Trail<'_>,
+) -> Result<(), Fault> {
+    match &mut node.data {
+        Data::Map(map) => {
+            for (key, value) in map.iter_mut() {
+                substitute(value, rule.child(key), environment, warnings, &trail.key(key))?;
+            }
+        }
+        Data::List(items) => {
+            for (index, value) in items.iter_mut().enumerate() {
+                substitute(value, rule.item(), environment, warnings, &trail.index(index))?;
+            }
+        }
+        Data::Text(text) => {
+            if text.contains('$') {
+                *text = expand(text, environment, warnings).map_err(|fault| fault.on(trail).at(node.at))?;
+            }
+            if rule.cast {
+                let at = node.at;
+                cast::cast(node, rule, warnings)
+                    .map_err(|message| Fault::new(ErrorKind::Interpolation, message).on(trail).at(at))?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Interpolates one text.
+pub(crate) fn expand(text: &str, environment: &Environment, warnings: &mut Warnings) -> Result<String, Fault> {
+    let lookup = |name: &str| environment.get(name).cloned();
+    let expanded = interpolation::interpolate(text, &lookup).map_err(|error| {
+        let hint = match &error {
+            InterpolationError::Required { variable, .. } => Some(format!("set {variable} in the environment or in .env")),
+            _ => None,
+        };
+        let fault = Fault::new(ErrorKind::Interpolation, error.to_string());
+        match hint {
+            Some(hint) => fault.hint(hint),
+            None => fault,
+        }
+    })?;
+    for name in &expanded.missing {
+        warnings.add(format!("The \"{name}\" variable is not set. Defaulting to a blank string."));
+    }
+    Ok(expanded.text)
+}
