@@ -73,6 +73,9 @@ fn swap(model: &mut Value, chance: &mut Chance) {
         }
     }
     for (_, service) in entries(model.get_mut("services")) {
+        if let Some(limits) = service.get_mut("blkio_config") {
+            uncapitalise(limits);
+        }
         for key in ["environment", "labels", "annotations", "sysctls"] {
             replace(service, key, chance, as_list);
         }
@@ -115,6 +118,18 @@ fn replace(holder: &mut Value, key: &str, chance: &mut Chance, form: fn(&Value) 
         && let Some(other) = form(value)
     {
         *value = other;
+    }
+}
+
+/// The reference loader prints what is below `blkio_config` with capitals, which it does not read.
+fn uncapitalise(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(uncapitalise),
+        Value::Object(entries) => {
+            *entries = std::mem::take(entries).into_iter().map(|(key, value)| (key.to_lowercase(), value)).collect();
+            entries.values_mut().for_each(uncapitalise);
+        }
+        _ => {}
     }
 }
 

@@ -58,7 +58,11 @@ impl Project {
         command.env_clear().env("PATH", coracle_tests::program::PATH).env("HOME", HOME).env("NO_COLOR", "1");
         command.envs(&self.environment).current_dir(&folder).stdin(Stdio::null()).kill_on_drop(true);
         let output = timeout(PATIENCE, command.output()).await.context("the program does not end")??;
-        let placed = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&*folder.to_string_lossy(), PLACEHOLDER);
+        // What lies above the folder is written as seen from it.
+        let placed = |bytes: &[u8]| {
+            let within = String::from_utf8_lossy(bytes).replace(&*folder.to_string_lossy(), PLACEHOLDER);
+            within.replace(&*parent.path().to_string_lossy(), &format!("{PLACEHOLDER}/.."))
+        };
         let said = placed(&output.stderr);
         if said.contains("panicked") || output.status.code().is_none() {
             anyhow::bail!("the program broke: {}: {said}", output.status);

@@ -110,13 +110,10 @@ fn names(error: &str) -> Vec<String> {
         let mut segments = path.split(['.', '[', ']']);
         segments.rfind(|segment| !segment.is_empty() && segment.parse::<u64>().is_err()).map(str::to_owned)
     });
-    let files = words.iter().filter(|word| word.contains('/')).filter_map(|path| path.rsplit('/').next().map(str::to_owned));
-    // A file that is only told to be the one with the mistake in it may be told otherwise: it counts where nothing else does.
-    let mut names: Vec<_> = quoted.chain(keys).chain(undefined(&words)).filter(|name| !name.is_empty()).collect();
-    if names.is_empty() {
-        names.extend(files.filter(|name| !name.is_empty()));
-    }
-    names
+    // The file that a mistake stands in is in all of our errors, so that it tells nothing.
+    let pairs = words.iter().zip(words.iter().skip(1)).filter(|(before, word)| word.contains('/') && **before != "validating");
+    let files = pairs.filter_map(|(_, path)| path.rsplit('/').next().map(str::to_owned));
+    quoted.chain(keys).chain(undefined(&words)).chain(files).filter(|name| !name.is_empty()).collect()
 }
 
 fn undefined(words: &[&str]) -> Option<String> {
