@@ -27,6 +27,7 @@ pub use quantity::{ByteSize, Cpus, Span};
 pub use release::{Origin, Release};
 pub use secret::Secret;
 pub use spec::{
-    AppSpec, BuildSpec, DeployPolicy, EngineKind, HttpSpec, Limits, ProcessSpec, Redirect, Strategy, TlsMode, VolumeMount,
+    AppSpec, BuildSpec, DeployPolicy, EngineKind, HttpSpec, Limits, NamedMiddleware, ProcessSpec, Redirect, Strategy, TlsMode,
+    VolumeMount,
 };
 pub use stack::{Condition, Dependency, Exposure, ProcessSource, StackError};

@@ -4,6 +4,7 @@
 //! begin with `x-` are the author's own. All mistakes are told at once, as far as the text can be read at all.
 
 mod layer;
+mod middlewares;
 mod tables;
 mod template;
 #[cfg(test)]

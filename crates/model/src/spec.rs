@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use coracle_proxy_table::Middleware;
 use serde::{Deserialize, Serialize};
 
 use crate::command::CommandLine;
@@ -165,6 +166,18 @@ pub struct HttpSpec {
     /// The one of its hosts that requests to the others are sent on to.
     #[serde(default)]
     pub canonical_host: Option<HostPattern>,
+    /// What else is done with requests on their way to it, in this order: after redirects, before the prefix is taken off.
+    #[serde(default)]
+    pub middlewares: Vec<NamedMiddleware>,
+}
+
+/// A middleware that an app's manifest has in `[middlewares]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedMiddleware {
+    /// What it is called there.
+    pub name: String,
+    /// What it does. It names no file of the server's machine and no service.
+    pub middleware: Middleware,
 }
 
 /// Where an app's certificates come from: the `tls` key.
@@ -205,6 +218,7 @@ impl HttpSpec {
             tls: TlsMode::Auto,
             redirect: None,
             canonical_host: None,
+            middlewares: Vec::new(),
         }
     }
 }

@@ -21,7 +21,7 @@ pub use path::{AddPrefix, ReplacePath, ReplacePathRegex, StripPrefix, StripPrefi
 pub use redirect::{CanonicalHost, RedirectRegex, RedirectScheme};
 
 /// One middleware, by its kind.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Middleware {
     /// Sends clients elsewhere whose whole URL matches.

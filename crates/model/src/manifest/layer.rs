@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use coracle_proxy_table::Middleware;
+
 use crate::command::CommandLine;
 use crate::names::{AppName, EnvName, HostPattern, ProcessName};
 use crate::quantity::{ByteSize, Cpus, Span};
 use crate::spec::{
-    AppSpec, BuildSpec, BuilderChoice, DeployPolicy, EngineKind, HttpSpec, ProcessSpec, Redirect, Strategy, TlsMode, VolumeMount,
+    AppSpec, BuildSpec, BuilderChoice, DeployPolicy, EngineKind, HttpSpec, NamedMiddleware, ProcessSpec, Redirect, Strategy,
+    TlsMode, VolumeMount,
 };
 
 /// The keys of a manifest, or of one environment in it.
@@ -20,6 +23,7 @@ pub(super) struct Layer {
     pub(super) processes: BTreeMap<ProcessName, ProcessLayer>,
     pub(super) env: BTreeMap<EnvName, String>,
     pub(super) secrets: Option<Vec<EnvName>>,
+    pub(super) middlewares: BTreeMap<String, Middleware>,
 }
 
 /// `[build]`
@@ -46,6 +50,8 @@ pub(super) struct HttpLayer {
     pub(super) tls: Option<TlsMode>,
     pub(super) redirect: Option<Redirect>,
     pub(super) canonical_host: Option<HostPattern>,
+    /// Names of some that the manifest has.
+    pub(super) middlewares: Option<Vec<String>>,
 }
 
 /// `[deploy]`
@@ -95,7 +101,7 @@ impl Layer {
         }
         lay_over!(all.build, upper.build, dockerfile);
         all.build.args.extend(upper.build.args.clone());
-        lay_over!(all.http, upper.http, path_prefix, strip_prefix, port, health, tls, redirect, canonical_host);
+        lay_over!(all.http, upper.http, path_prefix, strip_prefix, port, health, tls, redirect, canonical_host, middlewares);
         all.http.hosts = upper.http.hosts.clone();
         lay_over!(all.deploy, upper.deploy, strategy, release_command, drain, timeout, watch, grace, keep);
         for (name, process) in &upper.processes {
@@ -103,13 +109,14 @@ impl Layer {
             lay_over!(lower, process, command, replicas, memory, cpus, pids, volumes);
         }
         all.env.extend(upper.env.clone());
+        all.middlewares.extend(upper.middlewares.clone());
         all
     }
 
     /// The app, with every default filled in.
     pub(super) fn into_spec(self, app: AppName) -> AppSpec {
         AppSpec {
-            http: self.http.into_spec(&app),
+            http: self.http.into_spec(&app, &self.middlewares),
             app,
             engine: self.engine,
             build: self.build.into_spec(),
@@ -138,7 +145,7 @@ impl BuildLayer {
 }
 
 impl HttpLayer {
-    fn into_spec(self, app: &AppName) -> HttpSpec {
+    fn into_spec(self, app: &AppName, middlewares: &BTreeMap<String, Middleware>) -> HttpSpec {
         let default = HttpSpec::default_for(app);
         HttpSpec {
             hosts: self.hosts.unwrap_or(default.hosts),
@@ -149,6 +156,12 @@ impl HttpLayer {
             tls: self.tls.unwrap_or_default(),
             redirect: self.redirect,
             canonical_host: self.canonical_host,
+            middlewares: self
+                .middlewares
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(|name| middlewares.get(&name).cloned().map(|middleware| NamedMiddleware { name, middleware }))
+                .collect(),
         }
     }
 }

@@ -6,21 +6,24 @@ use coracle_toml_reading::{Entry, Values, cut, entries as any_entries};
 use toml::de::DeTable;
 
 use super::layer::{BuildLayer, DeployLayer, HttpLayer, Layer, ProcessLayer};
+use super::middlewares;
 use super::values::{Keys, command, cpus, entries};
 use crate::names::{AppName, EnvName, HostPattern, ProcessName};
 use crate::quantity::{ByteSize, Span};
 use crate::spec::{BuilderChoice, EngineKind, Redirect, Strategy, TlsMode, VolumeMount};
 
 const TOP: Keys = Keys {
-    known: &["app", "engine", "build", "http", "deploy", "processes", "env", "secrets", "environments"],
+    known: &["app", "engine", "build", "http", "deploy", "processes", "env", "secrets", "middlewares", "environments"],
     planned: &["cron", "services"],
 };
-const OVERLAY: Keys =
-    Keys { known: &["app", "engine", "build", "http", "deploy", "processes", "env", "secrets"], planned: &["cron", "services"] };
+const OVERLAY: Keys = Keys {
+    known: &["app", "engine", "build", "http", "deploy", "processes", "env", "secrets", "middlewares"],
+    planned: &["cron", "services"],
+};
 const BUILD: Keys = Keys { known: &["builder", "dockerfile", "target", "args", "image", "root", "memory", "cpus"], planned: &[] };
 const HTTP: Keys = Keys {
-    known: &["hosts", "path_prefix", "strip_prefix", "port", "health", "tls", "redirect", "canonical_host"],
-    planned: &["middlewares"],
+    known: &["hosts", "path_prefix", "strip_prefix", "port", "health", "tls", "redirect", "canonical_host", "middlewares"],
+    planned: &[],
 };
 const DEPLOY: Keys = Keys { known: &["strategy", "release_command", "drain", "timeout", "watch", "grace", "keep"], planned: &[] };
 const PROCESS: Keys = Keys { known: &["command", "replicas", "memory", "cpus", "pids", "volumes"], planned: &[] };
@@ -31,6 +34,8 @@ const LEAST_MEMORY: ByteSize = ByteSize::mib(6);
 /// The manifest's own keys and those of its environments.
 pub(super) fn document(values: &mut Values<'_>, table: &DeTable<'_>) -> (Layer, BTreeMap<String, Layer>) {
     let base = layer(values, "", table, &TOP);
+    let names = middlewares::names(table);
+    middlewares::check_names(values, "", table, &names);
     let mut environments = BTreeMap::new();
     let mut entries = any_entries("", table);
     entries.retain(|entry| entry.key == "environments");
@@ -45,6 +50,8 @@ pub(super) fn document(values: &mut Values<'_>, table: &DeTable<'_>) -> (Layer, 
             }
             if let Some(table) = values.table(&entry) {
                 let overlay = layer(values, &entry.path, table, &OVERLAY);
+                let names = names.union(&middlewares::names(table)).copied().collect();
+                middlewares::check_names(values, &entry.path, table, &names);
                 environments.insert(entry.key.to_owned(), overlay);
             }
         }
@@ -72,6 +79,7 @@ fn layer(values: &mut Values<'_>, path: &str, table: &DeTable<'_>, keys: &Keys) 
                     "deploy" => layer.deploy = deploy(values, &entry.path, table),
                     "processes" => layer.processes = processes(values, &entry.path, table),
                     "env" => layer.env = env(values, &entry.path, table),
+                    "middlewares" => layer.middlewares = middlewares::read(values, &entry.path, table),
                     _ => unreachable!("every known key is handled"),
                 }
             }
@@ -167,6 +175,7 @@ fn http(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> HttpLayer {
             "health" => http.health = health(values, &entry),
             "tls" => http.tls = tls(values, &entry),
             "redirect" => http.redirect = redirect(values, &entry),
+            "middlewares" => http.middlewares = values.list(&entry),
             "canonical_host" => {
                 http.canonical_host = canonical_host(values, &entry);
                 canonical = Some(entry);

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use coracle_proxy_table::Middleware;
 use insta::assert_snapshot;
 use proptest::prelude::*;
 
@@ -166,7 +167,7 @@ fn environments_that_cannot_be_are_named() {
     coracle.toml:2:23: environments.staging.environments: unknown key
      2 | [environments.staging.environments.x]
        |                       ^^^^^^^^^^^^
-       = known keys here: app, engine, build, http, deploy, processes, env, secrets
+       = known keys here: app, engine, build, http, deploy, processes, env, secrets, middlewares
     "#);
 }
 
@@ -195,26 +196,22 @@ fn unknown_keys_are_named_with_the_nearest_known_one() {
 #[test]
 fn keys_of_later_versions_are_refused_not_dropped() {
     assert_snapshot!(mistakes(
-        "engine = \"swarm\"\n[http]\nhealth = \"/up\"\nmiddlewares = []\n[deploy]\nstrategy = \"canary\"\n[cron.nightly]\nschedule = \"@daily\"\n[services.db]\n"
+        "engine = \"swarm\"\n[http]\nhealth = \"/up\"\n[deploy]\nstrategy = \"canary\"\n[cron.nightly]\nschedule = \"@daily\"\n[services.db]\n"
     ), @r#"
     coracle.toml:1:10: engine: engine "swarm" is not supported by this version of Coracle
      1 | engine = "swarm"
        |          ^^^^^^^
        = use "docker" or "process"
-    coracle.toml:4:1: http.middlewares: is not supported by this version of Coracle
-     4 | middlewares = []
-       | ^^^^^^^^^^^
-       = remove it, or write x- before its name to keep it as a note
-    coracle.toml:6:12: deploy.strategy: strategy "canary" is not supported by this version of Coracle
-     6 | strategy = "canary"
+    coracle.toml:5:12: deploy.strategy: strategy "canary" is not supported by this version of Coracle
+     5 | strategy = "canary"
        |            ^^^^^^^^
        = use "blue-green" or "recreate"
-    coracle.toml:7:2: cron: is not supported by this version of Coracle
-     7 | [cron.nightly]
+    coracle.toml:6:2: cron: is not supported by this version of Coracle
+     6 | [cron.nightly]
        |  ^^^^
        = remove it, or write x- before its name to keep it as a note
-    coracle.toml:9:2: services: is not supported by this version of Coracle
-     9 | [services.db]
+    coracle.toml:8:2: services: is not supported by this version of Coracle
+     8 | [services.db]
        |  ^^^^^^^^
        = remove it, or write x- before its name to keep it as a note
     "#);
@@ -500,4 +497,87 @@ fn tls_redirects_and_the_canonical_host_are_one_line_each() {
     ] {
         assert!(mistakes(wrong).contains(told), "{wrong}: {}", mistakes(wrong));
     }
+}
+
+#[test]
+fn middlewares_are_those_of_the_proxy_by_the_names_that_the_manifest_gives_them() {
+    let text = r#"
+        [http]
+        middlewares = ["auth", "limits"]
+        [middlewares.auth.basic-auth]
+        users = ["ann:$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC"]
+        [middlewares.limits.rate-limit]
+        average = 10
+        period = "1m"
+        [middlewares.gzip.compress]
+        [environments.staging.http]
+        middlewares = ["gzip", "limits"]
+        [environments.staging.middlewares.limits.rate-limit]
+        average = 1000
+        [environments.preview]
+    "#;
+    let manifest = Manifest::parse(text).unwrap_or_else(|errors| panic!("{errors}"));
+    let of = |environment| {
+        let http = manifest.resolve(Some(name("shop")), environment).unwrap().http;
+        let average = |middleware: &Middleware| match middleware {
+            Middleware::RateLimit(limit) => limit.average,
+            _ => 0,
+        };
+        let all = http.middlewares.iter().map(|it| (it.name.clone(), it.middleware.kind(), average(&it.middleware)));
+        all.collect::<Vec<_>>()
+    };
+    let owned = |all: &[(&str, &'static str, u64)]| all.iter().map(|(a, b, c)| ((*a).to_owned(), *b, *c)).collect::<Vec<_>>();
+    assert_eq!(of(None), owned(&[("auth", "basic-auth", 0), ("limits", "rate-limit", 10)]));
+    assert_eq!(of(Some("staging")), owned(&[("gzip", "compress", 0), ("limits", "rate-limit", 1000)]));
+    assert_eq!(of(Some("preview")), of(None));
+    // Releases of before are still read.
+    let mut old = serde_json::to_value(manifest.resolve(Some(name("shop")), None).unwrap()).unwrap();
+    old["http"].as_object_mut().unwrap().remove("middlewares");
+    assert!(serde_json::from_value::<AppSpec>(old).unwrap().http.middlewares.is_empty());
+}
+
+#[test]
+fn middlewares_stay_within_the_app() {
+    assert_snapshot!(mistakes(
+        r#"[http]
+middlewares = ["auth", "gzpi"]
+[middlewares.auth.basic-auth]
+users_file = "/etc/shadow"
+[middlewares.gzip.compres]
+[middlewares.errors.error-pages]
+service = "other"
+[middlewares."a b".compress]
+[middlewares.files.static-files]
+root = "/"
+[environments.staging.http]
+middlewares = ["auth", "none"]
+"#
+    ), @r#"
+    coracle.toml:2:24: http.middlewares[1]: there is no middleware "gzpi"
+     2 | middlewares = ["auth", "gzpi"]
+       |                        ^^^^^^
+       = did you mean gzip?
+    coracle.toml:3:14: middlewares.auth: names a file or folder of the server's machine, which an app has none of
+     3 | [middlewares.auth.basic-auth]
+       |              ^^^^
+       = an app's own files are served by the app; users and pages may stand in the manifest itself
+    coracle.toml:5:19: middlewares.gzip.compres: there is no middleware of this kind
+     5 | [middlewares.gzip.compres]
+       |                   ^^^^^^^
+       = did you mean compress?
+    coracle.toml:6:14: middlewares.errors: names a service, and an app has none but itself
+     6 | [middlewares.errors.error-pages]
+       |              ^^^^^^
+    coracle.toml:8:14: middlewares."a b": a middleware is named by 1 to 64 letters, digits, hyphens and underscores
+     8 | [middlewares."a b".compress]
+       |              ^^^^^
+    coracle.toml:9:14: middlewares.files: names a file or folder of the server's machine, which an app has none of
+     9 | [middlewares.files.static-files]
+       |              ^^^^^
+       = an app's own files are served by the app; users and pages may stand in the manifest itself
+    coracle.toml:12:24: environments.staging.http.middlewares[1]: there is no middleware "none"
+     12 | middlewares = ["auth", "none"]
+        |                        ^^^^^^
+        = there are a b, auth, errors, files, gzip
+    "#);
 }
