@@ -27,7 +27,7 @@ pub(crate) fn add(table: &mut Table, release: &Release, service: &ServiceId, off
             route.tls = Some(false);
         }
         for (suffix, middleware) in on_the_way(http, host, offer) {
-            let id = MiddlewareId(format!("{}.{suffix}", release.app));
+            let id = MiddlewareId(format!("{}{suffix}", release.app));
             route.middlewares.push(id.clone());
             table.middlewares.insert(id, middleware);
         }
@@ -80,21 +80,23 @@ fn on_the_way(http: &HttpSpec, host: &str, offer: TlsOffer) -> Vec<(String, Midd
                 replacement: format!("https://{canonical}{port}${{1}}"),
                 permanent: true,
             };
-            middlewares.push(("canonical".to_owned(), Middleware::RedirectRegex(redirect)));
+            middlewares.push((".canonical".to_owned(), Middleware::RedirectRegex(redirect)));
         }
         (Some(canonical), None) => {
             let redirect = CanonicalHost { host: canonical.to_owned(), permanent: true };
-            middlewares.push(("canonical".to_owned(), Middleware::CanonicalHost(redirect)));
+            middlewares.push((".canonical".to_owned(), Middleware::CanonicalHost(redirect)));
         }
         (None, Some(port)) => {
             let redirect = RedirectScheme { scheme: "https".to_owned(), port: Some(port), permanent: true };
-            middlewares.push(("https".to_owned(), Middleware::RedirectScheme(redirect)));
+            middlewares.push((".https".to_owned(), Middleware::RedirectScheme(redirect)));
         }
         (None, None) => {}
     }
+    // With a slash, so that none of them can be taken for one of the others.
+    middlewares.extend(http.middlewares.iter().map(|own| (format!("/{}", own.name), own.middleware.clone())));
     if http.strip_prefix && http.path_prefix != "/" {
         let strip = StripPrefix { prefixes: vec![http.path_prefix.clone()] };
-        middlewares.push(("strip".to_owned(), Middleware::StripPrefix(strip)));
+        middlewares.push((".strip".to_owned(), Middleware::StripPrefix(strip)));
     }
     middlewares
 }
@@ -145,6 +147,19 @@ mod tests {
         // Nobody's browser trusts the local authority unasked.
         assert!(kinds(&http(|_| ()), "shop.localhost", ALL).is_empty());
         assert_eq!(kinds(&http(|http| http.redirect = Some(Redirect::Https)), "shop.localhost", ALL), ["redirect-scheme"]);
+    }
+
+    #[test]
+    fn what_the_manifest_names_comes_after_redirects_and_before_the_prefix_is_taken_off() {
+        let middleware = Middleware::Compress(coracle_proxy_table::Compress::default());
+        let compress = coracle_model::NamedMiddleware { name: "https".to_owned(), middleware };
+        let http = http(|http| {
+            (http.strip_prefix, http.path_prefix) = (true, "/api".to_owned());
+            http.middlewares = vec![compress];
+        });
+        assert_eq!(kinds(&http, "shop.example", ALL), ["redirect-scheme", "compress", "strip-prefix"]);
+        let names: Vec<_> = on_the_way(&http, "shop.example", ALL).into_iter().map(|(suffix, _)| suffix).collect();
+        assert_eq!(names, [".https", "/https", ".strip"]);
     }
 
     #[test]
