@@ -2,6 +2,7 @@
 
 pub(crate) mod apps;
 pub(crate) mod completions;
+pub(crate) mod compose;
 pub(crate) mod config;
 pub(crate) mod deploy;
 pub(crate) mod deployments;
@@ -49,6 +50,7 @@ pub(crate) enum Command {
     Run(run::Arguments),
     Exec(exec::Arguments),
     Config(config::Arguments),
+    Compose(compose::Arguments),
     Secrets(secrets::Arguments),
     Restart(restart::Arguments),
     Routes(routes::Arguments),
@@ -84,6 +86,7 @@ impl Command {
             Self::Run(arguments) => run::run(arguments, context).await,
             Self::Exec(arguments) => exec::run(arguments, context).await,
             Self::Config(arguments) => config::run(arguments, context).await,
+            Self::Compose(arguments) => compose::run(arguments, context),
             Self::Secrets(arguments) => secrets::run(arguments, context).await,
             Self::Restart(arguments) => restart::run(arguments, context).await,
             Self::Routes(arguments) => routes::run(arguments, context).await,
