@@ -1,7 +1,10 @@
 //! What must hold for any text, one function for each syntax. Each panics if it does not hold, and returns whether the text was
 //! taken. Used by the test beside this file and by the targets in `fuzz/`.
 
-use coracle_compose::{dotenv, duration, interpolation, ports, size, volumes, words};
+use std::collections::BTreeMap;
+
+use coracle_compose::{Loaded, Options, dotenv, duration, interpolation, load, ports, size, volumes, words};
+use serde_json::Value;
 
 fn lookup(name: &str) -> Option<String> {
     match name {
@@ -79,4 +82,50 @@ pub fn short_forms(text: &str) -> bool {
 
 fn is_path(source: &str) -> bool {
     source.starts_with(['.', '/', '~']) || source.starts_with("\\\\") || source.chars().nth(1) == Some(':')
+}
+
+/// A compose file on standard input, in a directory where no other file is.
+fn loaded(text: String) -> Result<Loaded, coracle_compose::ComposeError> {
+    load(&Options {
+        files: vec!["-".into()],
+        profiles: vec!["*".to_owned()],
+        environment: BTreeMap::from([("A".to_owned(), "a value".to_owned())]),
+        working_dir: "/nowhere/project".into(),
+        stdin: Some(text),
+        ..Options::default()
+    })
+}
+
+/// A compose file that is taken comes to a model that is a compose file, too, and comes to itself. One that is refused has its
+/// mistake on a line that exists.
+pub fn compose_file(text: &str) -> bool {
+    match loaded(text.to_owned()) {
+        Ok(first) => {
+            if !text.contains("blkio_config") {
+                let again = loaded(doubled(&first.value).to_string());
+                let again = again.unwrap_or_else(|error| panic!("the model is refused: {error}\n{}", first.value));
+                assert_eq!(again.value, first.value);
+            }
+            assert!(first.to_yaml().ends_with('\n'));
+            true
+        }
+        Err(error) => {
+            assert!(!error.message.is_empty());
+            if let Some(position) = &error.position {
+                let lines = text.lines().count().max(1) + 1;
+                assert!(position.column > 0 && (1..=lines).contains(&(position.line as usize)), "{error}");
+            }
+            false
+        }
+    }
+}
+
+/// Dollar signs of a model are text; in a file they would begin variables.
+fn doubled(value: &Value) -> Value {
+    match value {
+        Value::String(text) => text.replace('$', "$$").into(),
+        Value::Array(items) => items.iter().map(doubled).collect(),
+        Value::Object(entries) => entries.iter().map(|(key, value)| (key.clone(), doubled(value))).collect(),
+        other => other.clone(),
+    }
 }

@@ -25,6 +25,17 @@ const SHORT_FORMS: &[&str] = &[
     "C:\\data:D:\\data:nocopy",
     "name:/var/lib:rw,rslave",
 ];
+const COMPOSE_FILES: &[&str] = &[
+    "name: shop\nservices:\n  web:\n    image: nginx:${TAG:-1}\n    ports: [\"80:8080\", 443]\n    environment:\n      - A\n      - B=$$x\n    \
+     depends_on: [db]\n    command: sh -c 'echo \"$$A\"'\n  db:\n    image: postgres\n    volumes: [data:/var/lib/postgresql]\nvolumes:\n  data:\n",
+    "x-common: &common\n  restart: always\n  labels: {a: b, c: 1}\nservices:\n  one:\n    <<: *common\n    build: .\n    \
+     healthcheck: {test: curl localhost, interval: 1m30s, retries: 3}\n  two:\n    extends: one\n    profiles: [debug]\n    \
+     deploy: {replicas: 2, resources: {limits: {cpus: '0.5', memory: 50M}}}\n",
+    "services:\n  s:\n    image: x\n    networks:\n      front: {aliases: [a, b]}\n    secrets: [key]\n    configs:\n      - {source: c, target: /c, mode: 0440}\n    \
+     ulimits: {nofile: {soft: 1, hard: 2}, nproc: 3}\n    tmpfs: /run\n    extra_hosts: [\"h:1.2.3.4\"]\n    devices: [/dev/a:/dev/b:rw]\n\
+     networks:\n  front: {ipam: {config: [{subnet: 10.0.0.0/24}]}}\nsecrets:\n  key: {environment: A}\nconfigs:\n  c: {content: \"x $A\"}\n",
+    "services:\n  s: !override\n    image: x\n    ports: !reset []\n---\nservices:\n  s:\n    image: |\n      y\n    stop_grace_period: 1.5s\n    mem_limit: 1gb\n",
+];
 /// What is put in: what readers disagree about.
 const PIECES: &[&str] = &[
     "$", "{", "}", "${", "$$", ":-", ":?", "-", "+", "?", ":", "/", "=", "\n", "\r\n", " #", "'", "\"", "\\", "\\0", "\t", " ",
@@ -111,4 +122,9 @@ fn environment_files() {
 #[test]
 fn short_forms() {
     run(SHORT_FORMS, 20_000, bodies::short_forms);
+}
+
+#[test]
+fn compose_files() {
+    run(COMPOSE_FILES, 4_000, bodies::compose_file);
 }
