@@ -12,6 +12,7 @@ pub mod app;
 pub mod client;
 pub mod config;
 pub mod deployment;
+pub mod discovery;
 pub mod machine;
 pub mod output;
 pub mod problem;
@@ -23,6 +24,7 @@ pub use config::{ConfigChange, ConfigEntry, ConfigList, ConfigPatch};
 pub use deployment::{
     ChangeOptions, DeployOptions, Deployment, DeploymentEvent, DeploymentKind, DeploymentList, DeploymentPlan, Outcome, Phase,
 };
+pub use discovery::{Discovery, LabelProblem};
 pub use machine::{Check, CheckStatus, Doctor, Route, RouteList, RouteTarget, Version};
 pub use output::{ExecRequest, Exit, LogLine, LogOptions, OutputLine, RunLine, RunRequest, Stream};
 pub use problem::{Problem, ProblemKind};

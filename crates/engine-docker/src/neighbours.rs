@@ -118,9 +118,7 @@ fn listen(client: &Client) -> BoxStream<'static, bool> {
     ]);
     let events = client.patient().events(Some(EventsOptionsBuilder::default().filters(&filters).build()));
     events
-        .map(|event| {
-            event.inspect_err(|error| tracing::debug!(error = message(error), "the engine's events broke off")).is_ok()
-        })
+        .map(|event| event.inspect_err(|error| tracing::debug!(error = message(error), "the engine's events broke off")).is_ok())
         .boxed()
 }
 

@@ -87,7 +87,7 @@ const USUALLY_TRUE: &[&str] = &["passHostHeader", "followRedirects", "forceSlash
 
 impl Configuration {
     /// In the shape of Traefik's own dynamic configuration (`routers`, `services`, `middlewares`), with nothing in it that is
-    /// empty, and `problems` beside them.
+    /// empty.
     pub fn to_json(&self) -> Value {
         let mut json = serde_json::json!({
             "routers": self.routers, "services": self.services, "middlewares": self.middlewares,
@@ -97,7 +97,6 @@ impl Configuration {
                 omit_empty(named);
             }
         }
-        json["problems"] = serde_json::json!(self.problems);
         json
     }
 }

@@ -146,7 +146,7 @@ pub struct Server {
     pub(crate) scheme: String,
     #[serde(skip_serializing)]
     pub(crate) port: String,
-    /// The id of the container that it is.
+    /// The container that it is: its name, and the beginning of its id.
     #[serde(skip)]
     pub(crate) container: String,
 }

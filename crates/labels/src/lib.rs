@@ -25,6 +25,8 @@ mod part;
 mod provider;
 mod rule_template;
 
+use coracle_proxy_table::{Dialect, Route};
+
 pub use configuration::{Configuration, Kind, Problem};
 pub use constraints::{Constraints, ConstraintsError};
 pub use container::{Binding, Container, Health, NetworkMode, Port, Status};
@@ -35,8 +37,14 @@ pub use part::{Entrance, Part, part};
 pub use provider::configure;
 pub use rule_template::{RuleTemplate, TemplateError};
 
-/// Whether labels say anything to this crate: one of them begins with `traefik.`, whatever its case.
-pub fn are_labels<'a>(names: impl IntoIterator<Item = &'a str>) -> bool {
-    let prefix = "traefik.";
-    names.into_iter().any(|name| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)))
+/// Whether two routes match the same requests by the same words, apart from how they are written.
+pub fn have_same_rule(one: &Route, other: &Route) -> bool {
+    let parsed = |route: &Route| {
+        let dialect = match route.dialect {
+            Dialect::V2 => coracle_proxy_rules::Dialect::V2,
+            Dialect::V3 => coracle_proxy_rules::Dialect::V3,
+        };
+        coracle_proxy_rules::Rule::parse(&route.rule, dialect).ok()
+    };
+    parsed(one).is_some_and(|rule| parsed(other).is_some_and(|other| rule == other))
 }

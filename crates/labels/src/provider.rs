@@ -16,6 +16,9 @@ use crate::options::{Exposure, Options};
 /// The labels that are looked at beside those of [`Own`]; whatever else begins with `traefik.` is nobody's affair.
 const PREFIXES: &[&str] = &["traefik.http", "traefik.tcp", "traefik.udp", "traefik.tls.stores.default"];
 
+/// How much of a container's id names it beside its name: as much as engines show.
+const SHORT_ID: usize = 12;
+
 /// What the labels of all containers come to. The order of `containers` makes no difference.
 pub fn configure(containers: &[Container], options: &Options) -> Configuration {
     let mut said = BTreeMap::new();
@@ -204,7 +207,8 @@ impl One<'_> {
 
     /// Makes the URL of the server that the container is.
     fn complete(&self, server: &mut Server) -> Result<(), Aside> {
-        server.container.clone_from(&self.container.id);
+        let short: String = self.container.id.chars().take(SHORT_ID).collect();
+        server.container = format!("{}.{short}", self.container.name);
         let (scheme, port) = (std::mem::take(&mut server.scheme), std::mem::take(&mut server.port));
         if !server.url.is_empty() {
             return match scheme.is_empty() && port.is_empty() {

@@ -15,6 +15,7 @@ use futures::StreamExt;
 use futures::future::join_all;
 use tokio::sync::{Notify, watch};
 
+use crate::guests::Guests;
 use crate::orchestrator::Settings;
 use crate::traffic::Traffic;
 
@@ -41,6 +42,8 @@ pub(crate) struct Core {
     pub unpublished: AtomicBool,
     /// Held while a release becomes active, so that two apps cannot both find a host free and take it.
     pub switching: tokio::sync::Mutex<()>,
+    /// Routes that are no app's.
+    pub guests: Guests,
 }
 
 /// What is true of running work, in memory only.
@@ -112,6 +115,7 @@ impl Core {
             publishing: tokio::sync::Mutex::new(0),
             unpublished: AtomicBool::new(false),
             switching: tokio::sync::Mutex::default(),
+            guests: Guests::default(),
         }
     }
 

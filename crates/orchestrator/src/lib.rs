@@ -9,6 +9,7 @@
 mod candidate;
 mod core;
 mod error;
+mod guests;
 mod instances;
 mod logs;
 mod one_off;

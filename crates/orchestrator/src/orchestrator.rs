@@ -86,6 +86,10 @@ impl HostOrchestrator {
         Self { core: Arc::new(Core::new(store, engines, traffic, settings)) }
     }
 
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// After a start: settles interrupted deployments and publishes the table. Call once, before anything else.
     pub async fn recover(&self) -> Result<(), OrchestratorError> {
         self.core.recover().await

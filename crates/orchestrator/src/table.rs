@@ -43,7 +43,8 @@ impl Core {
         // Generations grow across restarts too, since clocks do, and within one by counting.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
         let generation = now.max(*last_generation + 1);
-        let table = make(generation, &active, &self.registry(), self.settings.tls);
+        let mut table = make(generation, &active, &self.registry(), self.settings.tls);
+        self.guests.join(&mut table, &*self.traffic).await;
         self.traffic.publish(table).await?;
         *last_generation = generation;
         Ok(())

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::deployments::Deployments;
+use crate::discovery::Discovery;
 use crate::intake::IntakeLimits;
 use crate::proxy_process::ProxyProcess;
 use crate::published::Published;
@@ -25,6 +26,8 @@ pub(crate) struct Context {
     pub default_engine: EngineKind,
     pub deployments: Deployments,
     pub published: Arc<Published>,
+    /// What is discovered, if anything is to be.
+    pub discovery: Option<Arc<Discovery>>,
     /// The proxy, if this server looks after one.
     pub proxy: Option<Arc<ProxyProcess>>,
     /// Where the proxy takes requests.

@@ -1,11 +1,13 @@
 //! Which engines this machine has. Chosen once, at the start; above this module an engine is an engine.
 
 mod late;
+mod late_neighbours;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_engine::{Engine, EngineError};
+use coracle_engine::{Engine, EngineError, Neighbours};
 use coracle_engine_docker::{DockerEngine, DockerOptions};
 use coracle_engine_process::{IsolationMode, ProcessEngine, ProcessOptions};
 use coracle_model::{EngineKind, OwnerId};
@@ -38,6 +40,8 @@ pub(crate) struct Engines {
     pub default: EngineKind,
     /// The connection behind the docker engine, for those who examine the machine.
     pub docker: Option<DockerEngine>,
+    /// What else runs on Docker, now or when it answers; nothing if Docker is not to be used.
+    pub neighbours: Option<Arc<dyn Neighbours>>,
 }
 
 /// What is needed to look for them.
@@ -81,11 +85,14 @@ impl Search<'_> {
             isolation: IsolationMode::Auto,
         })?
         .engine();
+        let late: Arc<dyn Neighbours> = Arc::new(late_neighbours::LateNeighbours::new(self.docker_options()));
+        let neighbours = Some(late).filter(|_| self.choice != EngineChoice::Process);
         Ok(match found {
-            Found::Nothing => Engines { all: vec![process], default: EngineKind::Process, docker: None },
-            Found::Late(late) => Engines { all: vec![late, process], default: EngineKind::Docker, docker: None },
+            Found::Nothing => Engines { all: vec![process], default: EngineKind::Process, docker: None, neighbours },
+            Found::Late(late) => Engines { all: vec![late, process], default: EngineKind::Docker, docker: None, neighbours },
             Found::Docker(docker) => {
-                Engines { all: vec![docker.engine(), process], default: EngineKind::Docker, docker: Some(docker) }
+                let (all, neighbours) = (vec![docker.engine(), process], Some(docker.neighbours()));
+                Engines { all, default: EngineKind::Docker, docker: Some(docker), neighbours }
             }
         })
     }

@@ -7,6 +7,7 @@ pub mod api;
 mod connections;
 mod context;
 mod deployments;
+pub mod discovery;
 mod doctor;
 mod engines;
 mod intake;

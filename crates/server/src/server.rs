@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_engine::Engine;
+use coracle_engine::{Engine, Neighbours};
 use coracle_engine_docker::DockerEngine;
+use coracle_labels::Entrance;
 use coracle_model::{ByteSize, Cpus, EngineKind};
 use coracle_orchestrator::{HostOrchestrator, OrchestratorError, Settings, TlsOffer, Traffic};
 use coracle_store::{Store, StoreError};
@@ -16,6 +17,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::context::Context;
 use crate::deployments::Deployments;
+use crate::discovery::{Discovery, DiscoveryOptions};
 use crate::engines::{EngineChoice, Search, SearchError};
 use crate::intake::IntakeLimits;
 use crate::proxy_process::{AcmeOptions, ProxyError, ProxyOptions, ProxyProcess};
@@ -51,6 +53,8 @@ pub struct ServerOptions {
     pub engine: EngineChoice,
     /// Where Docker listens; `None`: `DOCKER_HOST`, or the usual places.
     pub docker_socket: Option<String>,
+    /// Whether containers that others started get routes by their labels, and how.
+    pub discovery: DiscoveryOptions,
     /// What source trees may cost.
     pub intake: IntakeLimits,
     /// How long to wait for a predecessor that is just ending and still has the state.
@@ -69,6 +73,7 @@ impl ServerOptions {
             program,
             engine: EngineChoice::Auto,
             docker_socket: None,
+            discovery: DiscoveryOptions { on: true, ..DiscoveryOptions::default() },
             intake: IntakeLimits::default(),
             patience: Duration::from_secs(20),
             state_dir,
@@ -201,7 +206,8 @@ impl Server {
         let parts = Parts { engines: engines.all, default_engine: engines.default, traffic: proxy.clone(), http: proxy.http() };
         // Redirects name the real port.
         let options = ServerOptions { https: proxy.https(), ..options };
-        let own = Own { docker: engines.docker, proxy: Some(proxy) };
+        let neighbours = engines.neighbours.filter(|_| options.discovery.on);
+        let own = Own { docker: engines.docker, proxy: Some(proxy), neighbours };
         Self::assemble(options, store, api_tcp, parts, own).await
     }
 
@@ -219,13 +225,21 @@ impl Server {
         parts: Parts,
         own: Own,
     ) -> Result<Self, StartError> {
-        let Own { docker, proxy } = own;
+        let Own { docker, proxy, neighbours } = own;
         let incoming = options.state_dir.join("incoming");
         state_dir::create_emptied(&incoming)?;
         let published = Arc::new(Published::over(parts.traffic));
         let settings = settings(parts.default_engine, options.tls_offer());
         let orchestrator = HostOrchestrator::new(store.clone(), parts.engines.clone(), published.clone(), settings);
+        if neighbours.is_none() {
+            orchestrator.without_guests();
+        }
         orchestrator.recover().await.map_err(StartError::Recover)?;
+        let entrance = Entrance { tls_port: options.tls_offer().port, acme: options.acme.is_some(), redirect: true };
+        let discovery = neighbours.map(|neighbours| {
+            let (discovery, orchestrator) = (options.discovery.clone(), orchestrator.clone());
+            Arc::new(Discovery::new(neighbours, discovery, entrance, orchestrator, published.clone()))
+        });
 
         let (stop, halt, cut) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let deployments = Deployments::new(orchestrator.clone(), parts.http.clone(), stop.clone(), cut.clone());
@@ -239,6 +253,7 @@ impl Server {
             docker_socket: options.docker_socket,
             deployments,
             published,
+            discovery: discovery.clone(),
             proxy: proxy.clone(),
             http: parts.http,
             state_dir: options.state_dir.clone(),
@@ -261,6 +276,10 @@ impl Server {
             let (orchestrator, halt) = (orchestrator.clone(), halt.clone());
             async move { orchestrator.reconcile_forever(halt).await }
         }));
+        if let Some(discovery) = discovery {
+            let halt = halt.clone();
+            server.background.push(owned(async move { discovery.run(halt).await }));
+        }
         if let Some(proxy) = proxy {
             server.background.push(owned(proxy.watch(orchestrator, halt)));
         }
@@ -355,6 +374,7 @@ fn owned(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<(
 struct Own {
     docker: Option<DockerEngine>,
     proxy: Option<Arc<ProxyProcess>>,
+    neighbours: Option<Arc<dyn Neighbours>>,
 }
 
 async fn bind_tcp(address: Option<SocketAddr>) -> Result<Option<TcpListener>, StartError> {

@@ -91,6 +91,11 @@ impl Client {
         self.get("/openapi.json").await
     }
 
+    /// What is discovered by labels.
+    pub async fn discovery(&self) -> Result<crate::Discovery, ClientError> {
+        self.get("/discovery").await
+    }
+
     /// What the proxy was told.
     pub async fn routes(&self) -> Result<RouteList, ClientError> {
         self.get("/routes").await

@@ -9,9 +9,6 @@ use super::{Notes, global};
 use crate::configuration::{Configuration, Kind};
 use crate::dynamic::{Cookie, HealthCheck, LoadBalancer, Server};
 
-/// How much of a container's id names a target: as much as engines show.
-const SHORT_ID: usize = 12;
-
 /// Adds those services that the table's routes and middlewares lead to.
 pub(super) fn add(table: &mut table::Table, configuration: &Configuration, notes: &mut Notes) {
     let of_routes = table.routes.iter().filter_map(|route| route.service.clone());
@@ -92,9 +89,10 @@ fn target(server: &Server, said: &mut Vec<String>) -> Result<(Target, Protocol),
     let usual = || authority.trim_matches(['[', ']']).parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 80));
     let address = authority.parse::<SocketAddr>().or_else(|_| usual());
     let address = address.map_err(|_| "servers are reached by address; names are not looked up".to_owned())?;
-    let id: String = server.container.chars().take(SHORT_ID).collect();
+    // A container may listen at several ports, for several services.
+    let id = global(&format!("{}:{}", server.container, address.port()));
     let weight = server.weight.map_or(1, |weight| u32::try_from(weight).unwrap_or(0));
-    Ok((Target { id: TargetId(format!("{}/{address}", global(&id))), address, weight }, protocol))
+    Ok((Target { id: TargetId(id), address, weight }, protocol))
 }
 
 fn sticky(service: &str, cookie: &Cookie, said: &mut Vec<String>) -> table::Sticky {

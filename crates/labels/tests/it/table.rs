@@ -32,7 +32,7 @@ fn a_router_becomes_a_route_and_its_container_a_target() {
             "middlewares": {},
             "services": { "c@docker": {
                 "admission": { "kind": "open" },
-                "targets": [{ "id": "c-0123456789@docker/10.0.0.99:80", "address": "10.0.0.99:80" }],
+                "targets": [{ "id": "c.c-0123456789:80@docker", "address": "10.0.0.99:80" }],
             } },
         })
     );
@@ -159,7 +159,7 @@ fn services_keep_their_settings() {
         json(&part)["services"]["s@docker"],
         json!({
             "admission": { "kind": "open" },
-            "targets": [{ "id": "c-0123456789@docker/10.0.0.99:5000", "address": "10.0.0.99:5000", "weight": 3 }],
+            "targets": [{ "id": "c.c-0123456789:5000@docker", "address": "10.0.0.99:5000", "weight": 3 }],
             "balance": "least-loaded",
             "sticky": { "cookie": "sid", "secure": false, "http_only": true, "same_site": "lax" },
             "health": { "path": "/up", "interval_ms": 4000, "timeout_ms": 3000 },

@@ -6,6 +6,7 @@ mod answer;
 mod apps;
 mod config;
 mod deployments;
+mod discovery;
 mod extract;
 mod machine;
 mod output;
@@ -50,6 +51,7 @@ fn described() -> OpenApiRouter<Shared> {
     let paths = OpenApiRouter::new()
         .routes(routes!(machine::version))
         .routes(routes!(machine::doctor))
+        .routes(routes!(discovery::show))
         .routes(routes!(machine::routes))
         .routes(routes!(apps::list))
         .routes(routes!(apps::show, apps::destroy))
