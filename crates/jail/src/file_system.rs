@@ -105,13 +105,13 @@ impl FileSystem {
 }
 
 /// A mount taken off its place, to be put somewhere else.
-struct Source {
+pub(crate) struct Source {
     tree: OwnedFd,
-    is_directory: bool,
+    pub(crate) is_directory: bool,
 }
 
 impl Source {
-    fn take(path: &Path) -> Result<Self, JailError> {
+    pub(crate) fn take(path: &Path) -> Result<Self, JailError> {
         let is_directory = path.is_dir();
         let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         if is_directory {
@@ -121,13 +121,13 @@ impl Source {
         Ok(Self { tree, is_directory })
     }
 
-    fn put(self, target: &Path) -> Result<(), JailError> {
+    pub(crate) fn put(self, target: &Path) -> Result<(), JailError> {
         rustix::mount::move_mount(&self.tree, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .step(|| format!("show it at {}", target.display()))
     }
 }
 
-fn mount_tmpfs(place: &Path, options: &std::ffi::CStr) -> Result<(), JailError> {
+pub(crate) fn mount_tmpfs(place: &Path, options: &std::ffi::CStr) -> Result<(), JailError> {
     rustix::mount::mount("tmpfs", place, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options)
         .step(|| format!("mount a private {}", place.display()))
 }
@@ -154,26 +154,41 @@ struct MountAttr {
     user_namespace: u64,
 }
 
-/// Makes the mount at `place` (with all below it, if `recursive`) read-only or writable.
-fn set_read_only(place: &Path, read_only: bool, recursive: bool) -> Result<(), JailError> {
-    const READ_ONLY: u64 = 1;
-    let attr = MountAttr {
-        set: if read_only { READ_ONLY } else { 0 },
-        clear: if read_only { 0 } else { READ_ONLY },
-        propagation: 0,
-        user_namespace: 0,
-    };
-    let step = || format!("make {} {}", place.display(), if read_only { "read-only" } else { "writable" });
-    let path = CString::new(place.as_os_str().as_bytes()).map_err(io::Error::from).step(step)?;
+/// Attributes of a mount (mount_setattr(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Attributes(u64);
+
+impl Attributes {
+    pub(crate) const NONE: Self = Self(0);
+    pub(crate) const READ_ONLY: Self = Self(1);
+    pub(crate) const NO_SUID: Self = Self(2);
+    pub(crate) const NO_DEVICES: Self = Self(4);
+    pub(crate) const NO_EXEC: Self = Self(8);
+
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// Sets and clears attributes of the mount at `place`, with all below it if `recursive`. Needs Linux 5.12.
+pub(crate) fn set_attributes(place: &Path, set: Attributes, clear: Attributes, recursive: bool) -> io::Result<()> {
+    let attr = MountAttr { set: set.0, clear: clear.0, propagation: 0, user_namespace: 0 };
+    let path = CString::new(place.as_os_str().as_bytes())?;
     let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path ends in NUL and the structure has the size that is told; both live through the call.
     let answer = unsafe {
         libc::syscall(libc::SYS_mount_setattr, CWD.as_raw_fd(), path.as_ptr(), flags, &raw const attr, size_of::<MountAttr>())
     };
-    match io::Error::last_os_error() {
-        _ if answer == 0 => Ok(()),
-        error if error.raw_os_error() == Some(libc::ENOSYS) => remount_one_by_one(place, read_only, recursive),
-        error => Err(error).step(step),
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes the mount at `place` (with all below it, if `recursive`) read-only or writable.
+fn set_read_only(place: &Path, read_only: bool, recursive: bool) -> Result<(), JailError> {
+    let none = Attributes::NONE;
+    let (set, clear) = if read_only { (Attributes::READ_ONLY, none) } else { (none, Attributes::READ_ONLY) };
+    match set_attributes(place, set, clear, recursive) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => remount_one_by_one(place, read_only, recursive),
+        answer => answer.step(|| format!("make {} {}", place.display(), if read_only { "read-only" } else { "writable" })),
     }
 }
 

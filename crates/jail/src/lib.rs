@@ -11,12 +11,14 @@ pub mod confinement;
 pub mod file_system;
 pub mod namespaces;
 pub mod process;
+pub mod root;
 pub mod support;
 
 pub use cgroup::{Group, GroupLimits, Hierarchy};
 pub use confinement::{Confinement, Rlimits, User};
 pub use file_system::{FileSystem, Show};
-pub use namespaces::Namespaces;
+pub use namespaces::{Namespace, Namespaces};
+pub use root::{Root, Scratch};
 pub use support::Support;
 
 /// A step that the kernel refused.

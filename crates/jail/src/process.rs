@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
+use crate::Namespaces;
+
 /// The two sides of a fork.
 #[derive(Debug)]
 pub enum Fork {
@@ -24,6 +26,81 @@ pub fn fork() -> io::Result<Fork> {
         0 => Ok(Fork::Child),
         -1 => Err(io::Error::last_os_error()),
         pid => Pid::from_raw(pid).map(Fork::Parent).ok_or_else(|| io::Error::other("fork answered nonsense")),
+    }
+}
+
+/// Forks a brother of this process, not a child: its parent is this process's parent, who alone can wait for it. It starts
+/// in new `namespaces`, in the pid namespace as PID 1.
+///
+/// Between here and its exec (or end) the new process may do everything except start threads: the C library was not told.
+pub fn fork_brother(namespaces: Namespaces) -> io::Result<Fork> {
+    require_single_thread()?;
+    let flags = u64::from(libc::CLONE_PARENT.cast_unsigned()) | namespaces.flags();
+    let exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
+    // SAFETY: without CLONE_VM and with no stack given this is fork(2): the new process has a copy of everything. There is
+    // only one thread (checked above), so no lock in the copy belongs to a thread that is missing there.
+    match unsafe { libc::syscall(libc::SYS_clone, flags | exit_signal, 0, 0, 0, 0) } {
+        0 => Ok(Fork::Child),
+        -1 => Err(io::Error::last_os_error()),
+        pid => i32::try_from(pid)
+            .ok()
+            .and_then(Pid::from_raw)
+            .map(Fork::Parent)
+            .ok_or_else(|| io::Error::other("clone answered nonsense")),
+    }
+}
+
+/// Replaces this process by a program, with exactly these arguments (the first one is its name) and variables. Returns only
+/// if that fails.
+pub fn exec(program: &std::ffi::CStr, arguments: &[std::ffi::CString], variables: &[std::ffi::CString]) -> io::Error {
+    let pointers = |texts: &[std::ffi::CString]| {
+        texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<*const libc::c_char>>()
+    };
+    let (arguments, variables) = (pointers(arguments), pointers(variables));
+    // SAFETY: both arrays end in a null pointer, their texts end in NUL and outlive the call.
+    unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), variables.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Puts `descriptor` at exactly this number, replacing what was there, and keeps it open across exec.
+pub fn place_descriptor(descriptor: &impl AsRawFd, number: i32) -> io::Result<()> {
+    // SAFETY: the caller owns the descriptor; whoever held the number before is a program that is about to be replaced.
+    match unsafe { libc::dup2(descriptor.as_raw_fd(), number) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Closes every descriptor except those given, whoever holds them. For a process that shares nothing with its past, such as
+/// PID 1 of a pid namespace, which uses none of them any more.
+pub fn close_all_but(kept: &[i32]) -> io::Result<()> {
+    let mut kept: Vec<u32> = kept.iter().filter_map(|number| u32::try_from(*number).ok()).collect();
+    kept.sort_unstable();
+    let mut first = 0;
+    for number in kept.into_iter().chain([u32::MAX]) {
+        if number > first {
+            let last = if number == u32::MAX { number } else { number - 1 };
+            // SAFETY: the documented contract: nothing in this process uses those descriptors any more.
+            if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        first = number.saturating_add(1);
+    }
+    Ok(())
+}
+
+/// Leaves ended children to the kernel: they vanish by themselves, and nobody can wait for them.
+pub fn forget_children() {
+    // SAFETY: SIG_IGN is a valid disposition.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+/// Sleeps for ever; only a signal that ends the process ends this.
+pub fn sleep_for_ever() -> ! {
+    loop {
+        // SAFETY: pause(2) has no preconditions.
+        unsafe { libc::pause() };
     }
 }
 
@@ -114,6 +191,15 @@ pub fn unblock_signals() {
         libc::sigemptyset(&raw mut set);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}
+
+/// Gives every signal its usual effect, as for a program that is started afresh: shells make background jobs ignore some.
+pub fn default_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL is a valid disposition; where it may not be set (SIGKILL, SIGSTOP, the C library's own) nothing
+        // happens.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
 }
 

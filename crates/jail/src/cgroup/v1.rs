@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::meter::{Counter, Meter, Peak};
 use super::mounts::{Mount, OwnGroup};
 use super::{GroupLimits, GroupStats, keyed, kill_each, may_create_in, number, write, write_if_there};
 use crate::{JailError, Step};
@@ -80,7 +81,7 @@ impl Group {
         places
     }
 
-    fn limit(&self, limits: &GroupLimits) -> Result<(), JailError> {
+    pub(super) fn limit(&self, limits: &GroupLimits) -> Result<(), JailError> {
         if let (Some(place), Some(bytes)) = (&self.memory, limits.memory) {
             limit_memory(place, bytes)?;
         }
@@ -92,6 +93,15 @@ impl Group {
             write(&place.join("pids.max"), &pids.to_string())?;
         }
         Ok(())
+    }
+
+    pub(super) fn meter(&self) -> Meter {
+        let memory = |file: &str| self.memory.as_ref().map(|place| place.join(file));
+        Meter::new(
+            Counter::open(self.cpuacct.as_ref().map(|place| place.join("cpuacct.usage")), None, 1000),
+            Peak::open(memory("memory.max_usage_in_bytes")),
+            Counter::open(memory("memory.oom_control"), Some("oom_kill"), 1),
+        )
     }
 
     pub(super) fn stats(&self) -> GroupStats {

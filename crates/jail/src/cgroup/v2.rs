@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::meter::{Counter, Meter, Peak};
 use super::mounts::{Mount, OwnGroup};
 use super::{GroupLimits, GroupStats, keyed, kill_each, may_create_in, number, write, write_if_there};
 use crate::{JailError, Step};
@@ -112,7 +113,7 @@ impl Group {
         vec![self.place.clone()]
     }
 
-    fn limit(&self, limits: &GroupLimits) -> Result<(), JailError> {
+    pub(super) fn limit(&self, limits: &GroupLimits) -> Result<(), JailError> {
         if let Some(bytes) = limits.memory {
             write(&self.place.join("memory.max"), &bytes.to_string())?;
             write_if_there(&self.place.join("memory.swap.max"), "0")?;
@@ -127,6 +128,15 @@ impl Group {
             write(&self.place.join("pids.max"), &pids.to_string())?;
         }
         Ok(())
+    }
+
+    pub(super) fn meter(&self) -> Meter {
+        let file = |name: &str| Some(self.place.join(name));
+        Meter::new(
+            Counter::open(file("cpu.stat"), Some("usage_usec"), 1),
+            Peak::open(file("memory.peak")),
+            Counter::open(file("memory.events"), Some("oom_kill"), 1),
+        )
     }
 
     pub(super) fn stats(&self) -> GroupStats {

@@ -4,9 +4,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::mount::UnmountFlags;
-
 use super::{Source, mount_tmpfs};
+use crate::root::take_as_root;
 use crate::{JailError, Step};
 
 /// What tmpfs calls itself (statfs(2)).
@@ -68,13 +67,4 @@ fn rebuild_in_memory(directory: &Path) -> Result<(), JailError> {
 enum Entry {
     Link(PathBuf),
     Mount(Source),
-}
-
-/// pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one and is taken off.
-fn take_as_root(place: &Path) -> Result<(), JailError> {
-    rustix::process::chdir(place)
-        .and_then(|()| rustix::process::pivot_root(".", "."))
-        .and_then(|()| rustix::mount::unmount(".", UnmountFlags::DETACH))
-        .and_then(|()| rustix::process::chdir("/"))
-        .step(|| "change the root".to_owned())
 }

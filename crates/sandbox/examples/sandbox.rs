@@ -1,0 +1,111 @@
+//! A daemon on its own, a client for one program, and the measurements: `sandbox daemon SOCKET`, `sandbox run SOCKET FILE`,
+//! `sandbox bench SOCKET`.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use coracle_sandbox::{Event, Execution, Image, Sandbox, Source, daemon};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn main() -> Outcome {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["daemon", socket, options @ ..] => serve(socket, options),
+        ["run", socket, file] => client(run(socket, file)),
+        ["bench", socket] => client(bench(socket, 2000)),
+        ["bench", socket, count] => client(bench(socket, count.parse()?)),
+        _ => Err("sandbox daemon SOCKET [cores=MILLI] [slots=N] | run SOCKET FILE | bench SOCKET [COUNT]".into()),
+    }
+}
+
+fn serve(socket: &str, settings: &[&str]) -> Outcome {
+    let mut options = daemon::Options::new(socket, Vec::new());
+    let mut slots = 8;
+    for setting in settings {
+        match setting.split_once('=') {
+            Some(("cores", milli)) => options.limits.cpu_milli = milli.parse()?,
+            Some(("slots", number)) => slots = number.parse()?,
+            Some(("makers", number)) => options.makers = number.parse()?,
+            _ => return Err(format!("what is {setting}?").into()),
+        }
+    }
+    options.images.push(Image::find("default", Source::Host { python: None }, slots)?);
+    Ok(daemon::run(options)?)
+}
+
+fn client(work: impl Future<Output = Outcome>) -> Outcome {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+async fn run(socket: &str, file: &str) -> Outcome {
+    let sandbox = Sandbox::connect(socket).await?;
+    let mut running = sandbox.execute(&Execution::new("default", std::fs::read(file)?)).await?;
+    while let Some(event) = running.next().await? {
+        match event {
+            Event::Stdout(bytes) => std::io::stdout().write_all(&bytes)?,
+            Event::Stderr(bytes) => std::io::stderr().write_all(&bytes)?,
+            Event::End(end) => eprintln!("{end:?}"),
+            Event::Started { .. } | Event::File(_) => {}
+        }
+    }
+    Ok(())
+}
+
+async fn bench(socket: &str, count: usize) -> Outcome {
+    let sandbox = Sandbox::connect(socket).await?;
+    let daemon = sandbox.health().await?.pid;
+    for callers in [1, 2, 8, 64] {
+        let (before, start) = (cpu_of_machine()?, Instant::now());
+        let tasks: Vec<_> = (0..callers).map(|_| tokio::spawn(call(sandbox.clone(), count / callers))).collect();
+        let mut times = Vec::new();
+        for task in tasks {
+            times.extend(task.await?.map_err(|error| format!("an execution: {error}"))?);
+        }
+        let (wall, cpu) = (start.elapsed(), cpu_of_machine()? - before);
+        times.sort();
+        let at = |share: f64| times.get(((times.len() - 1) as f64 * share) as usize).copied().unwrap_or_default();
+        let per = cpu.div_f64(times.len() as f64);
+        println!(
+            "callers {callers:2}: p50 {:.2?} p90 {:.2?} p99 {:.2?}; {:.0}/s; {per:.2?} CPU of the machine each = {:.0} per core and second",
+            at(0.5),
+            at(0.9),
+            at(0.99),
+            times.len() as f64 / wall.as_secs_f64(),
+            1.0 / per.as_secs_f64()
+        );
+    }
+    println!("daemon {daemon}: {}", std::fs::read_to_string(format!("/proc/{daemon}/statm"))?.trim());
+    Ok(())
+}
+
+async fn call(sandbox: Sandbox, count: usize) -> Result<Vec<Duration>, String> {
+    let execution = Execution::new("default", "print(42)");
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        let start = Instant::now();
+        let mut running = sandbox.execute(&execution).await.map_err(|error| error.to_string())?;
+        let mut output = Vec::new();
+        while let Some(event) = running.next().await.map_err(|error| error.to_string())? {
+            if let Event::Stdout(bytes) = event {
+                output.extend_from_slice(&bytes);
+            }
+        }
+        times.push(start.elapsed());
+        if output != b"42\n" {
+            return Err(format!("answered {:?}", String::from_utf8_lossy(&output)));
+        }
+    }
+    Ok(times)
+}
+
+/// The time that all processors have not been idle.
+fn cpu_of_machine() -> Result<Duration, Box<dyn std::error::Error>> {
+    let text = std::fs::read_to_string("/proc/stat")?;
+    let line = text.lines().next().ok_or("no /proc/stat")?;
+    let ticks: Vec<u64> = line.split_whitespace().skip(1).map(str::parse).collect::<Result<_, _>>()?;
+    let busy: u64 = ticks.iter().enumerate().filter(|(field, _)| ![3, 4].contains(field)).map(|(_, ticks)| ticks).sum();
+    Ok(Duration::from_millis(busy * 10))
+}

@@ -1,0 +1,72 @@
+//! One output stream of an execution: what is kept of it and what is not.
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use tokio::net::unix::pipe;
+
+use crate::execution::Event;
+use crate::wire::Answer;
+
+/// A program that goes on writing is ended when it has written so many times what is kept, and so much at least.
+const FLOOD_TIMES: u64 = 16;
+const FLOOD_LEAST: u64 = 1 << 20;
+
+/// Which stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// What has come through a stream.
+#[derive(Debug)]
+pub(super) struct Capture {
+    stream: Stream,
+    /// How many bytes are kept.
+    cap: u64,
+    written: u64,
+    pub(super) open: bool,
+}
+
+impl Capture {
+    pub(super) fn new(stream: Stream, cap: u64) -> Self {
+        Self { stream, cap, written: 0, open: true }
+    }
+
+    /// Reads what is there, as far as `room` goes at once, and passes on what is kept. Answers whether there may be more.
+    pub(super) fn read(&mut self, pipe: &pipe::Receiver, room: &mut [u8], outgoing: &mut BytesMut) -> bool {
+        let bytes = match pipe.try_read(room) {
+            Ok(0) => {
+                self.open = false;
+                return false;
+            }
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(_) => {
+                self.open = false;
+                return false;
+            }
+        };
+        let left = usize::try_from(self.cap.saturating_sub(self.written)).unwrap_or(usize::MAX);
+        self.written += bytes as u64;
+        if let Some(kept) = room.get(..bytes.min(left)).filter(|kept| !kept.is_empty()) {
+            let kept = Bytes::copy_from_slice(kept);
+            let event = match self.stream {
+                Stream::Stdout => Event::Stdout(kept),
+                Stream::Stderr => Event::Stderr(kept),
+            };
+            Answer::Event(event).encode(outgoing);
+        }
+        true
+    }
+
+    pub(super) fn truncated(&self) -> bool {
+        self.written > self.cap
+    }
+
+    /// Whether so much has been dropped that the program should not go on.
+    pub(super) fn is_flood(&self) -> bool {
+        self.written > (self.cap.saturating_mul(FLOOD_TIMES)).max(FLOOD_LEAST)
+    }
+}

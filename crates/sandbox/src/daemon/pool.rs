@@ -1,0 +1,196 @@
+//! The slots of one image that wait, and the one task that keeps them at their number.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+
+use super::maker::Maker;
+use super::seat::Seats;
+use super::slot::{self, Slot};
+use super::zygote::Zygote;
+use crate::execution::ImageInfo;
+use crate::image::Image;
+
+/// How long to wait after a failure, doubled with each one in a row.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The waiting slots of an image.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) image: Image,
+    number: u32,
+    ready: Mutex<VecDeque<Slot>>,
+    /// One permit per waiting slot; those who find none queue here, first come first served.
+    available: Semaphore,
+    waiting: AtomicU32,
+    /// Told when there is something to do.
+    changed: Notify,
+    state: Mutex<State>,
+    pub(super) failures: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    interpreter: String,
+    trouble: Option<String>,
+}
+
+/// What making slots takes.
+#[derive(Debug)]
+pub(super) struct Workshop {
+    pub(super) maker: Maker,
+    pub(super) seats: Arc<Seats>,
+    pub(super) filter: Vec<u8>,
+    pub(super) zygote_copies: u32,
+    pub(super) makers: u32,
+}
+
+/// A zygote and the task that hears its answers.
+struct Warm {
+    zygote: Arc<Zygote>,
+    hearing: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Warm {
+    fn drop(&mut self) {
+        self.hearing.abort();
+    }
+}
+
+impl Pool {
+    pub(super) fn new(image: Image, number: u32, trouble: Option<String>) -> Self {
+        Self {
+            image,
+            number,
+            ready: Mutex::default(),
+            available: Semaphore::new(0),
+            waiting: AtomicU32::new(0),
+            changed: Notify::new(),
+            state: Mutex::new(State { interpreter: String::new(), trouble }),
+            failures: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes a slot, waiting for one if there is none; `None` after `patience`.
+    pub(super) async fn take(&self, patience: Duration, seats: &Arc<Seats>) -> Option<Slot> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _leaves = Leaves(&self.waiting);
+        let search = async {
+            loop {
+                self.available.acquire().await.ok()?.forget();
+                let slot = lock(&self.ready).pop_front();
+                self.changed.notify_one();
+                let Some(mut slot) = slot else { continue };
+                if slot.is_alive() {
+                    return Some(slot);
+                }
+                // The machine has killed one of its processes meanwhile.
+                slot.retire(Arc::clone(seats));
+            }
+        };
+        tokio::time::timeout(patience, search).await.ok().flatten()
+    }
+
+    pub(super) fn waiting(&self) -> u32 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn trouble(&self) -> Option<String> {
+        lock(&self.state).trouble.clone()
+    }
+
+    pub(super) fn info(&self) -> ImageInfo {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let state = lock(&self.state);
+        ImageInfo {
+            name: self.image.name.clone(),
+            interpreter: state.interpreter.clone(),
+            ready: count(lock(&self.ready).len()),
+            slots: count(self.image.slots),
+            trouble: state.trouble.clone(),
+        }
+    }
+
+    /// Keeps the slots at their number, for ever.
+    pub(super) async fn tend(self: Arc<Self>, workshop: Arc<Workshop>) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let why = match self.work(&workshop, &mut pause).await {
+                Ok(never) => match never {},
+                Err(why) => why,
+            };
+            tracing::warn!(image = self.image.name, %why, "no slot could be made");
+            self.failures.fetch_add(1, Ordering::Relaxed);
+            lock(&self.state).trouble = Some(why);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Makes slots until one cannot be made.
+    async fn work(&self, workshop: &Arc<Workshop>, pause: &mut Duration) -> Result<std::convert::Infallible, String> {
+        let mut warm = self.warm_up(workshop).await?;
+        let mut making = JoinSet::new();
+        loop {
+            let missing = self.image.slots.max(1).saturating_sub(lock(&self.ready).len() + making.len());
+            let hands = usize::try_from(workshop.makers).unwrap_or(1).saturating_sub(making.len());
+            let mut out_of_seats = false;
+            for _ in 0..missing.min(hands) {
+                if warm.zygote.copies() >= workshop.zygote_copies {
+                    warm = self.warm_up(workshop).await?;
+                }
+                let Some(seat) = workshop.seats.take().map_err(|error| error.to_string())? else {
+                    out_of_seats = true;
+                    break;
+                };
+                let (workshop, zygote, number) = (Arc::clone(workshop), Arc::clone(&warm.zygote), self.number);
+                making.spawn(async move { slot::make(&workshop.maker, &zygote, number, seat, &workshop.seats).await });
+            }
+            tokio::select! {
+                made = making.join_next(), if !making.is_empty() => {
+                    if let Some(made) = made {
+                        let slot = made.map_err(|error| error.to_string()).and_then(|made| made)?;
+                        *pause = FIRST_PAUSE;
+                        self.put(slot);
+                    }
+                }
+                () = self.changed.notified() => {}
+                () = workshop.seats.freed.notified(), if out_of_seats => {}
+            }
+        }
+    }
+
+    fn put(&self, slot: Slot) {
+        lock(&self.ready).push_back(slot);
+        lock(&self.state).trouble = None;
+        self.available.add_permits(1);
+    }
+
+    async fn warm_up(&self, workshop: &Workshop) -> Result<Warm, String> {
+        let zygote = Arc::new(Zygote::start(&workshop.maker, self.number, &workshop.filter).await?);
+        lock(&self.state).interpreter.clone_from(&zygote.interpreter);
+        let hearing = tokio::spawn({
+            let zygote = Arc::clone(&zygote);
+            async move { zygote.attend().await }
+        });
+        Ok(Warm { zygote, hearing })
+    }
+}
+
+/// Counts one fewer when it goes.
+struct Leaves<'a>(&'a AtomicU32);
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

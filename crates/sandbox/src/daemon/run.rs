@@ -1,0 +1,305 @@
+//! One execution in one slot, from handing over the job to the last word about it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::net::unix::pipe;
+use tokio::time::Instant;
+
+use super::capture::{Capture, Stream};
+use super::connection::{Connection, ConnectionError};
+use super::process::Ended;
+use super::slot::Slot;
+use crate::collect;
+use crate::execution::{End, Event, Limits, Reason, Truncated, Usage};
+use crate::wire::{Answer, Request, WireError};
+
+/// How much is read of a stream at once.
+const ROOM: usize = 64 << 10;
+/// How much of what a client types may wait for the program.
+const MOST_TYPED: usize = 1 << 20;
+/// How long streams may stay open after everybody who could write is dead.
+const CLOSING: Duration = Duration::from_secs(2);
+/// The shortest time between two looks at the processor time.
+const SHORTEST_LOOK: Duration = Duration::from_millis(5);
+
+/// What is done in a slot.
+pub(super) struct Task {
+    pub(super) limits: Limits,
+    /// Length and job, as the worker reads them.
+    pub(super) job: BytesMut,
+    pub(super) stdin: Option<Bytes>,
+    pub(super) collect: Vec<Vec<u8>>,
+    pub(super) collect_bytes: u64,
+    pub(super) queued: Duration,
+}
+
+/// An execution under way.
+pub(super) struct Run<'a> {
+    slot: &'a mut Slot,
+    connection: &'a mut Connection,
+    task: Task,
+    /// What the program has not read yet, and whether that is all.
+    typed: BytesMut,
+    typing: bool,
+    out: Capture,
+    err: Capture,
+    room: Vec<u8>,
+    started: Instant,
+    ended: Option<(Ended, Duration)>,
+    /// Why it was killed, if it was.
+    killed: Option<Reason>,
+    /// When to look at the clocks next.
+    look: Instant,
+    closing: Option<Instant>,
+    client: Result<(), ConnectionError>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(slot: &'a mut Slot, connection: &'a mut Connection, mut task: Task) -> Self {
+        let given = task.stdin.take();
+        let started = Instant::now();
+        let cap = task.limits.output_bytes;
+        let mut run = Self {
+            slot,
+            connection,
+            typing: given.is_none(),
+            typed: given.map(BytesMut::from).unwrap_or_default(),
+            out: Capture::new(Stream::Stdout, cap),
+            err: Capture::new(Stream::Stderr, cap),
+            room: vec![0; ROOM],
+            started,
+            ended: None,
+            killed: None,
+            look: started,
+            closing: None,
+            client: Ok(()),
+            task,
+        };
+        run.look = started + run.next_look(Duration::ZERO);
+        run
+    }
+
+    /// Runs to the end and answers what happened; the client has heard it if it is still there.
+    pub(super) async fn finish(mut self) -> Result<(), ConnectionError> {
+        // Opened now: when the program is dead, so is the name of its root.
+        let work = if self.task.collect.is_empty() { Ok(None) } else { self.slot.open_work().map(Some) };
+        self.feed_job();
+        self.feed_stdin();
+        while !self.is_over() {
+            self.step().await;
+        }
+        let truncated = self.bring_back(work).await;
+        let end = self.end(truncated);
+        Answer::Event(Event::End(end)).encode(&mut self.connection.outgoing);
+        self.client
+    }
+
+    fn is_over(&self) -> bool {
+        self.ended.is_some() && ((!self.out.open && !self.err.open) || self.closing.is_some_and(|until| Instant::now() >= until))
+    }
+
+    /// Waits until something happens and deals with it.
+    async fn step(&mut self) {
+        let reading = self.client.is_ok() && (self.typed.len() < MOST_TYPED || !self.typing);
+        let talking = self.client.is_ok() && (reading || !self.connection.outgoing.is_empty());
+        let stdin_waits = self.slot.stdin.is_some() && !self.typed.is_empty();
+        let look = self.closing.unwrap_or(self.look);
+        tokio::select! {
+            biased;
+            ended = self.slot.worker.ended(), if self.ended.is_none() => self.worker_ended(ended),
+            ready = self.connection.ready(reading), if talking => self.talk(ready, reading),
+            _ = self.slot.stdout.readable(), if self.out.open => self.read_stdout(),
+            _ = self.slot.stderr.readable(), if self.err.open => self.read_stderr(),
+            _ = self.slot.control.writable(), if !self.task.job.is_empty() => self.feed_job(),
+            _ = writable(self.slot.stdin.as_ref()), if stdin_waits => self.feed_stdin(),
+            () = tokio::time::sleep_until(look) => self.look_at_clocks(),
+        }
+    }
+
+    fn worker_ended(&mut self, ended: io::Result<Ended>) {
+        let wall = self.started.elapsed();
+        // It cannot fail for a child that nobody else waits for; if it does, nothing is known about its end.
+        self.ended = Some((ended.unwrap_or(Ended { code: None, signal: None }), wall));
+        while self.out.open && self.out.read(&self.slot.stdout, &mut self.room, &mut self.connection.outgoing) {}
+        while self.err.open && self.err.read(&self.slot.stderr, &mut self.room, &mut self.connection.outgoing) {}
+        if self.out.open || self.err.open {
+            // Somebody it has left behind holds a stream; the execution is over for him too.
+            self.slot.kill();
+            self.closing = Some(Instant::now() + CLOSING);
+        }
+    }
+
+    fn read_stdout(&mut self) {
+        self.out.read(&self.slot.stdout, &mut self.room, &mut self.connection.outgoing);
+        self.after_reading();
+    }
+
+    fn read_stderr(&mut self) {
+        self.err.read(&self.slot.stderr, &mut self.room, &mut self.connection.outgoing);
+        self.after_reading();
+    }
+
+    fn after_reading(&mut self) {
+        if self.out.is_flood() || self.err.is_flood() {
+            self.kill(Reason::OutputLimit);
+        }
+        self.push();
+    }
+
+    fn push(&mut self) {
+        if self.client.is_ok()
+            && let Err(error) = self.connection.push()
+        {
+            self.lose_client(error.into());
+        }
+    }
+
+    /// Hears the client out.
+    fn talk(&mut self, ready: io::Result<()>, reading: bool) {
+        self.push();
+        if !reading || self.client.is_err() {
+            return;
+        }
+        let heard = ready.and_then(|()| self.connection.read());
+        match heard {
+            Ok(true) => {}
+            Ok(false) => return self.lose_client(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Err(error) => return self.lose_client(error.into()),
+        }
+        loop {
+            match self.connection.take() {
+                Ok(None) => break,
+                Ok(Some(Request::Stdin(bytes))) if self.typing => self.typed.extend_from_slice(&bytes),
+                Ok(Some(Request::StdinEnd)) => self.typing = false,
+                // What is typed after its end, or at a program that has ended, goes nowhere.
+                Ok(Some(Request::Stdin(_))) => {}
+                Ok(Some(Request::Cancel)) => self.kill(Reason::Cancelled),
+                Ok(Some(_)) => {
+                    let error = WireError::Unknown { what: "a request during an execution; the kind", value: 0 };
+                    return self.lose_client(error.into());
+                }
+                Err(error) => return self.lose_client(error.into()),
+            }
+        }
+        self.feed_stdin();
+    }
+
+    fn lose_client(&mut self, error: ConnectionError) {
+        self.client = Err(error);
+        self.kill(Reason::Cancelled);
+    }
+
+    fn kill(&mut self, reason: Reason) {
+        if self.ended.is_none() {
+            self.killed.get_or_insert(reason);
+            self.slot.kill();
+        }
+    }
+
+    /// Hands the job over as far as the worker takes it.
+    fn feed_job(&mut self) {
+        while !self.task.job.is_empty() {
+            match self.slot.control.try_write(&self.task.job) {
+                Ok(bytes) => self.task.job.advance(bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // The worker is dead, which is heard of elsewhere.
+                Err(_) => self.task.job.clear(),
+            }
+        }
+    }
+
+    fn feed_stdin(&mut self) {
+        let Some(stdin) = &self.slot.stdin else {
+            self.typed.clear();
+            return;
+        };
+        while !self.typed.is_empty() {
+            match stdin.try_write(&self.typed) {
+                Ok(bytes) => self.typed.advance(bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    // The program has closed it: it wants no more.
+                    self.typed.clear();
+                    self.slot.stdin = None;
+                    return;
+                }
+            }
+        }
+        if !self.typing {
+            self.slot.stdin = None;
+        }
+    }
+
+    fn look_at_clocks(&mut self) {
+        if self.ended.is_some() {
+            return;
+        }
+        let used = Duration::from_micros(self.slot.seat.meter.cpu_us());
+        if self.started.elapsed() >= self.task.limits.wall {
+            self.kill(Reason::Timeout);
+        } else if used >= self.task.limits.cpu {
+            self.kill(Reason::CpuLimit);
+        }
+        self.look = Instant::now() + if self.killed.is_some() { CLOSING } else { self.next_look(used) };
+    }
+
+    /// When a limit can be reached at the earliest.
+    fn next_look(&self, used: Duration) -> Duration {
+        let wall = self.task.limits.wall.saturating_sub(self.started.elapsed());
+        let cpu = self.task.limits.cpu.saturating_sub(used);
+        let cores = f64::from(self.task.limits.cpu_milli.max(1)) / 1000.0;
+        // The share is given out in periods of 100 ms, each of which may be used up in its first moments.
+        let soonest = cpu.div_f64(cores).saturating_sub(Duration::from_millis(100)).max(cpu.div_f64(cores.max(1.0) * 4.0));
+        wall.min(soonest.max(SHORTEST_LOOK))
+    }
+
+    /// Collects the files that were asked for, when nobody is left who could change them. Answers whether some are missing.
+    async fn bring_back(&mut self, work: io::Result<Option<OwnedFd>>) -> bool {
+        let work = match work {
+            Ok(None) => return false,
+            Ok(Some(work)) if self.client.is_ok() => work,
+            _ => return true,
+        };
+        let dead = tokio::time::timeout(CLOSING, self.slot.dead()).await;
+        if !matches!(dead, Ok(Ok(()))) {
+            return true;
+        }
+        let (patterns, most) = (std::mem::take(&mut self.task.collect), self.task.collect_bytes);
+        let collected = tokio::task::spawn_blocking(move || collect::collect(work, &patterns, most)).await;
+        let Ok((files, incomplete)) = collected else { return true };
+        for file in files {
+            Answer::Event(Event::File(file)).encode(&mut self.connection.outgoing);
+        }
+        incomplete
+    }
+
+    fn end(&self, files: bool) -> End {
+        let (ended, wall) = self.ended.unwrap_or((Ended { code: None, signal: None }, self.started.elapsed()));
+        let meter = &self.slot.seat.meter;
+        let reason = match (self.killed, ended) {
+            (_, Ended { code: Some(0), .. }) => Reason::Ok,
+            (Some(reason), Ended { code: None, .. }) => reason,
+            _ if meter.oom_kills() > 0 => Reason::Oom,
+            (_, Ended { code: Some(_), .. }) => Reason::ExitNonzero,
+            _ => Reason::Signal,
+        };
+        let usage = Usage {
+            wall,
+            cpu: Duration::from_micros(meter.cpu_us()),
+            memory_peak: meter.memory_peak(),
+            queued: self.task.queued,
+        };
+        let truncated = Truncated { stdout: self.out.truncated(), stderr: self.err.truncated(), files };
+        End { reason, exit_code: ended.code, signal: ended.signal, usage, truncated }
+    }
+}
+
+async fn writable(stdin: Option<&pipe::Sender>) -> io::Result<()> {
+    match stdin {
+        Some(stdin) => stdin.writable().await,
+        None => std::future::pending().await,
+    }
+}

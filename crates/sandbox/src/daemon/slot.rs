@@ -1,0 +1,141 @@
+//! A slot: a sandbox that waits for its only execution.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as BlockingUnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+
+use super::maker::{DEADLINE, Maker};
+use super::process::Process;
+use super::seat::{Seat, Seats};
+use super::zygote::Zygote;
+
+/// How long dying may take before it is reported.
+const DEATH: Duration = Duration::from_secs(30);
+
+/// A sandbox with a worker in it that waits for its job.
+#[derive(Debug)]
+pub(super) struct Slot {
+    init: Process,
+    pub(super) worker: Process,
+    pub(super) control: UnixStream,
+    pub(super) stdin: Option<pipe::Sender>,
+    pub(super) stdout: pipe::Receiver,
+    pub(super) stderr: pipe::Receiver,
+    pub(super) seat: Seat,
+}
+
+/// Why there is no slot; the seat comes back when everything on it is dead.
+pub(super) async fn make(maker: &Maker, zygote: &Zygote, image: u32, seat: Seat, seats: &Arc<Seats>) -> Result<Slot, String> {
+    let init = match maker.slot(image, seat.number).await {
+        Ok(init) => init,
+        Err(why) => {
+            seats.give_back(seat);
+            return Err(why);
+        }
+    };
+    match inhabit(zygote, &init, &seat).await {
+        Ok((worker, control, stdin, stdout, stderr)) => {
+            let mut slot = Slot { init, worker, control, stdin: Some(stdin), stdout, stderr, seat };
+            // What it has used so far was used to make it.
+            slot.seat.meter.start();
+            Ok(slot)
+        }
+        Err(why) => {
+            end(init, seat, Arc::clone(seats)).await;
+            Err(why)
+        }
+    }
+}
+
+type Inhabited = (Process, UnixStream, pipe::Sender, pipe::Receiver, pipe::Receiver);
+
+/// Has the zygote copy itself into a slot and waits until the copy is ready.
+async fn inhabit(zygote: &Zygote, init: &Process, seat: &Seat) -> Result<Inhabited, String> {
+    let text = |error: io::Error| format!("connect a slot: {error}");
+    let (control, its) = BlockingUnixStream::pair().map_err(text)?;
+    let (input, stdin) = io::pipe().map_err(text)?;
+    let (stdout, output) = io::pipe().map_err(text)?;
+    let (stderr, error) = io::pipe().map_err(text)?;
+    let pidfd = init.descriptor().ok_or("PID 1 of a slot has ended")?;
+    let mut descriptors = vec![pidfd, its.as_fd(), input.as_fd(), output.as_fd(), error.as_fd()];
+    descriptors.extend(seat.doors.iter().map(AsFd::as_fd));
+    let worker = zygote.copy(&descriptors).await?;
+    drop((its, input, output, error));
+    control.set_nonblocking(true).map_err(text)?;
+    let mut control = UnixStream::from_std(control).map_err(text)?;
+    let said = tokio::time::timeout(DEADLINE, hear(&mut control)).await;
+    said.map_err(|_| format!("a worker was not ready within {} s", DEADLINE.as_secs()))??;
+    let stdin = pipe::Sender::from_owned_fd(OwnedFd::from(stdin)).map_err(text)?;
+    let stdout = pipe::Receiver::from_owned_fd(OwnedFd::from(stdout)).map_err(text)?;
+    let stderr = pipe::Receiver::from_owned_fd(OwnedFd::from(stderr)).map_err(text)?;
+    Ok((worker, control, stdin, stdout, stderr))
+}
+
+/// Waits for a worker's one word, before any of the user's code can speak in its place.
+async fn hear(control: &mut UnixStream) -> Result<(), String> {
+    let mut word = [0_u8; 1];
+    match control.read(&mut word).await {
+        Ok(1) if word == *b"+" => Ok(()),
+        Ok(1) => {
+            let mut why = Vec::new();
+            control.take(1000).read_to_end(&mut why).await.ok();
+            Err(format!("a worker could not confine itself: {}", String::from_utf8_lossy(&why)))
+        }
+        Ok(_) => Err("a worker ended before it was ready".to_owned()),
+        Err(error) => Err(format!("a worker cannot be heard: {error}")),
+    }
+}
+
+impl Slot {
+    /// Whether everybody in it is alive.
+    pub(super) fn is_alive(&mut self) -> bool {
+        matches!(self.worker.try_ended(), Ok(None)) && matches!(self.init.try_ended(), Ok(None))
+    }
+
+    /// Kills everybody in it.
+    pub(super) fn kill(&self) {
+        self.init.kill();
+    }
+
+    /// Opens its working directory, which can be read also after everybody in there is dead.
+    pub(super) fn open_work(&self) -> io::Result<OwnedFd> {
+        let proc = File::open(format!("/proc/{}/root", self.init.pid()))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(proc, "work", flags, Mode::empty())?)
+    }
+
+    /// Waits until everybody in it is dead; the worker must have been waited for.
+    pub(super) async fn dead(&mut self) -> io::Result<()> {
+        self.kill();
+        self.init.ended().await.map(drop)
+    }
+
+    /// Throws it away; the seat comes back when everybody is dead.
+    pub(super) fn retire(self, seats: Arc<Seats>) {
+        let Self { init, worker, seat, .. } = self;
+        init.kill();
+        drop(worker);
+        tokio::spawn(end(init, seat, seats));
+    }
+}
+
+/// Kills everybody in a slot and gives the seat back when all are dead.
+async fn end(mut init: Process, seat: Seat, seats: Arc<Seats>) {
+    init.kill();
+    let number = seat.number;
+    match tokio::time::timeout(DEATH, init.ended()).await {
+        // It may have been waited for already.
+        Ok(Ok(_)) => seats.give_back(seat),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => seats.give_back(seat),
+        Ok(Err(error)) => tracing::error!(seat = number, %error, "a slot cannot be waited for; its seat is lost"),
+        Err(_) => tracing::error!(seat = number, "a slot does not die; its seat is lost"),
+    }
+}

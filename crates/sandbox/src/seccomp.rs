@@ -1,0 +1,122 @@
+//! The system calls that a program in a sandbox may make: a list with a reason per line. Everything else answers EPERM (or
+//! what [`ANSWERS`] says), so that a library which can do without it does.
+//!
+//! The list is the last fence, not the only one: a program in there has no capability, no network, no other user's file and
+//! no way to see another process. What is kept out here is kept out because of bugs in the kernel that are not known yet.
+
+mod policy;
+
+use std::collections::BTreeMap;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+    sock_filter,
+};
+
+pub use policy::{ALLOWED, ANSWERS, Allowed, Answered, Only};
+
+/// Why there is no filter.
+#[derive(Debug, thiserror::Error)]
+pub enum SeccompError {
+    /// The filter is written for other processors.
+    #[error("the list of system calls does not know this processor ({0})")]
+    Processor(&'static str),
+    /// The compiler refused the list.
+    #[error("the list of system calls does not compile: {0}")]
+    Compile(String),
+}
+
+/// The filter as the kernel reads it: an array of `struct sock_filter`.
+pub fn program() -> Result<Vec<u8>, SeccompError> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|_| SeccompError::Processor(std::env::consts::ARCH))?;
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    for allowed in ALLOWED {
+        for call in allowed.calls {
+            let chain = rules.entry(*call).or_default();
+            if let Some(rule) = rule(allowed.only)? {
+                chain.push(rule);
+            }
+        }
+    }
+    let denied = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+    let filter = SeccompFilter::new(rules, denied, SeccompAction::Allow, arch).map_err(compile)?;
+    let allowing = BpfProgram::try_from(filter).map_err(compile)?;
+    let program = answers().into_iter().chain(allowing);
+    Ok(program
+        .flat_map(|step| [step.code.to_ne_bytes().to_vec(), vec![step.jt, step.jf], step.k.to_ne_bytes().to_vec()].concat())
+        .collect())
+}
+
+fn compile(error: impl std::fmt::Display) -> SeccompError {
+    SeccompError::Compile(error.to_string())
+}
+
+fn rule(only: Only) -> Result<Option<SeccompRule>, SeccompError> {
+    let condition = match only {
+        Only::Always => return Ok(None),
+        Only::Is { argument, value } => SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value),
+        Only::Without { argument, bits } => {
+            SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(bits), 0)
+        }
+    };
+    condition.and_then(|condition| SeccompRule::new(vec![condition])).map(Some).map_err(compile)
+}
+
+/// Steps before the list: calls that are answered with an error of their own. The list itself checks the processor's mode
+/// first and kills what comes from another one; here another one's numbers must not be mistaken for ours.
+fn answers() -> Vec<sock_filter> {
+    const LOAD: u16 = 0x20;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const NUMBER: u32 = 0;
+    const ARCHITECTURE: u32 = 4;
+    const FIRST_ARGUMENT: u32 = 16;
+    const ERRNO: u32 = 0x0005_0000;
+    let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };
+    let native = if cfg!(target_arch = "x86_64") { 0xC000_003E } else { 0xC000_00B7 };
+    let mut body = vec![step(LOAD, 0, 0, NUMBER)];
+    for answered in ANSWERS {
+        let number = u32::try_from(answered.call).unwrap_or(u32::MAX);
+        let answer = step(RETURN, 0, 0, ERRNO | answered.errno.cast_unsigned());
+        match answered.unless_first {
+            None => body.extend([step(JUMP_IF_EQUAL, 0, 1, number), answer]),
+            Some(value) => body.extend([
+                step(JUMP_IF_EQUAL, 0, 4, number),
+                step(LOAD, 0, 0, FIRST_ARGUMENT),
+                step(JUMP_IF_EQUAL, 1, 0, value),
+                answer,
+                step(LOAD, 0, 0, NUMBER),
+            ]),
+        }
+    }
+    let skip = u8::try_from(body.len()).unwrap_or(u8::MAX);
+    let mut steps = vec![step(LOAD, 0, 0, ARCHITECTURE), step(JUMP_IF_EQUAL, 0, skip, native)];
+    steps.extend(body);
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_list_compiles_and_fits() {
+        let bytes = program().unwrap();
+        assert_eq!(bytes.len() % 8, 0);
+        assert!(bytes.len() / 8 < 4096, "the kernel takes 4096 steps");
+    }
+
+    #[test]
+    fn every_line_has_a_reason_and_no_call_two_lines_that_disagree() {
+        let mut seen: BTreeMap<i64, Only> = BTreeMap::new();
+        for allowed in ALLOWED {
+            assert!(allowed.because.len() > 8, "{allowed:?}");
+            for call in allowed.calls {
+                let before = seen.insert(*call, allowed.only);
+                let both_conditional = before.is_none_or(|before| before != Only::Always && allowed.only != Only::Always);
+                assert!(both_conditional, "call {call} is in two lines: {allowed:?}");
+            }
+        }
+    }
+}
