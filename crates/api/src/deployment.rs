@@ -106,6 +106,8 @@ pub enum Phase {
     Validate,
     /// The artifact is being made.
     Build,
+    /// Services that keep data are created, changed where that is allowed, and joined.
+    Services,
     /// The release command runs.
     Release,
     /// Requests are held and the old instances are stopped.
@@ -135,6 +137,7 @@ impl Phase {
         match self {
             Self::Validate => "validate",
             Self::Build => "build",
+            Self::Services => "services",
             Self::Release => "release",
             Self::Hold => "hold",
             Self::Start => "start",
@@ -158,6 +161,7 @@ impl From<ModelPhase> for Phase {
         match phase {
             ModelPhase::Validate => Self::Validate,
             ModelPhase::Build => Self::Build,
+            ModelPhase::Services => Self::Services,
             ModelPhase::Release => Self::Release,
             ModelPhase::Hold => Self::Hold,
             ModelPhase::Start => Self::Start,
@@ -176,6 +180,8 @@ impl From<ModelPhase> for Phase {
 pub enum Outcome {
     /// The new release is active.
     Succeeded,
+    /// There was nothing to change: the release that was active still is.
+    Unchanged,
     /// It failed; the old release serves.
     Failed {
         /// The phase it failed in.
@@ -203,6 +209,7 @@ impl From<ModelOutcome> for Outcome {
     fn from(outcome: ModelOutcome) -> Self {
         match outcome {
             ModelOutcome::Succeeded => Self::Succeeded,
+            ModelOutcome::Unchanged => Self::Unchanged,
             ModelOutcome::Failed { phase, cause, evidence } => Self::Failed { phase: phase.into(), cause, evidence },
             ModelOutcome::Cancelled { phase } => Self::Cancelled { phase: phase.into() },
             ModelOutcome::Interrupted { phase, completed } => Self::Interrupted { phase: phase.into(), completed },
@@ -306,6 +313,21 @@ pub struct DeployOptions {
     /// Wait for the app's running deployment to end, instead of answering 409.
     #[serde(default)]
     pub wait: bool,
+    /// The services that keep data and that this deployment may change, replace or stop, separated by commas; `*` is all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recreate_services: Option<String>,
+    /// The compose files of the tree, in their order, separated by commas; absent: the usual names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compose_files: Option<String>,
+    /// The profiles of the compose files that are active, separated by commas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profiles: Option<String>,
+    /// The environment files of the tree that fill in variables, later ones winning, separated by commas; absent: `.env`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env_files: Option<String>,
+    /// Warn of keys of a compose file that cannot be honoured, instead of refusing it.
+    #[serde(default)]
+    pub ignore_unsupported: bool,
 }
 
 impl DeployOptions {

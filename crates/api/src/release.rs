@@ -80,11 +80,14 @@ impl Release {
 }
 
 /// Which release to take up again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RollbackRequest {
     /// Its number; absent: the one before the active one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, example = 2)]
     pub to: Option<ReleaseNumber>,
+    /// The services that keep data and that go back as well, separated by commas; `*` is all. Otherwise they stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recreate_services: Option<String>,
 }

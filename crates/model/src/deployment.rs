@@ -52,6 +52,8 @@ pub enum Phase {
     Validate,
     /// The artifact is being made.
     Build,
+    /// Stateful services are created, changed where that is allowed, and joined.
+    Services,
     /// The release command runs.
     Release,
     /// Recreate only: requests are held and the old instances are stopped.
@@ -72,9 +74,10 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Validate,
         Self::Build,
+        Self::Services,
         Self::Release,
         Self::Hold,
         Self::Start,
@@ -100,6 +103,7 @@ impl Phase {
         match self {
             Self::Validate => "validate",
             Self::Build => "build",
+            Self::Services => "services",
             Self::Release => "release",
             Self::Hold => "hold",
             Self::Start => "start",
@@ -156,6 +160,8 @@ pub struct Deployment {
 pub enum Outcome {
     /// The new release is active.
     Succeeded,
+    /// There was nothing to change: the release that was active still is.
+    Unchanged,
     /// It failed; the old release serves.
     Failed {
         /// The phase it failed in.
@@ -184,6 +190,7 @@ impl Outcome {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
+            Self::Unchanged => "unchanged",
             Self::Failed { .. } => "failed",
             Self::Cancelled { .. } => "cancelled",
             Self::Interrupted { .. } => "interrupted",

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::artifact::Artifact;
 use crate::command::CommandLine;
 use crate::names::{AppName, EnvName, ProcessName, ReleaseNumber};
-use crate::spec::{AppSpec, ProcessSpec};
+use crate::spec::{AppSpec, HttpSpec, ProcessSpec};
+use crate::stack::Exposure;
 
 /// An immutable release. Its configuration values lie beside it in the store, encrypted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +49,35 @@ impl Release {
             }
         }
         all
+    }
+
+    /// The app with the processes that the build found: what its parts and their order are to be read from.
+    pub fn resolved(&self) -> AppSpec {
+        AppSpec { processes: self.processes(), ..self.spec.clone() }
+    }
+
+    /// Whether a process or stateful service of it receives requests.
+    pub fn serves(&self, part: &ProcessName) -> bool {
+        match self.spec.part(part) {
+            Some(spec) => spec.serves(part),
+            None => part.is_web() && self.processes().contains_key(part),
+        }
+    }
+
+    /// Every process and stateful service of it that receives requests.
+    pub fn serving(&self) -> Vec<ProcessName> {
+        let processes = self.processes();
+        let parts = processes.iter().chain(&self.spec.services);
+        parts.filter(|(name, spec)| spec.serves(name)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// How a part of it is reached, unless labels say so.
+    pub fn http_of(&self, part: &ProcessName) -> Option<&HttpSpec> {
+        match self.spec.part(part).map(|spec| &spec.exposure) {
+            Some(Exposure::Http(http)) => Some(http),
+            Some(Exposure::ByName) | None if part.is_web() => Some(&self.spec.http),
+            _ => None,
+        }
     }
 
     /// What a process or stateful service runs.

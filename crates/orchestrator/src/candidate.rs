@@ -8,6 +8,7 @@ use coracle_store::{ConfigChange, ConfigEntry};
 use crate::core::Core;
 use crate::error::OrchestratorError;
 use crate::orchestrator::DeployRequest;
+use crate::services::StatefulChanges;
 
 /// A release to be.
 pub(crate) enum Candidate {
@@ -23,6 +24,8 @@ pub(crate) enum Candidate {
         env: Vec<(EnvName, Secret)>,
         /// What becomes of the app's configuration when this release becomes active.
         changes: Vec<ConfigChange>,
+        /// Which stateful services it may change.
+        stateful: StatefulChanges,
     },
 }
 
@@ -44,6 +47,14 @@ impl Candidate {
         }
     }
 
+    /// Which stateful services it may change.
+    pub(crate) fn stateful(&self) -> &StatefulChanges {
+        match self {
+            Self::Tree(request) => &request.stateful,
+            Self::Again { stateful, .. } => stateful,
+        }
+    }
+
     /// The active release with other configuration.
     pub(crate) async fn reconfigured(core: &Core, base: Release, changes: Vec<ConfigChange>) -> Result<Self, OrchestratorError> {
         let mut env: BTreeMap<EnvName, Secret> = core.store.release_env(&base.app, base.number).await?.into_iter().collect();
@@ -60,22 +71,28 @@ impl Candidate {
             ));
         }
         let origin = Origin::Config { changed: changes.iter().map(|change| change.name.clone()).collect() };
-        Ok(Self::Again { base: Box::new(base), origin, env: env.into_iter().collect(), changes })
+        let stateful = StatefulChanges::default();
+        Ok(Self::Again { base: Box::new(base), origin, env: env.into_iter().collect(), changes, stateful })
     }
 
     /// An earlier release, with the configuration it ran with.
-    pub(crate) async fn earlier(core: &Core, app: &AppName, to: ReleaseNumber) -> Result<Self, OrchestratorError> {
+    pub(crate) async fn earlier(
+        core: &Core,
+        app: &AppName,
+        to: ReleaseNumber,
+        stateful: StatefulChanges,
+    ) -> Result<Self, OrchestratorError> {
         let base = core.store.release(app, to).await?;
         let env = core.store.release_env(app, to).await?;
         let changes = difference(&core.store.config(app).await?, &env);
-        Ok(Self::Again { base: Box::new(base), origin: Origin::Rollback { to }, env, changes })
+        Ok(Self::Again { base: Box::new(base), origin: Origin::Rollback { to }, env, changes, stateful })
     }
 
     /// The active release once more.
     pub(crate) async fn restarted(core: &Core, base: Release) -> Result<Self, OrchestratorError> {
         let env = core.store.release_env(&base.app, base.number).await?;
         let origin = Origin::Restart { of: base.number };
-        Ok(Self::Again { base: Box::new(base), origin, env, changes: Vec::new() })
+        Ok(Self::Again { base: Box::new(base), origin, env, changes: Vec::new(), stateful: StatefulChanges::default() })
     }
 }
 

@@ -7,8 +7,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use coracle_engine::{Engine, EngineError, Instance, LogQuery};
-use coracle_model::{AppName, DeploymentId, EngineKind, InstanceId, ProcessName, Release, ReleaseNumber, Span};
+use coracle_engine::{Engine, EngineError, Instance, InstanceSpec, LogQuery};
+use coracle_model::{
+    AppName, DeploymentId, EngineKind, EnvName, InstanceId, ProcessName, ProcessSpec, Release, ReleaseNumber, Secret, Span,
+};
 use coracle_proxy_table::Table;
 use coracle_store::Store;
 use futures::StreamExt;
@@ -16,6 +18,8 @@ use futures::future::join_all;
 use tokio::sync::{Notify, watch};
 
 use crate::guests::Guests;
+use crate::instances::Making;
+use crate::mounts::Mounts;
 use crate::orchestrator::Settings;
 use crate::traffic::Traffic;
 
@@ -30,6 +34,7 @@ pub(crate) struct Core {
     pub engines: BTreeMap<EngineKind, Engine>,
     pub traffic: Arc<dyn Traffic>,
     pub settings: Settings,
+    pub mounts: Mounts,
     /// Wakes the reconcile loop.
     pub wake: Notify,
     /// Counts changes of [`Registry`], for those who wait for one.
@@ -78,6 +83,8 @@ pub(crate) struct Live {
     pub from: Option<ReleaseNumber>,
     /// Processes of `from` that the rollout has stopped on purpose and that must not be healed.
     pub suspended: BTreeSet<ProcessName>,
+    /// Stateful services that the rollout is creating or changing.
+    pub changing: BTreeSet<ProcessName>,
     /// Requests to the app wait in the proxy, each for so long at most.
     pub hold: Option<Duration>,
 }
@@ -107,6 +114,7 @@ impl Core {
             store,
             engines: engines.into_iter().map(|engine| (engine.kind, engine)).collect(),
             traffic,
+            mounts: Mounts::new(settings.mounts.clone()),
             settings,
             wake: Notify::new(),
             changed: watch::Sender::new(0),
@@ -167,7 +175,28 @@ impl Core {
     /// How many instances of each process of the release should run.
     pub(crate) fn wanted(release: &Release, scale: &BTreeMap<ProcessName, u16>) -> BTreeMap<ProcessName, u16> {
         let processes = release.processes();
-        processes.into_iter().map(|(name, spec)| (name.clone(), scale.get(&name).copied().unwrap_or(spec.replicas))).collect()
+        let count = |name: &ProcessName, replicas| scale.get(name).copied().unwrap_or(replicas);
+        // What runs to its end is not kept running.
+        processes
+            .into_iter()
+            .map(|(name, spec)| (name.clone(), if spec.task { 0 } else { count(&name, spec.replicas) }))
+            .collect()
+    }
+
+    /// What to start for a release.
+    pub(crate) fn wanted_instances(
+        &self,
+        release: &Release,
+        config: &[(EnvName, Secret)],
+        wanted: &BTreeMap<ProcessName, u16>,
+        which: impl Fn(&ProcessName) -> bool,
+    ) -> Vec<InstanceSpec> {
+        let making = Making { release, config, mounts: &self.mounts };
+        let of = |(name, spec): (&ProcessName, &ProcessSpec)| {
+            let count = wanted.get(name).copied().unwrap_or(0);
+            (1..=count).map(|index| making.instance(name, spec, index)).collect::<Vec<_>>()
+        };
+        release.processes().iter().filter(|(name, _)| which(name)).flat_map(of).collect()
     }
 
     /// Every instance of every engine that answers; the kinds that did not answer come second.

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::Core;
 use crate::error::OrchestratorError;
-use crate::instances::{ONE_OFF, one_off_spec};
+use crate::instances::{Making, ONE_OFF};
 
 /// A forgotten one-off process ends after a day.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -39,7 +39,8 @@ impl Core {
         let engine = self.engine(release.artifact.engine)?;
         let config = self.store.release_env(app, release.number).await?;
         let index = NEXT.fetch_add(1, Ordering::Relaxed).max(1);
-        let spec = one_off_spec(&release, &config, ONE_OFF, command, index);
+        let making = Making { release: &release, config: &config, mounts: &self.mounts };
+        let spec = making.one_off(ONE_OFF, command, index);
         let waited_for = OneOff::new(self, spec.id.clone());
         // One of this number may be left from an earlier life of the server, and must not be taken for this one.
         engine.runtime.stop(&spec.id, Duration::ZERO).await?;
@@ -73,7 +74,7 @@ impl Core {
                 let mut running = engine.runtime.list().await?;
                 running
                     .retain(|instance| instance.is_running() && instance.id.app == *app && instance.id.release == release.number);
-                let chosen = running.iter().find(|instance| instance.id.process.is_web()).or_else(|| running.first());
+                let chosen = running.iter().find(|instance| release.serves(&instance.id.process)).or_else(|| running.first());
                 let none = || OrchestratorError::refused(format!("no instance of {app} runs"), format!("coracle ps -a {app}"));
                 chosen.map(|instance| instance.id.clone()).ok_or_else(none)?
             }

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use coracle_engine::{Engine, Exit, Instance, LogLine, LogQuery, OutputSink};
-use coracle_model::{AppName, AppSpec, ByteSize, Cpus, Deployment, EngineKind, InstanceId, ProcessName, Release, ReleaseNumber};
+use coracle_model::{
+    AppName, AppSpec, ByteSize, Cpus, Deployment, EngineKind, Exposure, InstanceId, ProcessName, ProcessSpec, Release,
+    ReleaseNumber,
+};
 use coracle_store::{AppRecord, ConfigChange, Store};
 use futures::future::join_all;
 use futures::stream::BoxStream;
@@ -18,7 +21,7 @@ use crate::probe::Check;
 use crate::progress::Progress;
 use crate::reconcile;
 use crate::routes::TlsOffer;
-use crate::table::serves_http;
+use crate::services::StatefulChanges;
 use crate::traffic::Traffic;
 
 /// The most instances of one process that `ps scale` takes.
@@ -35,6 +38,8 @@ pub struct Settings {
     pub build_cpus: Cpus,
     /// What the proxy offers over TLS.
     pub tls: TlsOffer,
+    /// Where files of source trees are kept that containers mount, and directories that outlive releases.
+    pub mounts: PathBuf,
 }
 
 /// A source tree to deploy.
@@ -46,6 +51,8 @@ pub struct DeployRequest {
     pub source: PathBuf,
     /// The git commit, if known.
     pub commit: Option<String>,
+    /// Which stateful services it may change.
+    pub stateful: StatefulChanges,
 }
 
 /// What a deployment led to.
@@ -108,10 +115,15 @@ impl HostOrchestrator {
     /// What a deployment would do and why, without doing it; one sentence each.
     pub async fn plan(&self, request: &DeployRequest) -> Result<Vec<String>, OrchestratorError> {
         let spec = &request.spec;
-        let engine = spec.engine.unwrap_or(self.core.settings.default_engine);
-        self.core.engine(engine)?;
-        self.core.check_request(request).await?;
-        let plan = self.core.build_plan(&request.source, spec, engine).await?;
+        let engine = self.core.engine(spec.engine.unwrap_or(self.core.settings.default_engine))?;
+        self.core.check_request(request, engine).await?;
+        let comparison = self.core.compare_request(request).await?;
+        let parts = self.core.plan_parts(engine, spec, &comparison, &request.stateful).await;
+        let engine = engine.kind;
+        let plan = match spec.is_stack() {
+            true => None,
+            false => Some(self.core.build_plan(&request.source, spec, engine).await?),
+        };
         let (strategy, why) = spec.strategy();
         let active = match self.core.store.app(&spec.app).await {
             Ok(record) => record.active,
@@ -120,21 +132,36 @@ impl HostOrchestrator {
         };
         let mut lines = vec![
             active.map_or_else(|| format!("{} is new", spec.app), |active| format!("{} replaces {active}", spec.app)),
-            format!("engine {engine}, built with {}: {}", plan.recipe, plan.reason),
+            match &plan {
+                Some(plan) => format!("engine {engine}, built with {}: {}", plan.recipe, plan.reason),
+                None => format!("engine {engine}"),
+            },
         ];
+        lines.extend(parts);
         if active.is_some() {
             lines.push(format!("strategy {strategy}: {why}"));
         }
         let names: std::collections::BTreeSet<String> =
-            plan.processes.keys().chain(spec.processes.keys()).map(ToString::to_string).collect();
-        if !names.is_empty() {
+            plan.iter().flat_map(|plan| plan.processes.keys()).chain(spec.processes.keys()).map(ToString::to_string).collect();
+        if !names.is_empty() && !spec.is_stack() {
             lines.push(format!("processes: {}", names.into_iter().collect::<Vec<_>>().join(", ")));
         }
-        if let Some(command) = spec.deploy.release_command.as_ref().or(plan.release_command.as_ref()) {
+        if let Some(command) =
+            spec.deploy.release_command.as_ref().or(plan.as_ref().and_then(|plan| plan.release_command.as_ref()))
+        {
             lines.push(format!("release command: {command}"));
         }
-        let hosts: Vec<String> = spec.http.hosts.iter().map(ToString::to_string).collect();
-        lines.push(format!("hosts: {}", hosts.join(", ")));
+        let exposed = |part: &ProcessSpec| match &part.exposure {
+            Exposure::Http(http) => http.hosts.clone(),
+            _ => Vec::new(),
+        };
+        let hosts: Vec<_> = match spec.is_stack() {
+            true => spec.parts().flat_map(|(_, part)| exposed(part)).collect(),
+            false => spec.http.hosts.clone(),
+        };
+        if !hosts.is_empty() {
+            lines.push(format!("hosts: {}", hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
+        }
         Ok(lines)
     }
 
@@ -177,6 +204,7 @@ impl HostOrchestrator {
         &self,
         app: &AppName,
         to: Option<ReleaseNumber>,
+        stateful: StatefulChanges,
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<Deployed, OrchestratorError> {
@@ -193,7 +221,7 @@ impl HostOrchestrator {
                 None => return Err(OrchestratorError::refused(format!("{app} has no release before {active}"), see())),
             },
         };
-        let candidate = Candidate::earlier(&self.core, app, to).await?;
+        let candidate = Candidate::earlier(&self.core, app, to, stateful).await?;
         self.core.deploy(candidate, progress, cancel).await
     }
 
@@ -227,7 +255,15 @@ impl HostOrchestrator {
                     format!("at most {MOST_INSTANCES}"),
                 ));
             }
-            if *count > 1 && !process.volumes.is_empty() {
+            if process.task {
+                let hint = "it runs by itself with every deployment";
+                return Err(OrchestratorError::refused(format!("{name} is a task and runs once"), hint));
+            }
+            if *count > 1 && process.container.holds_host_port() {
+                let hint = "take the port out of the file; requests reach it through the proxy";
+                return Err(OrchestratorError::refused(format!("{name} keeps a port of the machine to itself"), hint));
+            }
+            if *count > 1 && process.keeps_data() {
                 let hint = "take the volume out of the manifest, or keep the data in a database";
                 return Err(OrchestratorError::refused(format!("{name} has a writable volume and cannot run twice"), hint));
             }
@@ -262,7 +298,9 @@ impl HostOrchestrator {
             // One that does not answer keeps the others from nothing.
             removed.and(engine.builder.prune(app, &[]).await)
         });
-        Ok(join_all(removals).await.into_iter().collect::<Result<(), _>>()?)
+        let removed = join_all(removals).await.into_iter().collect::<Result<(), _>>();
+        self.core.mounts.remove_app(app);
+        Ok(removed?)
     }
 
     /// How an app stands.
@@ -329,7 +367,7 @@ impl HostOrchestrator {
 
     /// How instances of the app's `web` are checked, in words.
     pub fn health_check(release: &Release) -> Option<String> {
-        serves_http(release).then(|| Check::of_web(release).describe())
+        release.serving().first().map(|part| Check::of(release, part).describe())
     }
 }
 
@@ -341,7 +379,7 @@ impl AppStatus {
             let of = |id: &InstanceId| id.release == release.number && id.process == *process;
             let running = self.instances.iter().filter(|instance| instance.is_running() && of(&instance.id)).count();
             let ready = self.ready.iter().filter(|id| of(id)).count();
-            running == usize::from(*count) && (!process.is_web() || ready == running)
+            running == usize::from(*count) && (!release.serves(process) || ready == running)
         })
     }
 }

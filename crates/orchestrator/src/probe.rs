@@ -1,14 +1,17 @@
 //! Whether an instance is healthy: one check, waiting until it passes, and watching that it goes on passing.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use coracle_engine::{Engine, EngineError, Exit, Health, InstanceState};
-use coracle_model::{InstanceId, Release};
+use coracle_engine::{Engine, EngineError, Exit, Health, InstanceState, OutputSink};
+use coracle_model::container::{HealthCheck, HealthTest};
+use coracle_model::{InstanceId, ProcessName, Release, Span};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// How long one check may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(5);
@@ -16,6 +19,9 @@ const CHECK_LIMIT: Duration = Duration::from_secs(5);
 const SECOND_LOOK: Duration = Duration::from_millis(50);
 /// How often the engine is asked whether the instance still runs.
 const INSPECT_EVERY: Duration = Duration::from_millis(250);
+/// How long the program of a check may take that says nothing about it, and how often it is run.
+const PROGRAM_LIMIT: Duration = Duration::from_secs(30);
+const PROGRAM_EVERY: Duration = Duration::from_millis(300);
 /// While watching: how often to check, and how many failures in a row are one too many.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 const WATCH_FAILURES: u32 = 3;
@@ -27,6 +33,8 @@ pub(crate) enum Check {
     Http { path: String, host: String },
     /// What the image's HEALTHCHECK says.
     Image,
+    /// A program inside the instance ends with code 0. It is run by whoever waits, and not only as often as the engine would.
+    Program { argv: Vec<String>, limit: Duration, patience: Duration },
     /// A TCP connection is accepted.
     Tcp,
     /// It keeps running: all that can be said of a process that does not listen.
@@ -34,16 +42,34 @@ pub(crate) enum Check {
 }
 
 impl Check {
-    /// How the instances of `web` are checked in this release.
-    pub(crate) fn of_web(release: &Release) -> Self {
-        let http = &release.spec.http;
-        match &http.health {
-            Some(path) => {
-                let host = http.hosts.iter().find(|host| !host.as_str().contains('*'));
-                Self::Http { path: path.clone(), host: host.map_or_else(|| "localhost".to_owned(), ToString::to_string) }
+    /// How the instances of a process or stateful service are checked in this release.
+    pub(crate) fn of(release: &Release, part: &ProcessName) -> Self {
+        let http = release.http_of(part);
+        let own = release.spec.part(part).and_then(|spec| spec.container.health.as_ref());
+        let disabled = own.is_some_and(|own| own.test == HealthTest::Disabled);
+        match http.and_then(|http| http.health.clone().map(|path| (path, &http.hosts))) {
+            Some((path, hosts)) => {
+                let host = hosts.iter().find(|host| !host.as_str().contains('*'));
+                Self::Http { path, host: host.map_or_else(|| "localhost".to_owned(), ToString::to_string) }
             }
-            None if release.artifact.has_healthcheck => Self::Image,
-            None => Self::Tcp,
+            None => match own.and_then(|own| own.test.argv()) {
+                Some(argv) => Self::Program {
+                    argv,
+                    limit: own.and_then(|own| own.timeout).map_or(PROGRAM_LIMIT, Span::duration),
+                    patience: own.map(patience).unwrap_or_default(),
+                },
+                None if release.artifact_of(part).has_healthcheck && !disabled => Self::Image,
+                None if release.serves(part) => Self::Tcp,
+                None => Self::Running,
+            },
+        }
+    }
+
+    /// How long it is waited for at least, whatever the deployment's own limit.
+    pub(crate) fn patience(&self) -> Duration {
+        match self {
+            Self::Program { patience, .. } => *patience,
+            _ => Duration::ZERO,
         }
     }
 
@@ -52,10 +78,17 @@ impl Check {
         match self {
             Self::Http { path, .. } => format!("GET {path}"),
             Self::Image => "the image's HEALTHCHECK".to_owned(),
+            Self::Program { argv, .. } => format!("its health check `{}`", argv.join(" ")),
             Self::Tcp => "a TCP connection".to_owned(),
             Self::Running => "running".to_owned(),
         }
     }
+}
+
+/// How long a health check gives a program before it is a failure.
+fn patience(check: &HealthCheck) -> Duration {
+    let interval = check.interval.unwrap_or(Span::seconds(30)).duration();
+    check.start_period.map_or(Duration::ZERO, Span::duration) + interval * check.retries.unwrap_or(3)
 }
 
 /// Why an instance is not healthy.
@@ -104,6 +137,7 @@ pub(crate) async fn until_healthy(
     deadline: Duration,
 ) -> Result<Option<SocketAddr>, Unhealthy> {
     let begun = Instant::now();
+    let deadline = deadline.max(check.patience());
     let mut last = format!("{} was not tried in time", check.describe());
     let mut passes = 0;
     let mut state = alive(engine, id).await?;
@@ -113,7 +147,7 @@ pub(crate) async fn until_healthy(
             state = alive(engine, id).await?;
             inspected = Instant::now();
         }
-        match once(check, &state).await {
+        match once(engine, id, check, &state).await {
             Ok(()) => passes += 1,
             Err(reason) => (passes, last) = (0, reason),
         }
@@ -122,7 +156,8 @@ pub(crate) async fn until_healthy(
             // A program that answered and then ended must not be taken for healthy.
             return alive(engine, id).await.map(|state| state.address);
         }
-        tokio::time::sleep(if passes > 0 { SECOND_LOOK } else { pause(begun.elapsed()) }).await;
+        let least = if matches!(check, Check::Program { .. }) { PROGRAM_EVERY } else { Duration::ZERO };
+        tokio::time::sleep(if passes > 0 { SECOND_LOOK } else { pause(begun.elapsed()).max(least) }).await;
     }
     alive(engine, id).await?;
     Err(Unhealthy::Failing(format!("not healthy after {} s: {last}", deadline.as_secs())))
@@ -143,7 +178,7 @@ pub(crate) async fn watch(engine: &Engine, id: &InstanceId, check: &Check, span:
     let mut failures = 0;
     while begun.elapsed() < span {
         let state = alive(engine, id).await?;
-        match once(check, &state).await {
+        match once(engine, id, check, &state).await {
             Ok(()) => failures = 0,
             Err(reason) => {
                 failures += 1;
@@ -152,12 +187,13 @@ pub(crate) async fn watch(engine: &Engine, id: &InstanceId, check: &Check, span:
                 }
             }
         }
-        tokio::time::sleep(WATCH_EVERY.min(span.saturating_sub(begun.elapsed()))).await;
+        let every = if matches!(check, Check::Program { .. }) { PROGRAM_EVERY } else { WATCH_EVERY };
+        tokio::time::sleep(every.min(span.saturating_sub(begun.elapsed()))).await;
     }
     alive(engine, id).await.map(drop)
 }
 
-async fn once(check: &Check, state: &Alive) -> Result<(), String> {
+async fn once(engine: &Engine, id: &InstanceId, check: &Check, state: &Alive) -> Result<(), String> {
     let address = || state.address.ok_or_else(|| "the instance has no address".to_owned());
     let work = async {
         match check {
@@ -168,12 +204,40 @@ async fn once(check: &Check, state: &Alive) -> Result<(), String> {
                 Health::Starting => Err("its HEALTHCHECK has not passed yet".to_owned()),
                 Health::Unhealthy => Err("its HEALTHCHECK fails".to_owned()),
             },
+            Check::Program { argv, limit, .. } => run(engine, id, check, argv, *limit).await,
             Check::Tcp => TcpStream::connect(address()?).await.map(drop).map_err(|error| format!("no TCP connection: {error}")),
             Check::Http { path, host } => get(address()?, path, host).await,
         }
     };
-    let timed_out = || Err(format!("{} took longer than {} s", check.describe(), CHECK_LIMIT.as_secs()));
-    tokio::time::timeout(CHECK_LIMIT, work).await.unwrap_or_else(|_| timed_out())
+    // A program is ended by the one who runs it, which takes a moment.
+    let limit = if let Check::Program { limit, .. } = check { *limit + CHECK_LIMIT } else { CHECK_LIMIT };
+    let timed_out = || Err(format!("{} took longer than {} s", check.describe(), limit.as_secs()));
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| timed_out())
+}
+
+/// Runs the program of a check inside the instance.
+async fn run(engine: &Engine, id: &InstanceId, check: &Check, argv: &[String], limit: Duration) -> Result<(), String> {
+    let last = Arc::new(Mutex::new(String::new()));
+    let kept = last.clone();
+    let sink = OutputSink::new(move |line| *kept.lock().unwrap_or_else(PoisonError::into_inner) = line.text);
+    let cancel = CancellationToken::new();
+    let mut program = std::pin::pin!(engine.runtime.exec(id, argv, &sink, &cancel));
+    let ended = tokio::select! {
+        ended = &mut program => ended,
+        () = tokio::time::sleep(limit) => {
+            cancel.cancel();
+            program.await
+        }
+    };
+    match ended {
+        Ok(exit) if exit.success() => Ok(()),
+        Ok(exit) => {
+            let said = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            Err(format!("{} failed: {exit}{}{said}", check.describe(), if said.is_empty() { "" } else { ": " }))
+        }
+        Err(EngineError::Cancelled) => Err(format!("{} took longer than {} s", check.describe(), limit.as_secs())),
+        Err(error) => Err(format!("{} cannot be run: {error}", check.describe())),
+    }
 }
 
 async fn get(address: SocketAddr, path: &str, host: &str) -> Result<(), String> {

@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use coracle_engine::{Engine, EngineError, Instance, InstanceSpec};
+use coracle_engine::{Engine, EngineError, Exit, Instance, InstanceSpec, InstanceState};
+use coracle_model::container::RestartPolicy;
 use coracle_model::{AppName, EngineKind, InstanceId, Release, ReleaseNumber, Span};
 use coracle_store::{AppRecord, StoreError};
 use futures::StreamExt;
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::core::{BackOff, Core, Registry};
 use crate::error::OrchestratorError;
 use crate::probe::{self, Check};
-use crate::rollout::wanted_instances;
+use crate::services::instance_of;
 use crate::table::HEALING_ATTEMPTS;
 
 /// How often to look without being woken.
@@ -127,9 +128,10 @@ impl Core {
             Some(live) if live.from == Some(number) => live.suspended.clone(),
             _ => BTreeSet::new(),
         };
+        self.heal_services(&release, seen, tasks).await?;
         let config = self.store.release_env(&record.name, number).await?;
         let wanted = Self::wanted(&release, &record.scale);
-        let specs = wanted_instances(&release, &config, &wanted, |process| !suspended.contains(process));
+        let specs = self.wanted_instances(&release, &config, &wanted, |process| !suspended.contains(process));
         let there: BTreeMap<&InstanceId, &Instance> =
             seen.iter().map(|(_, i)| (&i.id, i)).filter(|(id, _)| id.app == record.name && id.release == number).collect();
         let leaving = self.registry().leaving.clone();
@@ -139,6 +141,7 @@ impl Core {
                     self.forgive(instance);
                     self.ensure_ready(engine, &release, &spec.id, tasks);
                 }
+                Some(instance) if has_ended_for_good(&release, instance, &self.registry()) => {}
                 seen => {
                     // One that cannot be started must not keep the others from it.
                     if let Err(error) = self.start_again(engine, &release, spec, seen.is_some(), tasks).await {
@@ -157,8 +160,47 @@ impl Core {
         Ok(())
     }
 
+    /// Starts what is missing of an app's stateful services, each as the store says it is described.
+    async fn heal_services(
+        self: &Arc<Self>,
+        active: &Release,
+        seen: &[(EngineKind, Instance)],
+        tasks: &Tasks,
+    ) -> Result<(), OrchestratorError> {
+        let app = &active.app;
+        let (changing, mut joins) = match self.registry().live.get(app) {
+            Some(live) => (live.changing.clone(), vec![live.to]),
+            None => (BTreeSet::new(), Vec::new()),
+        };
+        joins.retain(|number| *number != active.number);
+        joins.push(active.number);
+        for record in self.store.services(app).await?.iter().filter(|record| !changing.contains(&record.name)) {
+            let id = instance_of(app, record);
+            let namesakes = |other: &&InstanceId| other.app == *app && other.process == id.process && **other != id;
+            if let Some(other) = seen.iter().map(|(_, instance)| &instance.id).find(namesakes) {
+                // Two of one kind must never work on the same data. It goes first: nobody wants it any more.
+                tracing::info!(instance = %other, "is in the way of {id}");
+                continue;
+            }
+            let (release, spec) = self.service_spec(app, record, joins.clone()).await?;
+            let engine = self.engine(release.artifact_of(&record.name).engine)?;
+            match seen.iter().map(|(_, instance)| instance).find(|instance| instance.id == id) {
+                Some(instance) if instance.is_running() => {
+                    self.forgive(instance);
+                    self.ensure_ready(engine, &release, &id, tasks);
+                }
+                seen => {
+                    if let Err(error) = self.start_again(engine, &release, &spec, seen.is_some(), tasks).await {
+                        tracing::warn!(instance = %id, %error, "cannot start");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn forgive(&self, instance: &Instance) {
-        if let coracle_engine::InstanceState::Running { since, .. } = instance.state {
+        if let InstanceState::Running { since, .. } = instance.state {
             let age = jiff::Timestamp::now().duration_since(since);
             if age > jiff::SignedDuration::try_from(FORGIVEN_AFTER).unwrap_or(jiff::SignedDuration::MAX) {
                 self.registry().back_off.remove(&instance.id);
@@ -206,11 +248,11 @@ impl Core {
     /// Sees to it that a running instance of `web` is probed and, once healthy, gets requests.
     fn ensure_ready(self: &Arc<Self>, engine: &Engine, release: &Release, id: &InstanceId, tasks: &Tasks) {
         let needs_probe = |registry: &mut Registry| !registry.ready.contains_key(id) && registry.probing.insert(id.clone());
-        if !id.process.is_web() || !needs_probe(&mut self.registry()) {
+        if !release.serves(&id.process) || !needs_probe(&mut self.registry()) {
             return;
         }
         let (core, engine, id) = (self.clone(), engine.clone(), id.clone());
-        let (check, limit) = (Check::of_web(release), release.spec.deploy.timeout.duration());
+        let (check, limit) = (Check::of(release, &id.process), release.spec.deploy.timeout.duration());
         tasks.spawn(async move {
             let healthy = probe::until_healthy(&engine, &id, &check, limit).await;
             core.registry().probing.remove(&id);
@@ -256,8 +298,16 @@ impl Core {
     ) -> Result<(), OrchestratorError> {
         let mut orphans: BTreeSet<(EngineKind, AppName, ReleaseNumber)> = BTreeSet::new();
         let mut stray = Vec::new();
+        let mut services = BTreeSet::new();
+        for record in records {
+            let of_app = self.store.services(&record.name).await?;
+            services.extend(of_app.iter().map(|service| instance_of(&record.name, service)));
+        }
         for (kind, instance) in instances {
             let id = &instance.id;
+            if services.contains(id) {
+                continue;
+            }
             let active = match records.iter().any(|record| record.name == id.app) {
                 true => self.active_now(&id.app).await?,
                 false => None,
@@ -305,5 +355,18 @@ impl Core {
             Err(StoreError::NoSuchApp(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Whether an instance that has ended is to stay so, by its process's own word. One that was lost with the machine is not:
+/// nobody saw it end.
+fn has_ended_for_good(release: &Release, instance: &Instance, registry: &Registry) -> bool {
+    let InstanceState::Exited(exit) = instance.state else { return false };
+    let policy = release.spec.part(&instance.id.process).map_or(RestartPolicy::Always, |part| part.container.restart);
+    let failures = registry.back_off.get(&instance.id).map_or(0, |back_off| back_off.failures);
+    match policy {
+        RestartPolicy::Always => false,
+        RestartPolicy::Never => exit != Exit::default(),
+        RestartPolicy::OnFailure(most) => exit.success() || most.is_some_and(|most| failures >= most),
     }
 }

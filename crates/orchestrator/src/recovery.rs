@@ -77,11 +77,9 @@ impl Core {
     }
 }
 
-/// Takes a running instance that receives requests for ready.
+/// Takes a running instance that listens for requests for ready.
 fn adopt(registry: &mut Registry, instance: &Instance) {
-    if let InstanceState::Running { address: Some(address), .. } = instance.state
-        && instance.id.process.is_web()
-    {
+    if let InstanceState::Running { address: Some(address), .. } = instance.state {
         registry.ready.insert(instance.id.clone(), address);
     }
 }

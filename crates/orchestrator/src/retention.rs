@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use coracle_engine::{Engine, EngineError, Instance};
+use coracle_engine::{Engine, EngineError};
 use coracle_model::{AppName, ArtifactId, InstanceId, Release, ReleaseNumber};
 use coracle_proxy_table::TargetId;
 use coracle_store::AppRecord;
@@ -19,7 +19,13 @@ const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 impl Core {
     /// Lets requests on these instances run out. They must no longer be in the table.
     pub(crate) async fn drain(&self, instances: &[InstanceId], limit: Duration) {
-        let targets: Vec<TargetId> = instances.iter().filter(|id| id.process.is_web()).map(target_id).collect();
+        let mut targets: Vec<TargetId> = Vec::new();
+        for id in instances {
+            // Of a release that is not on record any more, everything may have received requests.
+            if self.store.release(&id.app, id.release).await.map_or(true, |release| release.serves(&id.process)) {
+                targets.push(target_id(id));
+            }
+        }
         if targets.is_empty() {
             return;
         }
@@ -45,7 +51,10 @@ impl Core {
                 registry.back_off.remove(id);
             }
         });
-        let stops = instances.iter().map(|id| engine.runtime.stop(id, grace));
+        let stops = instances.iter().map(|id| async move {
+            let grace = self.grace_of(id, grace).await;
+            engine.runtime.stop(id, grace).await
+        });
         futures::future::join_all(stops).await.into_iter().collect()
     }
 
@@ -64,7 +73,7 @@ impl Core {
         let policy = self.store.release(app, number).await.ok().map(|release| release.spec.deploy);
         let drain = policy.as_ref().map_or(DEFAULT_DRAIN, |policy| policy.drain.duration());
         let grace = policy.as_ref().map_or(DEFAULT_GRACE, |policy| policy.grace.duration());
-        let instances = instances_of(engine, app, number).await?;
+        let instances = self.instances_of(engine, app, number).await?;
         self.drain(&instances, drain).await;
         self.stop_instances(engine, &instances, grace).await?;
         engine.runtime.remove_release(app, number).await?;
@@ -78,11 +87,15 @@ impl Core {
         let previous = self.previous_release(record).await?;
         let keep = active.spec.deploy.keep.max(1) as usize;
         let surplus = releases.len().saturating_sub(keep);
-        let needed = |release: &Release| Some(release.number) == record.active || Some(release.number) == previous;
+        let services = self.store.services(&record.name).await?;
+        let describes = |release: &Release| services.iter().any(|service| service.release == release.number);
+        let needed =
+            |release: &Release| Some(release.number) == record.active || Some(release.number) == previous || describes(release);
         let gone: Vec<_> =
             releases.iter().take(surplus).filter(|release| !needed(release)).map(|release| release.number).collect();
         for number in &gone {
             self.store.delete_release(&record.name, *number).await?;
+            self.mounts.remove_release(&record.name, *number);
         }
         self.prune_artifacts(&record.name).await
     }
@@ -93,7 +106,7 @@ impl Core {
         let kept = self.store.releases(app).await?;
         for (kind, engine) in &self.engines {
             let keep: Vec<ArtifactId> =
-                kept.iter().filter(|r| r.artifact.engine == *kind).map(|r| r.artifact.id.clone()).collect();
+                kept.iter().flat_map(Release::all_artifacts).filter(|a| a.engine == *kind).map(|a| a.id.clone()).collect();
             if let Err(error) = engine.builder.prune(app, &keep).await {
                 tracing::warn!(%app, engine = %kind, %error, "cannot prune artifacts");
             }
@@ -107,10 +120,4 @@ impl Core {
         let history = self.store.deployments(&record.name, u32::MAX).await?;
         Ok(history.into_iter().find(|deployment| deployment.to == active).and_then(|deployment| deployment.from))
     }
-}
-
-/// The instances of one release, by what the engine has.
-pub(crate) async fn instances_of(engine: &Engine, app: &AppName, number: ReleaseNumber) -> Result<Vec<InstanceId>, EngineError> {
-    let all: Vec<Instance> = engine.runtime.list().await?;
-    Ok(all.into_iter().map(|instance| instance.id).filter(|id| id.app == *app && id.release == number).collect())
 }

@@ -1,11 +1,13 @@
 //! One deployment, from the request to the record. [`Rollout::roll_out`] is the algorithm; its steps stand in [`making`], [`steps`] and [`undo`].
 
 mod making;
+mod parts;
+mod services;
+mod starting;
 mod steps;
-pub(crate) use steps::wanted_instances;
 mod undo;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -21,6 +23,7 @@ use crate::core::{Core, Live};
 use crate::error::OrchestratorError;
 use crate::orchestrator::Deployed;
 use crate::progress::{Event, Progress};
+use crate::services::{Comparison, StatefulChanges};
 
 /// Why a rollout did not come to its end.
 #[derive(Debug)]
@@ -90,6 +93,10 @@ struct Draft {
     candidate: Candidate,
     /// The release that is active now.
     old: Option<Release>,
+    /// How its stateful services stand to those that run.
+    comparison: Comparison,
+    /// Which of them it may change.
+    stateful: StatefulChanges,
 }
 
 /// A written release and everything about bringing it up.
@@ -100,8 +107,22 @@ struct Candidacy {
     old: Option<Release>,
     /// How many instances of each process are brought up. A change of scale meanwhile is the reconcile loop's, afterwards.
     wanted: BTreeMap<ProcessName, u16>,
+    /// The processes that receive requests, and what these need. The others work in the background.
+    needed: BTreeSet<ProcessName>,
     /// What becomes of the app's configuration with the switch.
     changes: Vec<ConfigChange>,
+    /// How its stateful services stand to those that ran before.
+    comparison: Comparison,
+    /// Which of them it may change.
+    stateful: StatefulChanges,
+}
+
+/// What a rollout led to.
+enum End {
+    /// The release is active now.
+    Live(Release),
+    /// The one that was active would be made again, and still is.
+    Unchanged(Release),
 }
 
 impl Core {
@@ -130,7 +151,8 @@ impl Core {
         let result = rollout.roll_out(candidate).await;
         let phase = rollout.phase();
         let outcome = match &result {
-            Ok(_) => Outcome::Succeeded,
+            Ok(End::Live(_)) => Outcome::Succeeded,
+            Ok(End::Unchanged(_)) => Outcome::Unchanged,
             Err(failure) => {
                 rollout.undo().await;
                 failure.outcome(phase)
@@ -144,7 +166,7 @@ impl Core {
         recorded?;
         let deployment = self.store.deployment(id).await?.unwrap_or(rollout.deployment);
         match result {
-            Ok(release) => Ok(Deployed { deployment, release }),
+            Ok(End::Live(release) | End::Unchanged(release)) => Ok(Deployed { deployment, release }),
             Err(failure) => Err(failure.into_error(phase)),
         }
     }
@@ -176,6 +198,7 @@ impl<'a> LiveGuard<'a> {
             to: deployment.to,
             from: deployment.from,
             suspended: Default::default(),
+            changing: Default::default(),
             hold: None,
         };
         core.change(|registry| registry.live.insert(deployment.app.clone(), live));
@@ -192,21 +215,31 @@ impl Drop for LiveGuard<'_> {
 impl Rollout<'_> {
     /// The deployment as prose. Whatever fails before [`Rollout::switch`] is undone by the caller, and the old release has
     /// not noticed; afterwards only the watch may fail, which takes the switch back first.
-    async fn roll_out(&self, candidate: Candidate) -> Result<Release, Failure> {
+    async fn roll_out(&self, candidate: Candidate) -> Result<End, Failure> {
         let draft = self.validate(candidate).await?;
-        let candidacy = self.build(draft).await?;
+        let Some(candidacy) = self.build(draft).await? else { return self.leave_as_it_is().await };
+        self.bring_up_services(&candidacy).await?;
         self.run_release_command(&candidacy).await?;
         if candidacy.strategy == Strategy::Recreate {
             self.hold_requests_and_stop_old(&candidacy).await?;
         }
-        self.start_web(&candidacy).await?;
-        self.probe_web(&candidacy).await?;
+        self.start_serving(&candidacy).await?;
+        self.probe_serving(&candidacy).await?;
         self.take_over_background_processes(&candidacy).await?;
         self.switch(&candidacy).await?;
         self.watch(&candidacy).await?;
         self.retire_old(&candidacy).await;
         self.record(&candidacy).await;
-        Ok(candidacy.release)
+        Ok(End::Live(candidacy.release))
+    }
+
+    /// Nothing has changed, so nothing is touched.
+    async fn leave_as_it_is(&self) -> Result<End, Failure> {
+        let Some(active) = self.deployment.from else {
+            return Err(Failure::release("there is no release to leave as it is", "coracle deploy"));
+        };
+        self.note(format!("nothing changed: {active} goes on"));
+        Ok(End::Unchanged(self.core.store.release(&self.deployment.app, active).await?))
     }
 
     /// Writes down that a phase begins, then tells it.

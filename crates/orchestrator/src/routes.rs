@@ -1,6 +1,6 @@
 //! The routes that lead to a release, as its manifest asks for them: hosts, path prefix, TLS, redirects.
 
-use coracle_model::{HttpSpec, Redirect, Release, TlsMode};
+use coracle_model::{HttpSpec, Redirect, TlsMode};
 use coracle_proxy_table::{
     CanonicalHost, CertificateSource, Middleware, MiddlewareId, RedirectRegex, RedirectScheme, Route, ServiceId, StripPrefix,
     Table, host_and_prefix,
@@ -15,19 +15,18 @@ pub struct TlsOffer {
     pub acme: bool,
 }
 
-/// Adds a route for each host of the release.
-pub(crate) fn add(table: &mut Table, release: &Release, service: &ServiceId, offer: TlsOffer) {
-    let http = &release.spec.http;
+/// Adds a route for each host that leads to the service.
+pub(crate) fn add(table: &mut Table, http: &HttpSpec, service: &ServiceId, offer: TlsOffer) {
     for host in &http.hosts {
         let host = host.as_str();
-        let mut route = Route::new(format!("{}@{host}", release.app), host_and_prefix(host, &http.path_prefix), service.clone());
+        let mut route = Route::new(format!("{}@{host}", service.0), host_and_prefix(host, &http.path_prefix), service.clone());
         route.priority = Some(precedence(host, &http.path_prefix));
         route.certificate = certificate(http, host, offer);
         if http.tls == TlsMode::Off {
             route.tls = Some(false);
         }
         for (suffix, middleware) in on_the_way(http, host, offer) {
-            let id = MiddlewareId(format!("{}{suffix}", release.app));
+            let id = MiddlewareId(format!("{}{suffix}", service.0));
             route.middlewares.push(id.clone());
             table.middlewares.insert(id, middleware);
         }

@@ -3,9 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use coracle_model::{AppName, HostPattern, InstanceId, ProcessName, Release};
+use coracle_model::{AppName, HostPattern, InstanceId, ProcessName, Release, ReleaseNumber};
 use coracle_proxy_table::{Admission, Service, ServiceId, Table, Target, TargetId};
-use coracle_store::AppRecord;
+use coracle_store::{AppRecord, ServiceRecord};
 
 use crate::core::{Core, Registry};
 use crate::error::OrchestratorError;
@@ -37,7 +37,8 @@ impl Core {
         for record in self.store.apps().await? {
             if let Some(number) = record.active {
                 let release = self.store.release(&record.name, number).await?;
-                active.push((record, release));
+                let services = self.store.services(&record.name).await?;
+                active.push(Active { record, release, services });
             }
         }
         // Generations grow across restarts too, since clocks do, and within one by counting.
@@ -55,10 +56,8 @@ impl Core {
         for record in self.store.apps().await? {
             let Some(number) = record.active.filter(|_| record.name != release.app) else { continue };
             let other = self.store.release(&record.name, number).await?;
-            if !serves_http(&other) || other.spec.http.path_prefix != release.spec.http.path_prefix {
-                continue;
-            }
-            if let Some(host) = release.spec.http.hosts.iter().find(|host| other.spec.http.hosts.contains(host)) {
+            let taken = hosts_of(&other);
+            if let Some((host, _)) = hosts_of(release).into_iter().find(|wanted| taken.contains(wanted)) {
                 return Ok(Some((record.name, host.clone())));
             }
         }
@@ -66,45 +65,84 @@ impl Core {
     }
 }
 
-/// Whether the release has a process that receives requests.
-pub(crate) fn serves_http(release: &Release) -> bool {
-    release.processes().contains_key(&ProcessName::web())
+/// The hosts and path prefixes of a release, of all its parts that receive requests.
+pub(crate) fn hosts_of(release: &Release) -> Vec<(&HostPattern, &str)> {
+    let parts = release.serving();
+    let reached = parts.iter().filter_map(|part| release.http_of(part));
+    reached.flat_map(|http| http.hosts.iter().map(|host| (host, http.path_prefix.as_str()))).collect()
 }
 
-fn make(generation: u64, active: &[(AppRecord, Release)], registry: &Registry, offer: TlsOffer) -> Table {
+/// What is active of an app.
+struct Active {
+    record: AppRecord,
+    release: Release,
+    services: Vec<ServiceRecord>,
+}
+
+impl Active {
+    /// The service that requests for a part of the app go to: the app's own name for the process that is the app to others.
+    fn service_id(&self, part: &ProcessName) -> ServiceId {
+        match part.is_web() {
+            true => ServiceId(self.record.name.to_string()),
+            false => ServiceId(format!("{}.{part}", self.record.name)),
+        }
+    }
+
+    /// The release whose number the instances of a part bear.
+    fn number_of(&self, part: &ProcessName) -> ReleaseNumber {
+        let service = self.services.iter().find(|service| service.name == *part);
+        service.map_or(self.release.number, |service| service.release)
+    }
+
+    /// Whether this is an instance of the part that may receive requests.
+    fn is_instance(&self, part: &ProcessName, id: &InstanceId) -> bool {
+        id.app == self.record.name && id.process == *part && id.release == self.number_of(part)
+    }
+}
+
+fn make(generation: u64, active: &[Active], registry: &Registry, offer: TlsOffer) -> Table {
     let mut table = Table { generation, ..Table::default() };
-    for (record, release) in active.iter().filter(|(_, release)| serves_http(release)) {
-        let id = ServiceId(record.name.to_string());
-        let service = inherited(&id, release, registry).unwrap_or_else(|| service(record, release, registry));
-        table.services.insert(id.clone(), service);
-        routes::add(&mut table, release, &id, offer);
+    for app in active {
+        for part in app.release.serving() {
+            let id = app.service_id(&part);
+            let service = inherited(&id, app, &part, registry).unwrap_or_else(|| service(app, &part, registry));
+            table.services.insert(id.clone(), service);
+            if let Some(http) = app.release.http_of(&part) {
+                routes::add(&mut table, http, &id, offer);
+            }
+        }
     }
     table
 }
 
-/// What the proxy was told of the release in this server's earlier life, if its engine has not answered since.
-fn inherited(id: &ServiceId, release: &Release, registry: &Registry) -> Option<Service> {
-    let service = registry.inherited.services.get(id).filter(|_| registry.unseen.contains(&release.artifact.engine))?;
-    let of_release = |target: &Target| target.id.0.parse().is_ok_and(|id: InstanceId| id.release == release.number);
+/// What the proxy was told of a part in this server's earlier life, if its engine has not answered since.
+fn inherited(id: &ServiceId, app: &Active, part: &ProcessName, registry: &Registry) -> Option<Service> {
+    let engine = app.release.artifact_of(part).engine;
+    let service = registry.inherited.services.get(id).filter(|_| registry.unseen.contains(&engine))?;
+    let of_release = |target: &Target| target.id.0.parse().is_ok_and(|id: InstanceId| id.release == app.number_of(part));
     service.targets.iter().all(of_release).then(|| service.clone())
 }
 
-fn service(record: &AppRecord, release: &Release, registry: &Registry) -> Service {
-    let of_release = |id: &InstanceId| id.app == record.name && id.release == release.number && id.process.is_web();
+fn service(app: &Active, part: &ProcessName, registry: &Registry) -> Service {
     let targets: Vec<Target> = registry
         .ready
         .iter()
-        .filter(|(id, _)| of_release(id))
+        .filter(|(id, _)| app.is_instance(part, id))
         .map(|(id, address)| Target { id: target_id(id), address: *address, weight: 1 })
         .collect();
-    let wanted = Core::wanted(release, &record.scale).get(&ProcessName::web()).copied().unwrap_or(0);
-    let held = registry.live.get(&record.name).and_then(|live| live.hold);
-    let healing =
-        registry.back_off.iter().filter(|(id, _)| of_release(id)).all(|(_, back_off)| back_off.failures <= HEALING_ATTEMPTS);
+    // A stateful service is always wanted.
+    let wanted = match app.release.spec.services.contains_key(part) {
+        true => 1,
+        false => Core::wanted(&app.release, &app.record.scale).get(part).copied().unwrap_or(0),
+    };
+    let held = registry.live.get(&app.record.name).and_then(|live| live.hold);
+    let failures = registry.back_off.iter().filter(|(id, _)| app.is_instance(part, id));
+    let healing = failures.into_iter().all(|(_, back_off)| back_off.failures <= HEALING_ATTEMPTS);
     let admission = if let Some(longest) = held {
         Admission::Hold { deadline_ms: longest.as_millis() as u64, max_waiting: MAX_WAITING }
     } else if wanted == 0 {
-        Admission::Closed { message: format!("{} is scaled to zero", record.name), retry_after_s: 60 }
+        let name = app.service_id(part).0;
+        Admission::Closed { message: format!("{name} is scaled to zero"), retry_after_s: 60 }
     } else if targets.is_empty() && healing {
         Admission::Hold { deadline_ms: HEALING_HOLD_MS, max_waiting: MAX_WAITING }
     } else {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coracle_api::{ChangeOptions, DeploymentEvent, Problem, ProblemKind};
 use coracle_model::{AppName, DeploymentId, ReleaseNumber};
-use coracle_orchestrator::{DeployRequest, Event, HostOrchestrator, OrchestratorError, Progress};
+use coracle_orchestrator::{DeployRequest, Event, HostOrchestrator, OrchestratorError, Progress, StatefulChanges};
 use coracle_store::ConfigChange;
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +32,7 @@ pub(crate) enum Work {
     /// Changes configuration.
     Config(Vec<ConfigChange>),
     /// Takes up an earlier release.
-    Rollback(Option<ReleaseNumber>),
+    Rollback(Option<ReleaseNumber>, StatefulChanges),
     /// Replaces all instances.
     Restart,
 }
@@ -162,7 +162,7 @@ impl Deployments {
                 deployed.map(drop)
             }
             Work::Config(changes) => orchestrator.set_config(app, changes, &progress, cancel).await.map(drop),
-            Work::Rollback(to) => orchestrator.rollback(app, to, &progress, cancel).await.map(drop),
+            Work::Rollback(to, stateful) => orchestrator.rollback(app, to, stateful, &progress, cancel).await.map(drop),
             Work::Restart => orchestrator.restart(app, &progress, cancel).await.map(drop),
         }
     }

@@ -229,7 +229,7 @@ impl Server {
         let incoming = options.state_dir.join("incoming");
         state_dir::create_emptied(&incoming)?;
         let published = Arc::new(Published::over(parts.traffic));
-        let settings = settings(parts.default_engine, options.tls_offer());
+        let settings = settings(parts.default_engine, options.tls_offer(), options.state_dir.join("mounts"));
         let orchestrator = HostOrchestrator::new(store.clone(), parts.engines.clone(), published.clone(), settings);
         if neighbours.is_none() {
             orchestrator.without_guests();
@@ -397,7 +397,7 @@ async fn open_store(dir: &Path, patience: Duration) -> Result<Store, StartError>
 }
 
 /// Builds leave the running apps at least half of the machine.
-fn settings(default_engine: EngineKind, tls: TlsOffer) -> Settings {
+fn settings(default_engine: EngineKind, tls: TlsOffer, mounts: PathBuf) -> Settings {
     let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text)).unwrap_or(2 << 30);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Settings {
@@ -405,6 +405,7 @@ fn settings(default_engine: EngineKind, tls: TlsOffer) -> Settings {
         build_memory: ByteSize::bytes(memory / 2),
         build_cpus: Cpus::milli(u32::try_from(cores).unwrap_or(1).saturating_mul(500).max(500)),
         tls,
+        mounts,
     }
 }
 

@@ -26,9 +26,10 @@ pub use transport::JsonStream;
 use crate::app::{AppList, AppStatus, AppSummary, ScaleRequest};
 use crate::config::{ConfigEntry, ConfigList, ConfigPatch};
 use crate::deployment::{ChangeOptions, DeployOptions, Deployment, DeploymentEvent, DeploymentList, DeploymentPlan};
-use crate::machine::{Doctor, RouteList, Version};
+use crate::machine::{Doctor, Version};
 use crate::output::{ExecRequest, LogLine, LogOptions, RunLine, RunRequest};
 use crate::release::{Release, ReleaseList, RollbackRequest};
+use crate::traffic::{Certificate, CertificateList, Domain, DomainList, LocalAuthority, RenewalOptions, RouteList};
 use crate::{PREFIX, SOURCE_MEDIA_TYPE};
 use transport::{Answer, Payload, Request};
 
@@ -96,7 +97,29 @@ impl Client {
         self.get("/discovery").await
     }
 
-    /// What the proxy was told.
+    /// The hosts that apps are reached at.
+    pub async fn domains(&self) -> Result<Vec<Domain>, ClientError> {
+        Ok(self.get::<DomainList>("/domains").await?.domains)
+    }
+
+    /// All certificates that there are or should be.
+    pub async fn certificates(&self) -> Result<Vec<Certificate>, ClientError> {
+        Ok(self.get::<CertificateList>("/certificates").await?.certificates)
+    }
+
+    /// The certificate of the machine's own authority.
+    pub async fn local_authority(&self) -> Result<LocalAuthority, ClientError> {
+        self.get("/certificates/authority").await
+    }
+
+    /// Tries at once for a certificate, however long the next attempt was to wait.
+    pub async fn renew_certificate(&self, name: &str) -> Result<(), ClientError> {
+        let query = query(&RenewalOptions { name: name.to_owned() })?;
+        let request = Request::new(Method::POST, format!("{PREFIX}/certificates/renewal{query}"));
+        self.endpoint.call(request, UNARY_DEADLINE).await?.empty().await
+    }
+
+    /// The routes that are served by.
     pub async fn routes(&self) -> Result<RouteList, ClientError> {
         self.get("/routes").await
     }
@@ -162,8 +185,18 @@ impl Client {
         to: Option<ReleaseNumber>,
         options: ChangeOptions,
     ) -> Result<EventStream, ClientError> {
+        self.rollback_as(app, &RollbackRequest { to, recreate_services: None }, options).await
+    }
+
+    /// Takes up an earlier release again, and says what becomes of services that keep data.
+    pub async fn rollback_as(
+        &self,
+        app: &AppName,
+        rollback: &RollbackRequest,
+        options: ChangeOptions,
+    ) -> Result<EventStream, ClientError> {
         let request = Request::new(Method::POST, format!("{PREFIX}/apps/{app}/rollback{}", query(&options)?));
-        self.stream(request.json(&RollbackRequest { to })?).await
+        self.stream(request.json(rollback)?).await
     }
 
     /// Replaces all instances by fresh ones, without losing a request.

@@ -31,8 +31,33 @@ pub(crate) struct Arguments {
     /// Only say what would happen and why; change nothing
     #[arg(long, conflicts_with_all = ["detach", "wait"])]
     plan: bool,
+    /// Change, replace or stop these services although they keep data; requests wait meanwhile, volumes stay
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    recreate_services: Vec<String>,
+    /// Change every service that keeps data and is described differently now
+    #[arg(long, conflicts_with = "recreate_services")]
+    allow_stateful_changes: bool,
+    #[command(flatten)]
+    compose: Compose,
     #[command(flatten)]
     turn: Turn,
+}
+
+/// Which compose files describe the app, and how they are read.
+#[derive(Debug, Args)]
+struct Compose {
+    /// A compose file of the directory; several are merged in their order [default: compose.yaml and its override]
+    #[arg(short, long = "file", value_name = "FILE")]
+    files: Vec<String>,
+    /// A profile of the compose files whose services are deployed as well
+    #[arg(long, value_name = "NAME")]
+    profile: Vec<String>,
+    /// A file of the directory whose variables fill in the compose files [default: .env]
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<String>,
+    /// Warn of keys of the compose files that Coracle cannot honour, instead of refusing them
+    #[arg(long)]
+    ignore_unsupported: bool,
 }
 
 /// Does it.
@@ -45,6 +70,11 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
         commit: git::commit(root),
         detach: arguments.turn.detach,
         wait: arguments.turn.wait,
+        recreate_services: stateful(arguments.allow_stateful_changes, &arguments.recreate_services),
+        compose_files: joined(&arguments.compose.files),
+        profiles: joined(&arguments.compose.profile),
+        env_files: joined(&arguments.compose.env_file),
+        ignore_unsupported: arguments.compose.ignore_unsupported,
     };
     if arguments.plan {
         return plan(context, &client, &app, &options, root).await;
@@ -56,6 +86,15 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
     // A tree that cannot be read is why the upload broke off, and the better thing to tell.
     packing.end().await?;
     deployed.map(|()| DONE)
+}
+
+fn joined(words: &[String]) -> Option<String> {
+    (!words.is_empty()).then(|| words.join(","))
+}
+
+/// The word for services that keep data, as the server takes it.
+pub(crate) fn stateful(all: bool, named: &[String]) -> Option<String> {
+    if all { Some("*".to_owned()) } else { joined(named) }
 }
 
 /// Everything that can be known to be wrong before anything is sent.

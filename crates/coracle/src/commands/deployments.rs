@@ -89,6 +89,7 @@ fn outcome_words(deployment: &Deployment) -> (&'static str, Style, String) {
     match &deployment.outcome {
         None => ("running", Style::Yellow, format!("in {}", deployment.phase)),
         Some(Outcome::Succeeded) => ("succeeded", Style::Green, String::new()),
+        Some(Outcome::Unchanged) => ("unchanged", Style::Green, "nothing to change".to_owned()),
         Some(Outcome::Failed { phase, cause, .. }) => ("failed", Style::Red, format!("{phase}: {cause}")),
         Some(Outcome::Cancelled { phase }) => ("cancelled", Style::Yellow, format!("during {phase}")),
         Some(Outcome::Interrupted { phase, completed: true }) => {

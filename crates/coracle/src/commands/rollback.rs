@@ -1,6 +1,7 @@
 //! `coracle rollback`: an earlier release again.
 
 use clap::Args;
+use coracle_api::RollbackRequest;
 use coracle_model::ReleaseNumber;
 
 use super::{DONE, ExitCode};
@@ -19,6 +20,9 @@ use crate::follow::{self, Turn};
 pub(crate) struct Arguments {
     /// The release to go back to [default: the one before the active one]
     release: Option<ReleaseNumber>,
+    /// Take these services back as well, although they keep data; without this, they stay as they are
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    recreate_services: Vec<String>,
     #[command(flatten)]
     turn: Turn,
 }
@@ -26,6 +30,10 @@ pub(crate) struct Arguments {
 /// Does it.
 pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, Failure> {
     let (app, client) = (context.app()?, context.client()?);
-    let request = client.rollback(&app, arguments.release, arguments.turn.into());
+    let rollback = RollbackRequest {
+        to: arguments.release,
+        recreate_services: super::deploy::stateful(false, &arguments.recreate_services),
+    };
+    let request = client.rollback_as(&app, &rollback, arguments.turn.into());
     follow::begin(context, &client, arguments.turn, "asking the server", request).await.map(|()| DONE)
 }

@@ -222,7 +222,7 @@ impl Record {
             return Err(Failure::from(problem.clone()));
         }
         match &ended.outcome {
-            Some(Outcome::Succeeded | Outcome::Interrupted { completed: true, .. }) => Ok(()),
+            Some(Outcome::Succeeded | Outcome::Unchanged | Outcome::Interrupted { completed: true, .. }) => Ok(()),
             Some(Outcome::Failed { phase, cause, evidence }) => {
                 Err(Failure::server(ProblemKind::DeploymentFailed, format!("{phase} failed: {cause}"))
                     .evidence(evidence.clone())
@@ -299,6 +299,7 @@ fn doing(phase: Phase) -> &'static str {
     match phase {
         Phase::Validate => "checking",
         Phase::Build => "building",
+        Phase::Services => "bringing up the services that keep data",
         Phase::Release => "running the release command",
         Phase::Hold => "holding requests, stopping the old instances",
         Phase::Start => "starting the new instances",

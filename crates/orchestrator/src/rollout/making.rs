@@ -1,21 +1,29 @@
 //! The first steps of a rollout: from the request to a release that is written down and has prepared its ground.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_build::PlanError;
 use coracle_engine::{BuildError, BuildLimits, BuildRequest, Engine, EngineError, OutputSink};
-use coracle_model::{AppSpec, Artifact, BuildPlan, DeploymentKind, EngineKind, EnvName, Origin, Phase, Release, Span};
+use coracle_model::{
+    AppName, AppSpec, Artifact, BuildPlan, DeploymentKind, EngineKind, EnvName, Origin, Phase, ProcessName, Release,
+    ReleaseNumber, Secret, Span, stack,
+};
 use coracle_store::{NewRelease, StoreError};
 
+use super::parts::Workshop;
+use super::services::refuse_changes;
 use super::steps::host_taken;
 use super::{Candidacy, Draft, Failure, Rollout};
 use crate::candidate::Candidate;
 use crate::core::Core;
 use crate::error::OrchestratorError;
-use crate::instances::{ONE_OFF, RELEASE_COMMAND, one_off_spec};
+use crate::instances::{Making, ONE_OFF, RELEASE_COMMAND};
+use crate::mounts;
 use crate::orchestrator::DeployRequest;
 use crate::progress::Event;
+use crate::services::{Coming, Comparison, Standing};
 
 /// How long a build may take from start to end.
 const BUILD_DEADLINE: Span = Span::seconds(30 * 60);
@@ -25,6 +33,7 @@ const TAIL: usize = 20;
 impl Rollout<'_> {
     /// Everything that can be known before anything runs: the engine is there, required names are set, hosts are free.
     pub(super) async fn validate(&self, candidate: Candidate) -> Result<Draft, Failure> {
+        let stateful = candidate.stateful().clone();
         let kind = match &candidate {
             Candidate::Tree(request) => request.spec.engine.unwrap_or(self.core.settings.default_engine),
             Candidate::Again { base, .. } => base.artifact.engine,
@@ -35,39 +44,61 @@ impl Rollout<'_> {
             Some(number) => Some(self.core.store.release(&record.name, number).await?),
             None => None,
         };
-        match &candidate {
-            Candidate::Tree(request) => self.core.check_request(request).await?,
-            Candidate::Again { base, .. } => {
-                if !engine.builder.has(&base.artifact.id).await? {
-                    let again = "build that version of the source again with `coracle deploy`";
-                    return Err(Failure::release(
-                        format!("what {} was built into is gone ({})", base.number, base.artifact.id),
-                        again,
-                    ));
-                }
+        let comparison = match &candidate {
+            Candidate::Tree(request) => {
+                self.core.check_request(request, &engine).await?;
+                let comparison = self.core.compare_request(request).await?;
+                refuse_changes(&comparison, &stateful)?;
+                comparison
             }
-        }
-        Ok(Draft { engine, candidate, old })
+            Candidate::Again { base, env, .. } => {
+                for artifact in base.all_artifacts() {
+                    if !engine.builder.has(&artifact.id).await? {
+                        let again = "build that version of the source again with `coracle deploy`";
+                        return Err(Failure::release(
+                            format!("what {} was built into is gone ({})", base.number, artifact.id),
+                            again,
+                        ));
+                    }
+                }
+                let coming = Coming { spec: &base.spec, config: env, artifacts: Some(&base.artifacts), tree: None };
+                self.core.compare_services(&coming).await?
+            }
+        };
+        Ok(Draft { engine, candidate, old, comparison, stateful })
     }
 
-    /// Builds the artifact, if there is something to build, and writes the release down.
-    pub(super) async fn build(&self, draft: Draft) -> Result<Candidacy, Failure> {
-        let Draft { engine, candidate, old } = draft;
+    /// Builds the artifacts, if there is something to build, and writes the release down. `None`: it would be the one that
+    /// is active.
+    pub(super) async fn build(&self, draft: Draft) -> Result<Option<Candidacy>, Failure> {
+        let Draft { engine, candidate, old, mut comparison, stateful } = draft;
         let (number, app) = (self.deployment.to, self.deployment.app.clone());
+        let mounted;
         let (new, changes) = match candidate {
             Candidate::Tree(request) => {
                 self.enter(Phase::Build).await?;
-                let env = self.core.store.config(&app).await?.into_iter().map(|entry| (entry.name, entry.value)).collect();
+                let env: Vec<_> =
+                    self.core.store.config(&app).await?.into_iter().map(|entry| (entry.name, entry.value)).collect();
                 let origin = Origin::Deploy { commit: request.commit.clone() };
-                let (artifact, spec) = self.build_tree(&engine, request).await?;
-                (NewRelease { app, number, artifact, artifacts: Default::default(), spec, origin, env }, Vec::new())
+                let source = request.source.clone();
+                let (artifact, artifacts, spec) = self.build_tree(&engine, request, &comparison).await?;
+                let coming = Coming { spec: &spec, config: &env, artifacts: Some(&artifacts), tree: Some(&source) };
+                comparison = self.core.compare_services(&coming).await?;
+                refuse_changes(&comparison, &stateful)?;
+                if self.is_unchanged(old.as_ref(), &coming, &comparison).await? {
+                    return Ok(None);
+                }
+                mounted = Mounted::Tree(source);
+                (NewRelease { app, number, artifact, artifacts, spec, origin, env }, Vec::new())
             }
-            Candidate::Again { base, origin, env, changes } => (
-                NewRelease { app, number, artifact: base.artifact, artifacts: base.artifacts, spec: base.spec, origin, env },
-                changes,
-            ),
+            Candidate::Again { base, origin, env, changes, .. } => {
+                mounted = Mounted::Release(base.number);
+                let (artifact, artifacts, spec) = (base.artifact, base.artifacts, base.spec);
+                (NewRelease { app, number, artifact, artifacts, spec, origin, env }, changes)
+            }
         };
         let release = self.core.store.create_release(new).await?;
+        self.keep_mounted_files(&release, mounted).await?;
         self.check_processes(&release)?;
         if let Some((other, host)) = self.core.host_conflict(&release).await? {
             return Err(host_taken(&host, &other));
@@ -77,19 +108,71 @@ impl Rollout<'_> {
             self.note(format!("strategy {strategy}: {why}"));
         }
         let wanted = Core::wanted(&release, &self.core.store.app(&release.app).await?.scale);
-        Ok(Candidacy { engine, release, strategy, old, wanted, changes })
+        let needed = release.resolved().needed_to_serve();
+        Ok(Some(Candidacy { engine, release, strategy, old, wanted, needed, changes, comparison, stateful }))
     }
 
-    async fn build_tree(&self, engine: &Engine, request: Box<DeployRequest>) -> Result<(Artifact, AppSpec), Failure> {
-        let DeployRequest { mut spec, source, .. } = *request;
+    /// Whether a deployment would change nothing at all. Apps that are built as a whole always get a release: their builds
+    /// may fetch something new.
+    async fn is_unchanged(&self, old: Option<&Release>, coming: &Coming<'_>, comparison: &Comparison) -> Result<bool, Failure> {
+        let Some(old) = old.filter(|old| coming.spec.is_stack() && old.spec == *coming.spec) else { return Ok(false) };
+        let services_stay =
+            comparison.gone.is_empty() && comparison.standings.values().all(|standing| matches!(standing, Standing::Same(_)));
+        let ids = |artifacts: &BTreeMap<ProcessName, Artifact>| -> Vec<_> {
+            artifacts.iter().map(|(name, artifact)| (name.clone(), artifact.id.clone())).collect()
+        };
+        let same_artifacts = coming.artifacts.is_some_and(|artifacts| ids(artifacts) == ids(&old.artifacts));
+        if !services_stay || !same_artifacts {
+            return Ok(false);
+        }
+        let binds: Vec<_> = old.spec.parts().flat_map(|(_, part)| &part.container.binds).map(|bind| &bind.source).collect();
+        let same_files = coming.tree.is_none_or(|tree| self.core.mounts.is_same(&old.spec, old.number, &binds, tree));
+        let sorted = |config: &[(EnvName, Secret)]| config.iter().cloned().collect::<BTreeMap<_, _>>();
+        let before = self.core.store.release_env(&old.app, old.number).await?;
+        Ok(same_files && sorted(&before) == sorted(coming.config))
+    }
+
+    async fn keep_mounted_files(&self, release: &Release, from: Mounted) -> Result<(), Failure> {
+        let (mounts, spec, number) = (self.core.mounts.clone(), release.spec.clone(), release.number);
+        let kept = tokio::task::spawn_blocking(move || match from {
+            Mounted::Tree(tree) => mounts.keep(&spec, number, &mounts::Source::Tree(&tree)),
+            Mounted::Release(earlier) => mounts.keep(&spec, number, &mounts::Source::Release(earlier)),
+        });
+        match kept.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Failure::release(
+                format!("a file that a container mounts cannot be kept: {error}"),
+                "see that it is in the source tree and that no ignore file leaves it out, then `coracle deploy`",
+            )),
+            Err(error) => Err(Failure::release(format!("keeping mounted files broke off: {error}"), "see the server's log")),
+        }
+    }
+
+    async fn build_tree(
+        &self,
+        engine: &Engine,
+        request: Box<DeployRequest>,
+        comparison: &Comparison,
+    ) -> Result<(Artifact, BTreeMap<ProcessName, Artifact>, AppSpec), Failure> {
+        let DeployRequest { mut spec, source, stateful, .. } = *request;
+        let mut earlier = self.core.store.releases(&spec.app).await?;
+        // The active one first, then the newest.
+        earlier.sort_by_key(|release| (Some(release.number) != self.deployment.from, std::cmp::Reverse(release.number)));
+        let workshop = Workshop { engine, spec: &spec, source: &source, earlier: &earlier, comparison, stateful: &stateful };
+        let artifacts = self.make_parts(&workshop).await?;
+        if spec.is_stack() {
+            let mut serving = spec.processes.iter().filter(|(name, process)| process.serves(name)).map(|(name, _)| name);
+            let main = serving.next().or_else(|| spec.processes.keys().next());
+            let main = main.and_then(|name| artifacts.get(name)).cloned();
+            return match main {
+                Some(main) => Ok((main, artifacts, spec)),
+                None => Err(Failure::release("the app has no process to run", "name one, then `coracle deploy`")),
+            };
+        }
         let plan = self.core.build_plan(&source, &spec, engine.kind).await?;
         self.note(format!("building with {}: {}", plan.recipe, plan.reason));
         spec.deploy.release_command = spec.deploy.release_command.or_else(|| plan.release_command.clone());
-        let limits = BuildLimits {
-            memory: spec.build.memory.unwrap_or(self.core.settings.build_memory),
-            cpus: spec.build.cpus.unwrap_or(self.core.settings.build_cpus),
-            deadline: BUILD_DEADLINE,
-        };
+        let limits = build_limits(self.core, &spec);
         let build = BuildRequest {
             app: spec.app.clone(),
             release: self.deployment.to,
@@ -101,13 +184,13 @@ impl Rollout<'_> {
         };
         let (sink, tail) = self.output();
         match engine.builder.build(&build, &sink, self.cancel).await {
-            Ok(artifact) => Ok((artifact, spec)),
+            Ok(artifact) => Ok((artifact, artifacts, spec)),
             Err(error) => Err(build_failure(error, tail.lines())),
         }
     }
 
     /// A sink that shows every line and remembers the last ones.
-    fn output(&self) -> (OutputSink, Tail) {
+    pub(super) fn output(&self) -> (OutputSink, Tail) {
         let tail = Tail::default();
         let (keep, progress) = (tail.clone(), self.progress.clone());
         let sink = OutputSink::new(move |line| {
@@ -148,7 +231,8 @@ impl Rollout<'_> {
         }
         self.enter(Phase::Release).await?;
         let config = self.core.store.release_env(&release.app, release.number).await?;
-        let spec = one_off_spec(release, &config, RELEASE_COMMAND, command.clone(), 1);
+        let making = Making { release, config: &config, mounts: &self.core.mounts };
+        let spec = making.one_off(RELEASE_COMMAND, command.clone(), 1);
         let limit = release.spec.deploy.timeout;
         let (sink, tail) = self.output();
         let hint = "mend the command, then `coracle deploy`; the app is as it was before";
@@ -176,7 +260,21 @@ impl Rollout<'_> {
 
 impl Core {
     /// What can be said against a tree before it is built.
-    pub(crate) async fn check_request(&self, request: &DeployRequest) -> Result<(), OrchestratorError> {
+    pub(crate) async fn check_request(&self, request: &DeployRequest, engine: &Engine) -> Result<(), OrchestratorError> {
+        let spec = &request.spec;
+        spec.check_stack()
+            .map_err(|error| OrchestratorError::refused(error.to_string(), "mend the file, then `coracle deploy`"))?;
+        for (name, part) in spec.parts() {
+            let cannot = engine.runtime.cannot_honour(&part.container);
+            if !cannot.is_empty() {
+                let message = format!("{name}: the {} engine cannot honour {}", engine.kind, cannot.join(", "));
+                return Err(OrchestratorError::refused(message, "use engine = \"docker\", or take these settings out"));
+            }
+        }
+        if let Some((other, port)) = self.port_conflict(spec).await? {
+            let message = format!("the port {port} of this machine belongs to the app {other}");
+            return Err(OrchestratorError::refused(message, "publish another one, or none: requests come by the proxy"));
+        }
         let config = match self.store.config(&request.spec.app).await {
             Ok(config) => config,
             Err(StoreError::NoSuchApp(_)) => Vec::new(),
@@ -194,6 +292,34 @@ impl Core {
             return Err(OrchestratorError::refused(format!("required and not set: {}", missing.join(", ")), hint));
         }
         Ok(())
+    }
+
+    /// How the stateful services of a tree stand to those that run, before anything is built.
+    pub(crate) async fn compare_request(&self, request: &DeployRequest) -> Result<Comparison, OrchestratorError> {
+        let config = match self.store.config(&request.spec.app).await {
+            Ok(config) => config.into_iter().map(|entry| (entry.name, entry.value)).collect(),
+            Err(StoreError::NoSuchApp(_)) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let coming = Coming { spec: &request.spec, config: &config, artifacts: None, tree: Some(&request.source) };
+        self.compare_services(&coming).await
+    }
+
+    /// The app that has a port of the machine which this one wants, with that port.
+    async fn port_conflict(&self, spec: &AppSpec) -> Result<Option<(AppName, String)>, OrchestratorError> {
+        let wanted: Vec<_> = spec.parts().flat_map(|(_, part)| &part.container.ports).collect();
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        for record in self.store.apps().await? {
+            let Some(number) = record.active.filter(|_| record.name != spec.app) else { continue };
+            let other = self.store.release(&record.name, number).await?;
+            let mut taken = other.spec.parts().flat_map(|(_, part)| &part.container.ports);
+            if let Some(port) = taken.find(|port| wanted.iter().any(|wanted| stack::collide(port, wanted))) {
+                return Ok(Some((record.name, format!("{}/{}", port.host.unwrap_or_default(), port.protocol))));
+            }
+        }
+        Ok(None)
     }
 
     /// Looks at the tree and decides how it is built.
@@ -214,7 +340,22 @@ impl Core {
     }
 }
 
-fn build_failure(error: BuildError, evidence: Vec<String>) -> Failure {
+/// Where the files come from that a release mounts.
+enum Mounted {
+    Tree(PathBuf),
+    Release(ReleaseNumber),
+}
+
+/// What a build of this app may cost.
+pub(super) fn build_limits(core: &Core, spec: &AppSpec) -> BuildLimits {
+    BuildLimits {
+        memory: spec.build.memory.unwrap_or(core.settings.build_memory),
+        cpus: spec.build.cpus.unwrap_or(core.settings.build_cpus),
+        deadline: BUILD_DEADLINE,
+    }
+}
+
+pub(super) fn build_failure(error: BuildError, evidence: Vec<String>) -> Failure {
     let hint = match &error {
         BuildError::Cancelled => return Failure::Cancelled,
         BuildError::Engine(EngineError::Cancelled) => return Failure::Cancelled,
@@ -235,7 +376,7 @@ fn build_failure(error: BuildError, evidence: Vec<String>) -> Failure {
 
 /// The last lines of an output.
 #[derive(Clone, Default)]
-struct Tail(Arc<Mutex<VecDeque<String>>>);
+pub(super) struct Tail(Arc<Mutex<VecDeque<String>>>);
 
 impl Tail {
     fn push(&self, line: &str) {
@@ -246,7 +387,7 @@ impl Tail {
         lines.push_back(line.to_owned());
     }
 
-    fn lines(&self) -> Vec<String> {
+    pub(super) fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }

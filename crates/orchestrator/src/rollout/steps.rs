@@ -1,26 +1,21 @@
 //! The steps of a rollout that act on instances and traffic, in the order they are taken.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use coracle_engine::{Engine, EngineError, InstanceSpec};
-use coracle_model::{AppName, EnvName, HostPattern, InstanceId, Phase, ProcessName, ProcessSpec, Release, Secret, Strategy};
-use futures::future::{join_all, try_join_all};
+use coracle_engine::Engine;
+use coracle_model::{AppName, HostPattern, InstanceId, Phase, Release, Strategy};
+use futures::future::try_join_all;
 
 use super::{Candidacy, Failure, Rollout};
 use crate::candidate::inverse;
 use crate::core::Live;
 use crate::error::OrchestratorError;
-use crate::instances::instance_spec;
-use crate::probe::{self, Check, Unhealthy};
+use crate::probe::{self, Check};
 use crate::progress::{Event, LiveFacts};
-use crate::retention::instances_of;
-use crate::table::serves_http;
+use crate::table::hosts_of;
 
-/// A process that does not listen counts as started when it has run this long.
-const SETTLE: Duration = Duration::from_secs(1);
 /// How long the proxy may take to be told of a switch before the switch is taken back.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -47,101 +42,6 @@ impl Rollout<'_> {
         Ok(())
     }
 
-    /// Starts the instances that receive requests; the others follow when these are healthy.
-    pub(super) async fn start_web(&self, candidacy: &Candidacy) -> Result<(), Failure> {
-        self.enter(Phase::Start).await?;
-        let web = ProcessName::web();
-        self.start(candidacy, |process| *process == web).await
-    }
-
-    async fn start(&self, candidacy: &Candidacy, which: impl Fn(&ProcessName) -> bool) -> Result<(), Failure> {
-        let Candidacy { engine, release, .. } = candidacy;
-        let config = self.core.store.release_env(&release.app, release.number).await?;
-        let specs = wanted_instances(release, &config, &candidacy.wanted, which);
-        let starts = specs.iter().map(|spec| async {
-            match engine.runtime.start(spec).await {
-                Ok(_) => Ok(()),
-                Err(EngineError::CannotStart { id, cause }) => {
-                    let evidence = self.core.evidence(engine, &id).await;
-                    let hint = "mend the command or the image, then `coracle deploy`".to_owned();
-                    Err(Failure::Release { cause: format!("{id} cannot be started: {cause}"), evidence, hint })
-                }
-                Err(error) => Err(error.into()),
-            }
-        });
-        // All are awaited even if one fails, so that none is still being started while the others are undone.
-        join_all(starts).await.into_iter().collect()
-    }
-
-    /// Waits until every new instance that receives requests is healthy.
-    pub(super) async fn probe_web(&self, candidacy: &Candidacy) -> Result<(), Failure> {
-        self.enter(Phase::Probe).await?;
-        let check = Check::of_web(&candidacy.release);
-        let instances = instances(candidacy, ProcessName::is_web);
-        self.unless_cancelled(self.probe(candidacy, &instances, &check)).await
-    }
-
-    async fn probe(&self, candidacy: &Candidacy, instances: &[InstanceId], check: &Check) -> Result<(), Failure> {
-        let Candidacy { engine, release, .. } = candidacy;
-        let limit = release.spec.deploy.timeout.duration();
-        let probes = instances.iter().map(|id| async move {
-            match probe::until_healthy(engine, id, check, limit).await {
-                Ok(address) => {
-                    if let Some(address) = address.filter(|_| id.process.is_web()) {
-                        self.core.change(|registry| registry.ready.insert(id.clone(), address));
-                    }
-                    self.progress.tell(Event::Healthy(id.clone()));
-                    Ok(())
-                }
-                Err(reason) => Err(self.unhealthy(engine, id, reason, check).await),
-            }
-        });
-        try_join_all(probes).await.map(drop)
-    }
-
-    async fn unhealthy(&self, engine: &Engine, id: &InstanceId, reason: Unhealthy, check: &Check) -> Failure {
-        let evidence = self.core.evidence(engine, id).await;
-        let hint = match (&reason, check) {
-            (Unhealthy::Engine(error), _) => {
-                let hint = "see what is wrong with `coracle doctor`, then `coracle deploy`".to_owned();
-                return Failure::Release { cause: error.to_string(), evidence, hint };
-            }
-            (Unhealthy::Exited(_) | Unhealthy::Gone, _) => "mend what the log shows, then `coracle deploy`",
-            (Unhealthy::Failing(_), Check::Http { .. }) => {
-                "see that the health path (http.health) answers 2xx or 3xx on $PORT, or raise deploy.timeout; then `coracle deploy`"
-            }
-            (Unhealthy::Failing(_), _) => "see that the app listens on $PORT, or raise deploy.timeout; then `coracle deploy`",
-        };
-        Failure::Release { cause: format!("{id} is not healthy: {reason}"), evidence, hint: hint.to_owned() }
-    }
-
-    /// Workers of two releases never run at once: the old ones stop, the new ones start and must stay up for a moment.
-    pub(super) async fn take_over_background_processes(&self, candidacy: &Candidacy) -> Result<(), Failure> {
-        let background = |process: &ProcessName| !process.is_web();
-        if let Some(old) = candidacy.old.as_ref().filter(|_| candidacy.strategy == Strategy::BlueGreen) {
-            let names: BTreeSet<_> = old.processes().into_keys().filter(background).collect();
-            if !names.is_empty() {
-                self.change_live(|live| live.suspended = names);
-                let engine = self.core.engine(old.artifact.engine)?;
-                let mut running = self.settled_instances_of(engine, old).await?;
-                running.retain(|id| background(&id.process));
-                self.core.stop_instances(engine, &running, old.spec.deploy.grace.duration()).await?;
-            }
-        }
-        self.start(candidacy, background).await?;
-        let instances = instances(candidacy, background);
-        let settle = instances.iter().map(|id| async move {
-            match probe::watch(&candidacy.engine, id, &Check::Running, SETTLE).await {
-                Ok(()) => {
-                    self.progress.tell(Event::Healthy(id.clone()));
-                    Ok(())
-                }
-                Err(reason) => Err(self.unhealthy(&candidacy.engine, id, reason, &Check::Running).await),
-            }
-        });
-        self.unless_cancelled(async { try_join_all(settle).await.map(drop) }).await
-    }
-
     /// The commit point: from here on the new release is the app's active one, first in the store, then in the proxy.
     pub(super) async fn switch(&self, candidacy: &Candidacy) -> Result<(), Failure> {
         let Candidacy { release, changes, .. } = candidacy;
@@ -166,8 +66,7 @@ impl Rollout<'_> {
             self.take_back(candidacy).await?;
             return Err(error.into());
         }
-        let hosts =
-            if serves_http(release) { release.spec.http.hosts.iter().map(ToString::to_string).collect() } else { Vec::new() };
+        let hosts = hosts_of(release).into_iter().map(|(host, _)| host.to_string()).collect();
         self.progress.tell(Event::Live(LiveFacts { hosts, elapsed_ms: self.begun.elapsed().as_millis() as u64 }));
         Ok(())
     }
@@ -191,15 +90,15 @@ impl Rollout<'_> {
         let Candidacy { engine, release, old, strategy, .. } = candidacy;
         self.enter_after_switch(Phase::Drain).await;
         let span = release.spec.deploy.watch.duration();
-        let can_go_back = *strategy == Strategy::BlueGreen && old.as_ref().is_some_and(serves_http);
+        let can_go_back = *strategy == Strategy::BlueGreen && old.as_ref().is_some_and(|old| !old.serving().is_empty());
         if !can_go_back || span.is_zero() {
             return Ok(());
         }
-        let check = Check::of_web(release);
-        let instances = instances(candidacy, ProcessName::is_web);
-        let watches = instances
-            .iter()
-            .map(|id| async { probe::watch(engine, id, &check, span).await.map_err(|reason| (id.clone(), reason)) });
+        let instances = self.instances(candidacy, |process| release.serves(process));
+        let watches = instances.iter().map(|id| async move {
+            let check = Check::of(release, &id.process);
+            probe::watch(engine, id, &check, span).await.map_err(|reason| (id.clone(), reason))
+        });
         if let Err((id, reason)) = try_join_all(watches).await {
             let evidence = self.core.evidence(engine, &id).await;
             self.take_back(candidacy).await?;
@@ -221,6 +120,7 @@ impl Rollout<'_> {
             self.core.drain(&instances, old.spec.deploy.drain.duration()).await;
             self.enter_after_switch(Phase::Stop).await;
             self.core.retire(engine, &old.app, old.number).await?;
+            self.remove_gone_services(candidacy).await;
             Ok::<_, Failure>(())
         };
         if let Err(error) = retired.await {
@@ -252,10 +152,10 @@ impl Rollout<'_> {
 
     /// The instances of a release that the reconcile loop may be healing: after its current pass, so that none appears
     /// behind our back.
-    async fn settled_instances_of(&self, engine: &Engine, release: &Release) -> Result<Vec<InstanceId>, Failure> {
+    pub(super) async fn settled_instances_of(&self, engine: &Engine, release: &Release) -> Result<Vec<InstanceId>, Failure> {
         let lock = self.core.app_lock(&release.app);
         let _not_while_reconciling = lock.lock().await;
-        Ok(instances_of(engine, &release.app, release.number).await?)
+        Ok(self.core.instances_of(engine, &release.app, release.number).await?)
     }
 
     pub(super) fn change_live(&self, change: impl FnOnce(&mut Live)) {
@@ -265,26 +165,6 @@ impl Rollout<'_> {
             }
         });
     }
-}
-
-/// The instances that a rollout brings up.
-fn instances(candidacy: &Candidacy, which: impl Fn(&ProcessName) -> bool) -> Vec<InstanceId> {
-    wanted_instances(&candidacy.release, &[], &candidacy.wanted, which).into_iter().map(|spec| spec.id).collect()
-}
-
-/// What to start for a release.
-pub(crate) fn wanted_instances(
-    release: &Release,
-    config: &[(EnvName, Secret)],
-    wanted: &BTreeMap<ProcessName, u16>,
-    which: impl Fn(&ProcessName) -> bool,
-) -> Vec<InstanceSpec> {
-    let processes = release.processes();
-    let of = |(name, spec): (&ProcessName, &ProcessSpec)| {
-        let count = wanted.get(name).copied().unwrap_or(0);
-        (1..=count).map(|index| instance_spec(release, config, name, spec, index)).collect::<Vec<_>>()
-    };
-    processes.iter().filter(|(name, _)| which(name)).flat_map(of).collect()
 }
 
 pub(super) fn host_taken(host: &HostPattern, other: &AppName) -> Failure {

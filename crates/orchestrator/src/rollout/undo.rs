@@ -1,12 +1,11 @@
 //! The way back: from any point before the switch, and from a switch that turned out badly.
 
-use coracle_model::{DeploymentKind, InstanceId, ProcessName};
+use coracle_model::{DeploymentKind, InstanceId};
 use coracle_store::StoreError;
 
 use super::{Candidacy, Failure, Rollout};
 use crate::core::Core;
 use crate::error::OrchestratorError;
-use crate::retention::instances_of;
 
 impl Rollout<'_> {
     /// Takes the switch back: the old release is the active one again, first in the store, then in the proxy.
@@ -48,13 +47,21 @@ impl Rollout<'_> {
         let app = &self.deployment.app;
         let (held, suspended) =
             self.core.registry().live.get(app).map_or((false, false), |live| (live.hold.is_some(), !live.suspended.is_empty()));
-        self.change_live(|live| live.suspended.clear());
+        let changing = self.core.registry().live.get(app).is_some_and(|live| !live.changing.is_empty());
+        if let Some(from) = self.deployment.from.filter(|_| changing) {
+            self.core.restore_services(app, &[from]).await;
+        }
+        self.change_live(|live| {
+            live.suspended.clear();
+            live.changing.clear();
+        });
         self.core.wake.notify_one();
         if held {
             let Ok(Some(old)) = self.old_release().await else { return };
-            let of_old = |id: &InstanceId| id.app == *app && id.release == old.number && id.process == ProcessName::web();
+            let serving: Vec<_> = old.serving().into_iter().filter(|name| !old.spec.services.contains_key(name)).collect();
+            let of_old = |id: &InstanceId| id.app == *app && id.release == old.number && serving.contains(&id.process);
             let limit = old.spec.deploy.timeout.duration();
-            let ready = self.core.until(|registry| registry.ready.keys().any(of_old));
+            let ready = self.core.until(|registry| serving.is_empty() || registry.ready.keys().any(of_old));
             if tokio::time::timeout(limit, ready).await.is_err() {
                 tracing::error!(%app, "the old release did not become healthy again");
             }
@@ -87,8 +94,9 @@ impl Core {
         if self.store.app(app).await?.active == Some(number) {
             return Err(StoreError::Active(app.clone(), number).into());
         }
+        self.take_back_services(app, number).await?;
         for engine in self.engines.values() {
-            let instances = match instances_of(engine, app, number).await {
+            let instances = match self.instances_of(engine, app, number).await {
                 Ok(instances) => instances,
                 Err(error) => {
                     tracing::warn!(engine = %engine.kind, %error, "cannot look for instances to remove");
@@ -103,6 +111,7 @@ impl Core {
             engine.runtime.remove_release(app, number).await?;
         }
         self.store.delete_release(app, number).await?;
+        self.mounts.remove_release(app, number);
         Ok(())
     }
 }

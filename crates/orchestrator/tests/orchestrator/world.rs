@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use coracle_engine::fake::{FakeEngine, Inventory};
 use coracle_model::{AppName, AppSpec, EngineKind, EnvName, Outcome, Phase, Secret, Span};
 use coracle_orchestrator::{
-    DeployRequest, Deployed, Drained, Event, HostOrchestrator, OrchestratorError, Progress, Settings, Traffic, TrafficError,
+    DeployRequest, Deployed, Drained, Event, HostOrchestrator, OrchestratorError, Progress, Settings, StatefulChanges, Traffic,
+    TrafficError,
 };
 use coracle_proxy_table::{Admission, ServiceId, Table, TargetId};
 use coracle_store::{ConfigChange, Store};
@@ -93,7 +94,7 @@ impl World {
         let machine = FakeEngine::new(EngineKind::Process);
         let proxy = Arc::new(Proxy::default());
         let docker = FakeEngine::new(EngineKind::Docker);
-        let (orchestrator, reconcile) = start(&store, [&machine, &docker], &proxy).await;
+        let (orchestrator, reconcile) = start(&store, [&machine, &docker], &proxy, &dir.path().join("mounts")).await;
         let world = Self { machine, docker, proxy, store, orchestrator, reconcile, dir };
         world.procfile("web: serve\n");
         world
@@ -107,11 +108,12 @@ impl World {
     /// The server is gone from one moment to the next, and another one starts.
     pub(crate) async fn restart_server(&mut self) {
         self.reconcile.abort();
-        (self.orchestrator, self.reconcile) = start(&self.store, [&self.machine, &self.docker], &self.proxy).await;
+        (self.orchestrator, self.reconcile) =
+            start(&self.store, [&self.machine, &self.docker], &self.proxy, &self.dir.path().join("mounts")).await;
     }
 
     pub(crate) fn request(&self, spec: AppSpec) -> DeployRequest {
-        DeployRequest { spec, source: self.dir.path().join("tree"), commit: None }
+        DeployRequest { spec, source: self.dir.path().join("tree"), commit: None, stateful: StatefulChanges::None }
     }
 
     pub(crate) async fn deploy(&self, spec: AppSpec) -> Result<Deployed, OrchestratorError> {
@@ -125,7 +127,7 @@ impl World {
 
     pub(crate) async fn rollback(&self, to: Option<u32>) -> Result<Deployed, OrchestratorError> {
         let to = to.and_then(coracle_model::ReleaseNumber::new);
-        self.orchestrator.rollback(&app("shop"), to, &Progress::silent(), &CancellationToken::new()).await
+        self.orchestrator.rollback(&app("shop"), to, StatefulChanges::None, &Progress::silent(), &CancellationToken::new()).await
     }
 
     /// Deploys, and dies as a killed server does at the moment when `phase` is told: not another line of it runs.
@@ -204,12 +206,18 @@ impl Drop for World {
     }
 }
 
-async fn start(store: &Store, machines: [&FakeEngine; 2], proxy: &Arc<Proxy>) -> (HostOrchestrator, tokio::task::JoinHandle<()>) {
+async fn start(
+    store: &Store,
+    machines: [&FakeEngine; 2],
+    proxy: &Arc<Proxy>,
+    mounts: &std::path::Path,
+) -> (HostOrchestrator, tokio::task::JoinHandle<()>) {
     let settings = Settings {
         default_engine: EngineKind::Process,
         build_memory: coracle_model::ByteSize::mib(512),
         build_cpus: coracle_model::Cpus::milli(1000),
         tls: coracle_orchestrator::TlsOffer::default(),
+        mounts: mounts.to_owned(),
     };
     let orchestrator = HostOrchestrator::new(store.clone(), machines.map(FakeEngine::engine).into(), proxy.clone(), settings);
     orchestrator.recover().await.unwrap();

@@ -10,7 +10,7 @@ use coracle_api::{
     RollbackRequest,
 };
 use coracle_model::{AppName, DeploymentId};
-use coracle_orchestrator::DeployRequest;
+use coracle_orchestrator::{DeployRequest, StatefulChanges};
 use tokio_util::sync::CancellationToken;
 
 use super::answer;
@@ -69,15 +69,27 @@ pub(super) async fn plan(
 
 async fn take_in(context: &Shared, app: &AppName, options: DeployOptions, request: Request) -> Answer<(DeployRequest, Tree)> {
     let commit = options.commit.map(checked_commit).transpose()?;
+    let stateful = stateful_changes(options.recreate_services.as_deref())?;
     let (head, body) = request.into_parts();
     let tree = intake::receive(&context.incoming, &head.headers, body, context.intake).await?;
     match intake::spec(&tree, app, options.environment, context.intake).await {
-        Ok(spec) => Ok((DeployRequest { spec, source: tree.path().to_owned(), commit }, tree)),
+        Ok(spec) => Ok((DeployRequest { spec, source: tree.path().to_owned(), commit, stateful }, tree)),
         Err(problem) => {
             tree.remove().await;
             Err(problem.into())
         }
     }
+}
+
+/// The services that keep data and may be changed: `*`, or names separated by commas.
+fn stateful_changes(text: Option<&str>) -> Result<StatefulChanges, Problem> {
+    let named = match text {
+        None => return Ok(StatefulChanges::None),
+        Some("*") => return Ok(StatefulChanges::All),
+        Some(text) => text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::parse).collect::<Result<_, _>>(),
+    };
+    let wrong = |error: coracle_model::NameError| Problem::new(ProblemKind::BadRequest, error.to_string());
+    Ok(StatefulChanges::Named(named.map_err(wrong)?))
 }
 
 /// A commit is shown to people and told to no program, so any short plain word will do.
@@ -140,7 +152,7 @@ pub(super) async fn events(State(context): State<Shared>, Id(id): Id) -> Answer<
 /// What there is to say about a recorded outcome that is no success.
 fn problem_of(outcome: &Outcome, had_release: bool) -> Option<Problem> {
     match outcome {
-        Outcome::Succeeded => None,
+        Outcome::Succeeded | Outcome::Unchanged => None,
         Outcome::Failed { phase, cause, evidence } => {
             Some(Problem::new(ProblemKind::DeploymentFailed, format!("{phase} failed: {cause}")).evidence(evidence.clone()))
         }
@@ -188,7 +200,8 @@ pub(super) async fn rollback(
     Options(options): Options<ChangeOptions>,
     Json(request): Json<RollbackRequest>,
 ) -> Answer<Response> {
-    let journal = context.deployments.begin(app, Work::Rollback(request.to), options);
+    let stateful = stateful_changes(request.recreate_services.as_deref())?;
+    let journal = context.deployments.begin(app, Work::Rollback(request.to, stateful), options);
     opened(&journal, options.detach).await
 }
 

@@ -1,0 +1,202 @@
+//! Files of the source tree that containers see. The tree itself goes when a deployment has ended, so what is mounted is
+//! kept: by release, where it comes with the release, and by app, where it is written to and has to stay.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use coracle_model::container::BindSource;
+use coracle_model::{AppName, AppSpec, ReleaseNumber};
+
+/// The directory that mounted files are kept in.
+#[derive(Debug, Clone)]
+pub(crate) struct Mounts {
+    root: PathBuf,
+}
+
+impl Mounts {
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    fn release(&self, app: &AppName, number: ReleaseNumber) -> PathBuf {
+        self.root.join(app.as_str()).join("releases").join(number.to_string())
+    }
+
+    /// Where a bind mount's source is.
+    pub(crate) fn place(&self, app: &AppName, number: ReleaseNumber, source: &BindSource) -> PathBuf {
+        match source {
+            BindSource::Tree(path) => below(&self.release(app, number), path),
+            BindSource::Kept(path) => below(&self.root.join(app.as_str()).join("kept"), path),
+            BindSource::Host(path) => PathBuf::from(path),
+        }
+    }
+
+    /// Keeps what the parts of an app mount, from a tree or from what an earlier release kept. What is written to and is
+    /// there already stays as it is.
+    pub(crate) fn keep(&self, spec: &AppSpec, number: ReleaseNumber, from: &Source<'_>) -> io::Result<()> {
+        let sources: BTreeSet<&BindSource> =
+            spec.parts().flat_map(|(_, part)| &part.container.binds).map(|bind| &bind.source).collect();
+        for source in sources {
+            let place = self.place(&spec.app, number, source);
+            match (source, from) {
+                (BindSource::Tree(path), Source::Tree(tree)) => copy(&inside(tree, path)?, &place)?,
+                (BindSource::Tree(_), Source::Release(earlier)) => copy(&self.place(&spec.app, *earlier, source), &place)?,
+                (BindSource::Kept(_), _) if place.exists() => {}
+                (BindSource::Kept(path), Source::Tree(tree)) if tree.join(path).exists() => copy(&inside(tree, path)?, &place)?,
+                (BindSource::Kept(_), _) => fs::create_dir_all(&place)?,
+                (BindSource::Host(_), _) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what a part mounts of its release's tree is the same in a tree.
+    pub(crate) fn is_same(&self, spec: &AppSpec, number: ReleaseNumber, binds: &[&BindSource], tree: &Path) -> bool {
+        binds.iter().all(|source| match source {
+            BindSource::Tree(path) => {
+                inside(tree, path).is_ok_and(|there| same(&self.place(&spec.app, number, source), &there).unwrap_or(false))
+            }
+            BindSource::Kept(_) | BindSource::Host(_) => true,
+        })
+    }
+
+    /// Removes what was kept for a release.
+    pub(crate) fn remove_release(&self, app: &AppName, number: ReleaseNumber) {
+        remove(&self.release(app, number));
+    }
+
+    /// Removes everything that was kept for an app.
+    pub(crate) fn remove_app(&self, app: &AppName) {
+        remove(&self.root.join(app.as_str()));
+    }
+}
+
+/// Where files to keep come from.
+pub(crate) enum Source<'a> {
+    /// A source tree.
+    Tree(&'a Path),
+    /// A release that has kept them.
+    Release(ReleaseNumber),
+}
+
+/// A path below another, without a way out.
+fn below(root: &Path, path: &str) -> PathBuf {
+    let pieces = Path::new(path).components().filter_map(|piece| match piece {
+        Component::Normal(piece) => Some(piece),
+        _ => None,
+    });
+    pieces.fold(root.to_owned(), |path, piece| path.join(piece))
+}
+
+/// A path of a tree; links in it are followed as long as they stay in the tree.
+fn inside(tree: &Path, path: &str) -> io::Result<PathBuf> {
+    let told = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
+    let real = below(tree, path).canonicalize().map_err(told)?;
+    match real.starts_with(tree.canonicalize()?) {
+        true => Ok(real),
+        false => Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{path} leads out of the source tree"))),
+    }
+}
+
+fn remove(path: &Path) {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "kept files are left behind");
+        }
+        _ => {}
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let facts = from.symlink_metadata().map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", from.display())))?;
+    if facts.is_dir() {
+        fs::create_dir_all(to)?;
+        fs::set_permissions(to, facts.permissions())?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            copy(&entry.path(), &to.join(entry.file_name()))?;
+        }
+    } else if facts.is_symlink() {
+        match std::os::unix::fs::symlink(fs::read_link(from)?, to) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
+    } else if facts.is_file() {
+        fs::copy(from, to)?;
+    }
+    Ok(())
+}
+
+fn same(one: &Path, other: &Path) -> io::Result<bool> {
+    let (first, second) = (one.symlink_metadata()?, other.symlink_metadata()?);
+    if first.file_type() != second.file_type() || first.permissions() != second.permissions() {
+        return Ok(false);
+    }
+    if first.is_symlink() {
+        return Ok(fs::read_link(one)? == fs::read_link(other)?);
+    }
+    if first.is_file() {
+        return Ok(first.len() == second.len() && fs::read(one)? == fs::read(other)?);
+    }
+    let names = |path: &Path| fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<BTreeSet<_>>>();
+    let names = (names(one)?, names(other)?);
+    if names.0 != names.1 {
+        return Ok(false);
+    }
+    for name in names.0 {
+        if !same(&one.join(&name), &other.join(&name))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use coracle_model::container::BindMount;
+
+    use super::*;
+
+    #[test]
+    fn what_is_mounted_is_kept_by_release_and_what_is_written_to_by_app() {
+        let (dir, tree) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mounts = Mounts::new(dir.path().to_owned());
+        fs::create_dir_all(tree.path().join("conf/deep")).unwrap();
+        fs::write(tree.path().join("conf/deep/a"), "one").unwrap();
+        let mut spec = AppSpec::named("shop".parse().unwrap());
+        let bind = |source| BindMount { source, path: "/x".into(), read_only: true, propagation: None };
+        let mut part = coracle_model::ProcessSpec::default();
+        part.container.binds = vec![bind(BindSource::Tree("./conf".into())), bind(BindSource::Kept("data".into()))];
+        spec.processes.insert("web".parse().unwrap(), part);
+        let number = |number| ReleaseNumber::new(number).unwrap();
+        mounts.keep(&spec, number(1), &Source::Tree(tree.path())).unwrap();
+        let conf = BindSource::Tree("conf".into());
+        let kept = mounts.place(&spec.app, number(1), &BindSource::Kept("data".into()));
+        fs::write(kept.join("rows"), "1").unwrap();
+        assert!(mounts.is_same(&spec, number(1), &[&conf], tree.path()));
+        fs::write(tree.path().join("conf/deep/a"), "two").unwrap();
+        assert!(!mounts.is_same(&spec, number(1), &[&conf], tree.path()));
+        mounts.keep(&spec, number(2), &Source::Release(number(1))).unwrap();
+        assert_eq!(fs::read_to_string(mounts.place(&spec.app, number(2), &conf).join("deep/a")).unwrap(), "one");
+        mounts.remove_release(&spec.app, number(1));
+        assert!(!mounts.place(&spec.app, number(1), &conf).exists() && kept.join("rows").exists());
+        assert_eq!(
+            mounts.place(&spec.app, number(1), &BindSource::Tree("../../etc".into())),
+            mounts.release(&spec.app, number(1)).join("etc")
+        );
+    }
+
+    #[test]
+    fn links_do_not_lead_out_of_the_tree() {
+        let tree = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc", tree.path().join("etc")).unwrap();
+        assert!(inside(tree.path(), "etc/passwd").is_err());
+        assert!(inside(tree.path(), "nothing").unwrap_err().to_string().starts_with("nothing"));
+    }
+}
