@@ -144,7 +144,7 @@ mod tests {
         });
         let yaml = to_yaml(&value);
         let read = crate::yaml::read(&yaml, 0, &mut Budget::default()).unwrap().remove(0).unwrap();
-        let again = crate::render::render(&read, &crate::schema::ANY.kept(), true, &crate::trail::Trail::TOP).unwrap().unwrap();
+        let again = crate::render::render(&read, &crate::schema::ANY.kept(), &crate::trail::Trail::TOP).unwrap().unwrap();
         assert_eq!(again, value, "{yaml}");
     }
 }

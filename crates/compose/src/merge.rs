@@ -36,6 +36,8 @@ fn deep(base: Node, later: Node, rule: &Rule, trail: &Trail<'_>) -> Result<Node,
             Ok(Node { data: Data::Map(map), at, key_at, tag })
         }
         (Data::List(mut items), Data::List(over)) => {
+            // The same entry twice says no more than once.
+            let over: Vec<Node> = over.into_iter().filter(|item| !items.contains(item)).collect();
             items.extend(over);
             Ok(Node { data: Data::List(items), at: later_at, key_at: later_key_at, tag })
         }
@@ -127,6 +129,10 @@ pub(crate) fn dependencies(node: Node) -> Node {
 fn named(node: Node, value: impl Fn(crate::position::Mark) -> Node) -> Node {
     let (at, key_at) = (node.at, node.key_at);
     let map = match node.data {
+        // What is no name is left for the validation to refuse.
+        Data::List(items) if items.iter().any(|item| item.as_text().is_none()) => {
+            return Node { data: Data::List(items), ..Node::new(Data::Null, at) };
+        }
         Data::List(items) => items.into_iter().filter_map(|item| Some((item.printed()?, value(item.at)))).collect(),
         Data::Null => Map::new(),
         _ => return node,

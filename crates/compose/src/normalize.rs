@@ -61,6 +61,13 @@ fn normalize_service(service: &mut Map, at: Mark) {
     {
         build.insert("dockerfile".to_owned(), text("Dockerfile"));
     }
+    // A build argument that nobody has a value for is not passed.
+    let build = service.get_mut("build").and_then(Node::as_map_mut);
+    match build.and_then(|build| build.get_mut("args")).map(|node| &mut node.data) {
+        Some(Data::Map(args)) => args.retain(|_, value| !value.is_null()),
+        Some(Data::List(args)) => args.retain(|arg| arg.as_text().is_none_or(|text| text.contains('='))),
+        _ => {}
+    }
     if let Some(Data::List(volumes)) = service.get_mut("volumes").map(|node| &mut node.data) {
         for target in volumes.iter_mut().filter_map(|volume| volume.as_map_mut()?.get_mut("target")) {
             if let Data::Text(path) = &mut target.data

@@ -65,7 +65,9 @@ pub fn parse(entry: &str) -> Result<Vec<PortMapping>, PortError> {
         unknown => return Err(PortError::Protocol(unknown)),
     };
     let host_ip = host_ip(address)?;
-    let (first, last) = range(container).ok_or_else(|| PortError::Container(container.to_owned()))?;
+    // The engine could not connect anything to port 0, which the reference loader takes and then prints as none.
+    let ports = range(container).filter(|(first, _)| *first > 0);
+    let (first, last) = ports.ok_or_else(|| PortError::Container(container.to_owned()))?;
     let host_range = match host {
         "" => None,
         host => Some(range(host).ok_or_else(|| PortError::Host(host.to_owned()))?),
@@ -190,6 +192,7 @@ mod tests {
         assert_eq!(refused("localhost:80:80"), "invalid IP address: localhost");
         assert_eq!(refused("80:"), "no port specified: 80:<empty>");
         assert_eq!(refused(""), "no port specified: <empty>");
+        assert_eq!(refused("0"), "invalid containerPort: 0");
         assert_eq!(refused("70000"), "invalid containerPort: 70000");
         assert_eq!(refused("80-"), "invalid containerPort: 80-");
         assert_eq!(refused("90-80"), "invalid containerPort: 90-80");

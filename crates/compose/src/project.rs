@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Map as Object, Value};
 
 use crate::consistency;
@@ -15,7 +14,7 @@ use crate::error::{ComposeError, ErrorKind, Fault};
 use crate::loader::{Loader, SERVICE_RULE, Scope};
 use crate::node::Node;
 use crate::normalize;
-use crate::position::{Position, Sources};
+use crate::position::{Mark, Position, Sources};
 use crate::render;
 use crate::schema::TOP;
 use crate::service::{Service, Texts};
@@ -233,14 +232,12 @@ fn resolve(loader: &mut Loader<'_>, mut tree: Node, name: String, place: Place) 
         .map(|(name, _)| name.clone())
         .collect();
 
-    let mut value = model(&tree, &name, false)?;
+    let mut value = model(&tree, &name)?;
     let disabled = take_services(&mut value, &inactive);
     consistency::check(&consistency::Model { tree: &tree, disabled: &disabled, value: &value })?;
 
     read_files(&mut tree, &mut value, &place)?;
-    let mut full = model(&tree, &name, true)?;
-    let disabled = take_services(&mut full, &inactive);
-    let project = typed(full, disabled, name, place, tree, loader.sources.clone())?;
+    let project = typed(&value, &disabled, name, place, tree, loader.sources.clone())?;
     Ok(Loaded { project, value, warnings: std::mem::take(&mut loader.warnings).into_texts() })
 }
 
@@ -263,10 +260,8 @@ fn read_files(tree: &mut Node, value: &mut Value, place: &Place) -> Result<(), F
         }
         for key in ["environment", "labels"] {
             let node = service.get(key);
-            let read = node
-                .map(|node| render::render(node, SERVICE_RULE.child(key), false, &trail.key(name).key(key)))
-                .transpose()?
-                .flatten();
+            let read =
+                node.map(|node| render::render(node, SERVICE_RULE.child(key), &trail.key(name).key(key))).transpose()?.flatten();
             rendered.extend(read.map(|read| (key.to_owned(), read)));
         }
     }
@@ -280,14 +275,11 @@ fn is_active(service: &Node, profiles: &[String]) -> bool {
 }
 
 /// The tree as JSON.
-fn model(tree: &Node, name: &str, extensions: bool) -> Result<Value, Fault> {
-    let mut value = render::render(tree, &TOP, extensions, &Trail::TOP)?.unwrap_or(Value::Null);
+fn model(tree: &Node, name: &str) -> Result<Value, Fault> {
+    let mut value = render::render(tree, &TOP, &Trail::TOP)?.unwrap_or(Value::Null);
     if let Value::Object(top) = &mut value {
         top.insert("name".to_owned(), Value::from(name));
-        if !extensions {
-            let own = tree.as_map().into_iter().flatten().filter(|(key, _)| key.starts_with("x-"));
-            top.extend(own.map(|(key, node)| (key.clone(), render::plain(node))));
-        }
+        top.extend(extensions(tree));
         for service in top.get_mut("services").and_then(Value::as_object_mut).into_iter().flat_map(|all| all.values_mut()) {
             // `scale` is the older word and wins where `deploy` says nothing.
             let scale = service["scale"].clone();
@@ -299,6 +291,12 @@ fn model(tree: &Node, name: &str, extensions: bool) -> Result<Value, Fault> {
     Ok(value)
 }
 
+/// A mapping's `x-` keys.
+fn extensions(node: &Node) -> impl Iterator<Item = (String, Value)> {
+    let own = node.as_map().into_iter().flatten().filter(|(key, _)| key.starts_with("x-"));
+    own.map(|(key, node)| (key.clone(), render::plain(node)))
+}
+
 /// Takes the services of inactive profiles out of a model.
 fn take_services(value: &mut Value, inactive: &BTreeSet<String>) -> Object<String, Value> {
     let Some(services) = value.get_mut("services").and_then(Value::as_object_mut) else { return Object::new() };
@@ -306,26 +304,26 @@ fn take_services(value: &mut Value, inactive: &BTreeSet<String>) -> Object<Strin
 }
 
 fn typed(
-    value: Value,
-    disabled: Object<String, Value>,
+    value: &Value,
+    disabled: &Object<String, Value>,
     name: String,
     place: Place,
     tree: Node,
     sources: Sources,
 ) -> Result<Project, Fault> {
-    let Value::Object(mut top) = value else { return Err(Fault::new(ErrorKind::Value, "empty compose file")) };
-    let mut section = |key: &str| top.remove(key).unwrap_or_else(|| Value::Object(Object::new()));
+    let section = |key: &'static str| Section { key, entries: value[key].as_object(), tree: tree.get(key) };
     Ok(Project {
         name,
         directory: place.directory,
-        services: parse(section("services"), "services")?,
-        disabled: parse(Value::Object(disabled), "services")?,
-        networks: parse(section("networks"), "networks")?,
-        volumes: parse(section("volumes"), "volumes")?,
-        configs: parse(section("configs"), "configs")?,
-        secrets: parse(section("secrets"), "secrets")?,
-        models: parse(section("models"), "models")?,
-        extensions: parse(section("extensions"), "x-")?,
+        services: section("services").parse(|service: &mut Service, own| service.extensions = own)?,
+        disabled: Section { entries: Some(disabled), ..section("services") }
+            .parse(|service: &mut Service, own| service.extensions = own)?,
+        networks: section("networks").parse(|network: &mut Network, own| network.extensions = own)?,
+        volumes: section("volumes").parse(|volume: &mut Volume, own| volume.extensions = own)?,
+        configs: section("configs").parse(|config: &mut FileObject, own| config.extensions = own)?,
+        secrets: section("secrets").parse(|secret: &mut FileObject, own| secret.extensions = own)?,
+        models: section("models").parse(|model: &mut Model, own| model.extensions = own)?,
+        extensions: extensions(&tree).collect(),
         profiles: place.profiles,
         environment: place.environment,
         tree: Arc::new(tree),
@@ -333,12 +331,26 @@ fn typed(
     })
 }
 
-/// Reads a section entry by entry, so that an error names its entry.
-fn parse<T: DeserializeOwned>(section: Value, key: &str) -> Result<BTreeMap<String, T>, Fault> {
-    let Value::Object(section) = section else { return Ok(BTreeMap::new()) };
-    let entries = section.into_iter().map(|(name, value)| match T::deserialize(value) {
-        Ok(entry) => Ok((name, entry)),
-        Err(error) => Err(Fault::new(ErrorKind::Value, error.to_string()).on_path(format!("{key}.{name}"))),
-    });
-    entries.collect()
+/// A section of the top level, as JSON and as it was written.
+struct Section<'m> {
+    key: &'static str,
+    entries: Option<&'m Object<String, Value>>,
+    tree: Option<&'m Node>,
+}
+
+impl<'m> Section<'m> {
+    /// Reads it entry by entry, so that an error names its entry; `extend` takes an entry's `x-` keys.
+    fn parse<T: Deserialize<'m>>(&self, extend: impl Fn(&mut T, BTreeMap<String, Value>)) -> Result<BTreeMap<String, T>, Fault> {
+        let mut parsed = BTreeMap::new();
+        for (name, value) in self.entries.into_iter().flatten() {
+            let node = self.tree.and_then(|tree| tree.get(name));
+            let mut entry = T::deserialize(value).map_err(|error| {
+                let at = node.map_or_else(Mark::default, |node| node.key_at);
+                Fault::new(ErrorKind::Value, error.to_string()).on_path(format!("{}.{name}", self.key)).at(at)
+            })?;
+            extend(&mut entry, node.map(|node| extensions(node).collect()).unwrap_or_default());
+            parsed.insert(name.clone(), entry);
+        }
+        Ok(parsed)
+    }
 }

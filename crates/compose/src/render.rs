@@ -13,15 +13,14 @@ use crate::{duration, size, words};
 
 /// Renders a value; `None` if it is left out.
 ///
-/// `extensions` says whether `x-` keys are kept, gathered under the key `extensions`. The reference's model has none but
-/// those at the top.
-pub(crate) fn render(node: &Node, rule: &Rule, extensions: bool, trail: &Trail<'_>) -> Result<Option<Value>, Fault> {
+/// `x-` keys are left out, as in the reference's model, which has none but those at the top.
+pub(crate) fn render(node: &Node, rule: &Rule, trail: &Trail<'_>) -> Result<Option<Value>, Fault> {
     let value = match rule.shape {
         Shape::Any => Some(plain(node)),
         Shape::Scalar(_, kind) => scalar(node, kind, trail)?,
-        Shape::List(item) | Shape::Set(item) => list(node, item, extensions, trail)?,
-        Shape::Object(object) => self::object(node, object, extensions, trail)?,
-        Shape::Map(value) | Shape::Names(value) => names(node, value, extensions, trail)?,
+        Shape::List(item) | Shape::Set(item) => list(node, item, trail)?,
+        Shape::Object(object) => self::object(node, object, trail)?,
+        Shape::Map(value) | Shape::Names(value) => names(node, value, trail)?,
         Shape::Pairs(keeps_null) => Some(pairs(node, keeps_null)),
         Shape::Hosts => Some(hosts(node, trail)?),
         Shape::Command => command(node, trail)?,
@@ -122,38 +121,29 @@ fn single(value: f64) -> Value {
     Number::from_f64(shortest).map_or(Value::Null, Value::Number)
 }
 
-fn list(node: &Node, item: &Rule, extensions: bool, trail: &Trail<'_>) -> Result<Option<Value>, Fault> {
+fn list(node: &Node, item: &Rule, trail: &Trail<'_>) -> Result<Option<Value>, Fault> {
     let Some(items) = node.as_list() else { return Ok(None) };
     let mut rendered = Vec::with_capacity(items.len());
     // An empty text or a zero in a list is an entry like others.
     let item = item.kept();
     for (index, value) in items.iter().enumerate() {
-        rendered.extend(render(value, &item, extensions, &trail.index(index))?);
+        rendered.extend(render(value, &item, &trail.index(index))?);
     }
     Ok(Some(Value::Array(rendered)))
 }
 
-fn object(node: &Node, object: &schema::Object, extensions: bool, trail: &Trail<'_>) -> Result<Option<Value>, Fault> {
+fn object(node: &Node, object: &schema::Object, trail: &Trail<'_>) -> Result<Option<Value>, Fault> {
     let Some(map) = node.as_map() else { return Ok(None) };
     let mut rendered = Object::new();
-    let mut own = Object::new();
     for (key, value) in map {
         let rendered_value = match object.rule(key) {
-            Some(rule) => render(value, rule, extensions, &trail.key(key))?,
-            None => {
-                if extensions && key.starts_with("x-") {
-                    own.insert(key.clone(), plain(value));
-                }
-                None
-            }
+            Some(rule) => render(value, rule, &trail.key(key))?,
+            None => None,
         };
         if let Some(value) = rendered_value {
             let name = if object.capitals { capitalised(key) } else { key.clone() };
             rendered.insert(name, value);
         }
-    }
-    if !own.is_empty() {
-        rendered.insert("extensions".to_owned(), Value::Object(own));
     }
     for (key, rule) in object.keys.iter().filter(|(_, rule)| rule.empty == Empty::Always) {
         if !rendered.contains_key(*key) && matches!(rule.shape, Shape::Object(_) | Shape::Names(_)) {
@@ -168,12 +158,12 @@ fn capitalised(key: &str) -> String {
     first.to_ascii_uppercase() + rest
 }
 
-fn names(node: &Node, rule: &Rule, extensions: bool, trail: &Trail<'_>) -> Result<Option<Value>, Fault> {
+fn names(node: &Node, rule: &Rule, trail: &Trail<'_>) -> Result<Option<Value>, Fault> {
     let Some(map) = node.as_map() else { return Ok(None) };
     let rule = rule.kept();
     let mut rendered = Object::new();
     for (name, value) in map {
-        let value = match render(value, &rule, extensions, &trail.key(name))? {
+        let value = match render(value, &rule, &trail.key(name))? {
             Some(value) => value,
             // A driver's option without a value is an empty one, a network without settings is none.
             None if matches!(rule.shape, Shape::Scalar(..)) => Value::from(""),

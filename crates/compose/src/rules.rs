@@ -68,6 +68,12 @@ fn external(node: &Node, trail: &Trail<'_>) -> Result<(), Fault> {
 
 fn service(node: &Node, trail: &Trail<'_>) -> Result<(), Fault> {
     let ports = trail.key("ports");
+    for (key, sort) in [("ports", "port"), ("volumes", "mount")] {
+        for (index, entry) in items(node.get(key)).iter().enumerate().filter(|(_, entry)| entry.get("target").is_none()) {
+            let message = format!("the {sort} has no target");
+            return Err(Fault::new(ErrorKind::Value, message).on(&trail.key(key).index(index)).at(entry.at));
+        }
+    }
     for (index, port) in items(node.get("ports")).iter().enumerate() {
         if let Some(host) = port.get("host_ip")
             && let Some(text) = host.as_text()

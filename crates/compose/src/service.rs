@@ -1,7 +1,7 @@
 //! A service and its parts, typed: what `services.NAME` of a resolved model holds.
 //!
 //! Every field is named as the key it comes from and holds that key's value; a key that was not written is `None`, empty
-//! or false. Sizes are bytes in decimal, durations are Go's (`1m30s`).
+//! or false. A service's `x-` keys are its `extensions`. Sizes are bytes in decimal, durations are Go's (`1m30s`).
 
 use std::collections::BTreeMap;
 
@@ -21,8 +21,6 @@ macro_rules! parts {
         #[allow(missing_docs, reason = "each field is the key of its name in the Compose Specification")]
         pub struct $part {
             $($(#[serde(rename = $name)])? pub $key: $type,)*
-            /// The `x-` keys.
-            pub extensions: BTreeMap<String, Value>,
         }
     )*};
 }
@@ -107,7 +105,7 @@ parts! {
         stdin_open: bool,
         stop_grace_period: Option<String>,
         stop_signal: Option<String>,
-        storage_opt: BTreeMap<String, Value>,
+        storage_opt: Texts,
         sysctls: Texts,
         tmpfs: Vec<String>,
         tty: bool,
@@ -119,6 +117,7 @@ parts! {
         volumes: Vec<Mount>,
         volumes_from: Vec<String>,
         working_dir: Option<String>,
+        extensions: BTreeMap<String, Value>,
     }
 
     /// `build`.

@@ -34,6 +34,8 @@ fn identity(item: &Node, unique: Unique, trail: &Trail<'_>) -> Result<String, Fa
     let wrong = |message: &str| Err(Fault::new(ErrorKind::Value, message).on(trail).at(item.at));
     let printed = |key: &str| item.get(key).and_then(Node::printed);
     let text = item.printed();
+    // An entry without what makes it unique is like no other one; the validation says what it lacks.
+    let unlike = || trail.to_string();
     match (unique, text, item.as_map().is_some()) {
         (Unique::Key, Some(text), _) => Ok(text.split_once('=').map_or(text.clone(), |(key, _)| key.to_owned())),
         (Unique::EnvFile, Some(text), _) | (Unique::Port, Some(text), _) => Ok(text),
@@ -47,20 +49,14 @@ fn identity(item: &Node, unique: Unique, trail: &Trail<'_>) -> Result<String, Fa
             Ok(mount) => Ok(mount.target),
             Err(error) => wrong(&error.to_string()),
         },
-        (Unique::Volume | Unique::Device, None, true) => match printed("target") {
-            Some(target) => Ok(target),
-            None => wrong("the mount has no target"),
-        },
-        (Unique::EnvFile, None, true) => match printed("path") {
-            Some(path) => Ok(path),
-            None => wrong("the file has no path"),
-        },
+        (Unique::Volume | Unique::Device, None, true) => Ok(printed("target").unwrap_or_else(unlike)),
+        (Unique::EnvFile, None, true) => Ok(printed("path").unwrap_or_else(unlike)),
         (Unique::Mount(folder), None, true) => match (printed("target"), printed("source")) {
             (Some(target), _) => Ok(target),
             (None, source) => Ok(format!("{folder}/{}", source.unwrap_or_default())),
         },
         (Unique::Port, None, true) => {
-            let Some(target) = printed("target") else { return wrong("the port has no target") };
+            let Some(target) = printed("target") else { return Ok(unlike()) };
             let published = printed("published").unwrap_or_default();
             let host = printed("host_ip").unwrap_or_else(|| "0.0.0.0".to_owned());
             let protocol = printed("protocol").unwrap_or_else(|| "tcp".to_owned());

@@ -130,6 +130,7 @@ const PROVIDER: Rule = object(&Object {
 
 const COMMAND: Rule = rule(Shape::Command).merge(Merge::Replace).kept();
 const LABEL_FILE: Rule = TEXT.path(PathRule::File);
+const STORAGE_OPTION: Rule = scalar(STRING | NUMBER | BOOLEAN | NULL, Scalar::Text);
 const NUMBER_OR_TEXT_SET: Rule = set(&TEXT_OR_NUMBER);
 /// A count that JSON writes as a whole number and that may be text.
 const COUNT: Rule = INT_CAST.range(0, i64::MAX);
@@ -216,7 +217,7 @@ pub(crate) static SERVICE: Object = plain(&[
     ("stdin_open", BOOL_CAST),
     ("stop_grace_period", DURATION.kept()),
     ("stop_signal", TEXT),
-    ("storage_opt", rule(Shape::Map(&ANY))),
+    ("storage_opt", rule(Shape::Map(&STORAGE_OPTION))),
     ("sysctls", pairs()),
     ("tmpfs", ONE_OR_MORE.merge(Merge::Append).unique(Unique::Key)),
     ("tty", BOOL_CAST),

@@ -3,4 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 mod bodies;
+mod loading;
+mod merging;
 mod mutation;
+mod projects;
+mod resolving;
