@@ -10,6 +10,7 @@ mod context;
 mod failure;
 mod follow;
 mod git;
+mod labelling;
 mod output;
 mod packing;
 mod peer;

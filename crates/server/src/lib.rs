@@ -23,6 +23,7 @@ pub mod unit;
 mod wire;
 
 pub use api::openapi_json;
+pub use coracle_labels as labels;
 pub use doctor::examine_machine;
 pub use engines::EngineChoice;
 pub use intake::IntakeLimits;

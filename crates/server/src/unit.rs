@@ -20,6 +20,8 @@ pub struct UnitOptions<'a> {
     pub acme: Option<&'a AcmeOptions>,
     /// Where the API listens beside its Unix socket.
     pub api_tcp: Option<SocketAddr>,
+    /// What else the server is started with.
+    pub more: &'a [String],
     /// The user to run as; `None` is root.
     pub user: Option<&'a str>,
 }
@@ -33,6 +35,7 @@ pub fn render(options: &UnitOptions<'_>) -> String {
     if let Some(address) = options.api_tcp {
         command.extend(["--api-tcp".to_owned(), address.to_string()]);
     }
+    command.extend_from_slice(options.more);
     let command: Vec<String> = command.iter().map(|argument| quoted(argument)).collect();
     let user = options.user.map(|user| format!("User={}\n", user.replace('%', "%%"))).unwrap_or_default();
     // Ports below 1024 are root's alone, unless this is given.
@@ -90,7 +93,8 @@ mod tests {
 
     fn unit(http: &[SocketAddr], user: Option<&str>) -> String {
         let (program, state_dir) = (Path::new("/opt/my apps/coracle"), Path::new("/var/lib/100%$x"));
-        render(&UnitOptions { program, state_dir, http, https: &[], acme: None, api_tcp: None, user })
+        let more = ["--default-rule".to_owned(), "Host(`{{ .Name }}.100%`)".to_owned()];
+        render(&UnitOptions { program, state_dir, http, https: &[], acme: None, api_tcp: None, more: &more, user })
     }
 
     #[test]
@@ -105,7 +109,7 @@ mod tests {
     #[test]
     fn arguments_survive_systemds_reading() {
         let text = unit(&[SocketAddr::from(([0, 0, 0, 0], 80))], Some("me"));
-        let command = r#"ExecStart="/opt/my apps/coracle" server run --state "/var/lib/100%%$$x" --http 0.0.0.0:80"#;
+        let command = r#"ExecStart="/opt/my apps/coracle" server run --state "/var/lib/100%%$$x" --http 0.0.0.0:80 --default-rule "Host(`{{ .Name }}.100%%`)""#;
         assert!(text.lines().any(|line| line == command), "{text}");
         assert!(text.contains("User=me\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n"));
     }

@@ -2,6 +2,7 @@
 
 mod asking;
 mod config_file;
+mod labels;
 mod run;
 
 use clap::{Args, Subcommand};
@@ -21,6 +22,7 @@ use crate::failure::Failure;
   coracle proxy --config proxy.toml
   coracle proxy --config proxy.toml --check
   coracle proxy routes
+  coracle proxy labels
   coracle proxy --http 0.0.0.0:80 --control-socket /run/coracle/proxy.sock --state-dir /var/lib/coracle/proxy")]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -36,6 +38,7 @@ enum Question {
     Targets(asking::Targets),
     Certificates(asking::Certificates),
     Metrics(asking::Metrics),
+    Labels(labels::Arguments),
 }
 
 /// Does it. Not in a runtime: the proxy makes its own.
@@ -49,6 +52,7 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, F
             Question::Targets(arguments) => asking::targets(arguments, context).await,
             Question::Certificates(arguments) => asking::certificates(arguments, context).await,
             Question::Metrics(arguments) => asking::metrics(arguments, context).await,
+            Question::Labels(arguments) => labels::run(arguments, context).await,
         }
     })
 }

@@ -9,11 +9,13 @@ use std::net::SocketAddr;
 
 use clap::{Args, Subcommand};
 use coracle_server::AcmeOptions;
+use coracle_server::discovery::DiscoveryOptions;
 
 use super::ExitCode;
 use crate::acme::AcmeArguments;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::labelling::LabelArguments;
 
 /// Run, examine or stop the server of this machine
 #[derive(Debug, Args)]
@@ -51,6 +53,33 @@ struct Listening {
     /// It speaks plain HTTP: meant for an SSH tunnel or a private network.
     #[arg(long, value_name = "ADDR:PORT")]
     api_tcp: Option<SocketAddr>,
+    #[command(flatten)]
+    discovering: Discovering,
+}
+
+/// Whether containers that others started are discovered; and how, if they are.
+#[derive(Debug, Clone, Args)]
+struct Discovering {
+    /// Route containers that others started by their Traefik labels (this is usual where Docker answers)
+    #[arg(long, overrides_with = "no_discover")]
+    discover: bool,
+    /// Leave containers that others started alone
+    #[arg(long)]
+    no_discover: bool,
+    #[command(flatten)]
+    labels: LabelArguments,
+}
+
+impl Discovering {
+    fn options(&self) -> Result<DiscoveryOptions, Failure> {
+        Ok(DiscoveryOptions { on: self.discover || !self.no_discover, labels: self.labels.options()? })
+    }
+
+    /// As they were typed.
+    fn typed(&self) -> Vec<String> {
+        let off = (self.no_discover && !self.discover).then(|| "--no-discover".to_owned());
+        off.into_iter().chain(self.labels.typed()).collect()
+    }
 }
 
 impl Listening {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::decode::switch;
@@ -158,15 +158,21 @@ pub(crate) struct RedirectScheme {
     pub(crate) permanent: bool,
 }
 
-/// Basic or digest authentication. Its debug output has no hashes.
+/// Basic or digest authentication. Neither its debug output nor its JSON has hashes.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Auth {
+    #[serde(serialize_with = "names_of")]
     pub(crate) users: Vec<String>,
     pub(crate) users_file: String,
     pub(crate) realm: String,
     pub(crate) remove_header: bool,
     pub(crate) header_field: String,
+}
+
+/// `name:…` of each user.
+fn names_of<S: Serializer>(users: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(users.iter().map(|user| format!("{}:…", user.split_once(':').map_or("", |(name, _)| name))))
 }
 
 impl fmt::Debug for Auth {

@@ -142,8 +142,10 @@ fn settings_without_a_counterpart_are_named_and_the_rest_is_done() {
 }
 
 #[test]
-fn hashes_are_in_no_debug_output() {
+fn hashes_are_not_shown() {
     let labels = [("traefik.http.middlewares.m.basicauth.users", "ann:$apr1$salt$secret")];
     let configuration = crate::sketch::configured(&[container("c", &labels)]);
+    let json = configuration.to_json().to_string();
+    assert!(json.contains("ann:") && !json.contains("secret"), "{json}");
     assert!(!format!("{:?}", configuration.middlewares).contains("secret"));
 }

@@ -91,6 +91,7 @@ fn options(arguments: &Arguments, context: &Context) -> Result<ServerOptions, Fa
     options.acme = arguments.listening.acme()?;
     options.api_tcp = arguments.listening.api_tcp;
     options.engine = arguments.engine.into();
+    options.discovery = arguments.listening.discovering.options()?;
     Ok(options)
 }
 

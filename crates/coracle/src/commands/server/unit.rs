@@ -39,6 +39,7 @@ pub(super) fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, F
         https: &arguments.listening.https,
         acme: acme.as_ref(),
         api_tcp: arguments.listening.api_tcp,
+        more: &arguments.listening.discovering.typed(),
         user: arguments.user.as_deref(),
     });
     context.output.line(unit.trim_end());
