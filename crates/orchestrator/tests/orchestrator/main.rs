@@ -4,5 +4,6 @@
 mod crash;
 mod healing;
 mod properties;
+mod stacks;
 mod stories;
 mod world;
