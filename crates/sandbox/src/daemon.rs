@@ -135,18 +135,18 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let _lock = lock(&options)?;
     let parent = seat::parent(&options.socket);
     seat::clear(&hierarchy, &parent);
+    let filters = filters(&seccomp::programs()?);
     let plan = Plan {
         images: options.images.clone(),
         first_uid: options.first_uid,
         disk_bytes: options.disk_bytes,
         disk_inodes: options.disk_inodes,
         nofile: options.nofile,
-        filter: seccomp::program()?,
     };
     let (maker, socket) = crate::maker::start(&plan).map_err(failed("start the maker"))?;
     // One thread: children are this thread's, and die with it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed("start the runtime"))?;
-    let served = runtime.block_on(serve::serve(options, hierarchy.clone(), parent.clone(), maker, socket, plan.filter));
+    let served = runtime.block_on(serve::serve(options, hierarchy.clone(), parent.clone(), maker, socket, filters));
     drop(runtime);
     seat::clear(&hierarchy, &parent);
     served
@@ -163,4 +163,10 @@ fn lock(options: &Options) -> Result<File, DaemonError> {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(DaemonError::Taken(options.socket.clone())),
         Err(error) => Err(step()(error.into())),
     }
+}
+
+/// The filters as a zygote reads them: each with its length in front.
+fn filters(programs: &seccomp::Programs) -> Vec<u8> {
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
+    [&length(&programs.list)[..], &programs.list, &length(&programs.last), &programs.last].concat()
 }

@@ -37,8 +37,6 @@ pub(crate) struct Plan {
     pub(crate) disk_inodes: u64,
     /// Open files of each process.
     pub(crate) nofile: u64,
-    /// The seccomp program, as the kernel reads it.
-    pub(crate) filter: Vec<u8>,
 }
 
 /// Forks the maker off. The socket ends it when it closes. Only for a process with a single thread.

@@ -13,7 +13,7 @@ use seccompiler::{
     sock_filter,
 };
 
-pub use policy::{ALLOWED, ANSWERS, Allowed, Answered, Only};
+pub use policy::{ALLOWED, ANSWERS, Allowed, Answered, ENTERING, Only};
 
 /// Why there is no filter.
 #[derive(Debug, thiserror::Error)]
@@ -26,25 +26,47 @@ pub enum SeccompError {
     Compile(String),
 }
 
-/// The filter as the kernel reads it: an array of `struct sock_filter`.
-pub fn program() -> Result<Vec<u8>, SeccompError> {
+/// The filter, in two parts that apply together: an array of `struct sock_filter` each.
+///
+/// Installing a filter takes the kernel the longer the longer it is (it tries out every call), so the list is installed once,
+/// in the zygote, and inherited; a worker adds only the short second part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Programs {
+    /// What is allowed in a sandbox or on the way into it; all else is refused.
+    pub list: Vec<u8>,
+    /// Refuses what is needed on the way only.
+    pub last: Vec<u8>,
+}
+
+/// Compiles the filter for this machine's processor.
+pub fn programs() -> Result<Programs, SeccompError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|_| SeccompError::Processor(std::env::consts::ARCH))?;
+    let refuse = || SeccompAction::Errno(libc::EPERM.cast_unsigned());
+    let list = rules(ALLOWED.iter().chain(ENTERING))?;
+    let list = SeccompFilter::new(list, refuse(), SeccompAction::Allow, arch).map_err(compile)?;
+    let last = SeccompFilter::new(rules(ENTERING)?, SeccompAction::Allow, refuse(), arch).map_err(compile)?;
+    let list = answers().into_iter().chain(BpfProgram::try_from(list).map_err(compile)?);
+    Ok(Programs { list: bytes(list), last: bytes(BpfProgram::try_from(last).map_err(compile)?) })
+}
+
+fn rules<'a>(list: impl IntoIterator<Item = &'a Allowed>) -> Result<BTreeMap<i64, Vec<SeccompRule>>, SeccompError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for allowed in ALLOWED {
+    for allowed in list {
         for call in allowed.calls {
             let chain = rules.entry(*call).or_default();
-            if let Some(rule) = rule(allowed.only)? {
-                chain.push(rule);
-            }
+            chain.extend(rule(allowed.only)?);
         }
     }
-    let denied = SeccompAction::Errno(libc::EPERM.cast_unsigned());
-    let filter = SeccompFilter::new(rules, denied, SeccompAction::Allow, arch).map_err(compile)?;
-    let allowing = BpfProgram::try_from(filter).map_err(compile)?;
-    let program = answers().into_iter().chain(allowing);
-    Ok(program
-        .flat_map(|step| [step.code.to_ne_bytes().to_vec(), vec![step.jt, step.jf], step.k.to_ne_bytes().to_vec()].concat())
-        .collect())
+    Ok(rules)
+}
+
+fn bytes(program: impl IntoIterator<Item = sock_filter>) -> Vec<u8> {
+    let step = |step: sock_filter| {
+        let [code0, code1] = step.code.to_ne_bytes();
+        let [k0, k1, k2, k3] = step.k.to_ne_bytes();
+        [code0, code1, step.jt, step.jf, k0, k1, k2, k3]
+    };
+    program.into_iter().flat_map(step).collect()
 }
 
 fn compile(error: impl std::fmt::Display) -> SeccompError {
@@ -102,15 +124,17 @@ mod tests {
 
     #[test]
     fn the_list_compiles_and_fits() {
-        let bytes = program().unwrap();
-        assert_eq!(bytes.len() % 8, 0);
-        assert!(bytes.len() / 8 < 4096, "the kernel takes 4096 steps");
+        let programs = programs().unwrap();
+        for program in [programs.list, programs.last] {
+            assert_eq!(program.len() % 8, 0);
+            assert!(program.len() / 8 < 4096, "the kernel takes 4096 steps");
+        }
     }
 
     #[test]
     fn every_line_has_a_reason_and_no_call_two_lines_that_disagree() {
         let mut seen: BTreeMap<i64, Only> = BTreeMap::new();
-        for allowed in ALLOWED {
+        for allowed in ALLOWED.iter().chain(ENTERING) {
             assert!(allowed.because.len() > 8, "{allowed:?}");
             for call in allowed.calls {
                 let before = seen.insert(*call, allowed.only);

@@ -320,3 +320,12 @@ pub const ALLOWED: &[Allowed] = &[
         "older forms of the calls on processes and events above",
     ),
 ];
+
+/// What a worker needs on its way into the sandbox, where it takes it away from itself as the last step.
+pub const ENTERING: &[Allowed] = &[
+    allow(&[SYS_setns, SYS_unshare], "joining the slot and its cgroup's namespace"),
+    allow(&[SYS_setgroups, SYS_capset], "giving up groups and capabilities"),
+    when(&[SYS_prctl], 0, PR_CAPBSET_DROP as u64, "giving up capabilities for ever"),
+    when(&[SYS_prctl], 0, PR_SET_DUMPABLE as u64, "having a /proc/self of one's own after changing the user"),
+    when(&[SYS_prctl], 0, PR_SET_SECCOMP as u64, "taking these away"),
+];
