@@ -11,6 +11,10 @@ use thiserror::Error;
 
 use crate::interpolation::{self, InterpolationError};
 
+/// How much the values of a file may come to, in bytes, once their variables are filled in. Ten lines that each name the line
+/// before ten times would come to more than any machine has.
+const MAX_VALUES: usize = 16 * 1024 * 1024;
+
 /// Why a text is no environment file. Lines count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DotenvError {
@@ -42,6 +46,14 @@ pub enum DotenvError {
         /// The quote that is missing.
         quote: char,
     },
+    /// Values that grow by naming each other.
+    #[error("line {line}: {key}: with their variables filled in, the values come to more than {} MiB", MAX_VALUES / 1024 / 1024)]
+    TooLong {
+        /// The line of the value that was one too many.
+        line: usize,
+        /// Its key.
+        key: String,
+    },
     /// A value whose variables cannot be filled in.
     #[error("line {line}: {key}: {source}")]
     Interpolation {
@@ -62,6 +74,7 @@ impl DotenvError {
             Self::Character { line, .. }
             | Self::Space { line, .. }
             | Self::Unterminated { line, .. }
+            | Self::TooLong { line, .. }
             | Self::Interpolation { line, .. } => *line,
         }
     }
@@ -77,7 +90,7 @@ impl DotenvError {
 /// The first statement that is none, with its line.
 pub fn parse(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Vec<(String, Option<String>)>, DotenvError> {
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
-    let mut reader = Reader { rest: text, line: 1, entries: Vec::new(), index: HashMap::new(), lookup };
+    let mut reader = Reader { rest: text, line: 1, entries: Vec::new(), index: HashMap::new(), length: 0, lookup };
     while reader.skip_to_statement() {
         reader.statement()?;
     }
@@ -89,6 +102,8 @@ struct Reader<'t> {
     line: usize,
     entries: Vec<(String, Option<String>)>,
     index: HashMap<String, usize>,
+    /// What the values come to so far.
+    length: usize,
     lookup: &'t dyn Fn(&str) -> Option<String>,
 }
 
@@ -200,12 +215,17 @@ impl<'t> Reader<'t> {
         Err(DotenvError::Unterminated { line: self.line, key: key.to_owned(), quote })
     }
 
-    fn expand(&self, value: &str, line: usize, key: &str) -> Result<String, DotenvError> {
+    fn expand(&mut self, value: &str, line: usize, key: &str) -> Result<String, DotenvError> {
         let lookup =
             |name: &str| (self.lookup)(name).or_else(|| self.index.get(name).and_then(|index| self.entries[*index].1.clone()));
-        interpolation::interpolate(value, &lookup)
-            .map(|interpolated| interpolated.text)
-            .map_err(|source| DotenvError::Interpolation { line, key: key.to_owned(), source })
+        let text = interpolation::interpolate(value, &lookup)
+            .map_err(|source| DotenvError::Interpolation { line, key: key.to_owned(), source })?
+            .text;
+        self.length += text.len();
+        if self.length > MAX_VALUES {
+            return Err(DotenvError::TooLong { line, key: key.to_owned() });
+        }
+        Ok(text)
     }
 
     fn set(&mut self, key: String, value: Option<String>) {
@@ -394,6 +414,14 @@ mod tests {
         refused("A=\"x\\\"", 1, "unterminated");
         refused("A=1\n\nB=${NONE:?why}\nC=2", 3, "why");
         refused("A=\"a\nb ${\"", 1, "A");
+    }
+
+    #[test]
+    fn values_that_grow_by_naming_each_other_come_to_an_end() {
+        let lines: String = (1..40).map(|at| format!("A{at}={}\n", format!("$A{}", at - 1).repeat(10))).collect();
+        refused(&format!("A0=0123456789\n{lines}"), 8, "MiB");
+        let many: String = (0..50_000).map(|at| format!("B{at}=$A\n")).collect();
+        refused(&format!("A={}\n{many}", "x".repeat(10_000)), 1678, "MiB");
     }
 
     #[test]

@@ -10,6 +10,9 @@ use thiserror::Error;
 /// How deep references may nest in each other's defaults. Real files stop at three; the limit keeps hostile ones off the stack.
 const MAX_DEPTH: usize = 64;
 
+/// How long a text may become, in bytes: as long as the longest file that the loader reads.
+const MAX_LENGTH: usize = 16 * 1024 * 1024;
+
 /// A template with its variables filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Interpolated {
@@ -40,6 +43,9 @@ pub enum InterpolationError {
     /// References nested deeper than any honest file has them.
     #[error("references are nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
+    /// The values are so long, or used so often, that the text is longer than any file may be.
+    #[error("with its variables filled in, the text is longer than {} MiB", MAX_LENGTH / 1024 / 1024)]
+    TooLong,
 }
 
 /// Fills in the variables of `template`; `lookup` answers a name with its value, or `None` where it is unset.
@@ -101,6 +107,7 @@ fn expand(
             let reference = braced(&template[at..], last_brace.map(|brace| brace - at))
                 .ok_or_else(|| InterpolationError::Invalid { template: template.to_owned() })?;
             resolve(&reference, lookup, depth, out)?;
+            within_bounds(out)?;
             at += reference.length;
         } else {
             let length = name_length(after);
@@ -108,12 +115,17 @@ fn expand(
                 out.text.push('$');
             } else {
                 plain(&after[..length], lookup, out);
+                within_bounds(out)?;
             }
             at += 1 + length;
         }
     }
     out.text.push_str(&template[at..]);
     Ok(())
+}
+
+fn within_bounds(out: &Interpolated) -> Result<(), InterpolationError> {
+    if out.text.len() > MAX_LENGTH { Err(InterpolationError::TooLong) } else { Ok(()) }
 }
 
 /// Where the line that is being read ends its last reference; remembered so that a long line is searched once.
@@ -365,6 +377,9 @@ mod tests {
 
     #[test]
     fn hostile_input_ends() {
+        let long = |_: &str| Some("x".repeat(1024 * 1024));
+        assert_eq!(interpolate(&"$A".repeat(100), &long), Err(InterpolationError::TooLong));
+        assert_eq!(interpolate(&"${A:+${A}}".repeat(100), &long), Err(InterpolationError::TooLong));
         assert_eq!(
             error(&"${A:-".repeat(5000).chars().chain("}".repeat(5000).chars()).collect::<String>()),
             InterpolationError::TooDeep
