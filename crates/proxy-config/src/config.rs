@@ -89,6 +89,8 @@ pub struct Limits {
     pub connect: Option<Duration>,
     /// From the last byte of a request to the headers of its answer.
     pub response: Option<Duration>,
+    /// Bytes a second at which a request's body has to come, after some grace; 0 for any rate.
+    pub body_rate: Option<u64>,
     /// How long a client may leave an answer unread.
     pub stall: Option<Duration>,
     /// How long an unused connection to a target is kept.

@@ -15,6 +15,7 @@ const LIMITS: &[&str] = &[
     "idle",
     "connect",
     "response",
+    "body_rate",
     "stall",
     "upstream_idle",
     "upstream_idle_connections",
@@ -117,6 +118,7 @@ fn limits(reader: &mut Reader<'_>, root: &mut Section<'_, '_>) -> Limits {
         }
         usize::try_from(bytes).ok()
     });
+    let body_rate = section.take("body_rate").and_then(|entry| reader.bytes(&entry));
     let http2_streams = section.take("http2_streams").and_then(|entry| reader.integer(&entry, 1..=10_000));
     let mut count = |key, range| section.take(key).and_then(|entry| reader.integer(&entry, range));
     Limits {
@@ -129,6 +131,7 @@ fn limits(reader: &mut Reader<'_>, root: &mut Section<'_, '_>) -> Limits {
         header_bytes,
         upstream_idle_connections: count("upstream_idle_connections", 0..=100_000),
         header_fields: count("header_fields", 10..=10_000),
+        body_rate,
         http2_streams,
         connections_per_client: count("connections_per_client", 1..=1_000_000),
     }

@@ -40,8 +40,8 @@ pub struct Retry {
 #[derive(Debug, Default)]
 pub struct Passage {
     notes: SmallVec<[(usize, Note); 2]>,
-    /// What is to be held until the end after the answer's head has passed.
-    held: SmallVec<[Note; 1]>,
+    /// What is to be held until the end after the answer's head has passed, and by which middleware.
+    held: SmallVec<[(usize, Note); 1]>,
 }
 
 /// What is left to do after an answer's head has passed a chain.
@@ -120,6 +120,15 @@ impl Chain {
         }
     }
 
+    /// Says that an answer, whose head has passed the chain, has broken off on the service's side.
+    pub fn broke(&self, passage: &Passage) {
+        for (index, held) in &passage.held {
+            if let Some(step) = self.steps.get(*index) {
+                step.broke(held);
+            }
+        }
+    }
+
     /// Takes an answer of step `index` through those before it.
     fn back(&self, index: usize, mut passage: Passage, mut answer: Answer) -> Answer {
         let mut outcome = Outcome::default();
@@ -143,7 +152,7 @@ impl Chain {
                 _ => None,
             };
             let note = step.response(note, head, outcome);
-            passage.held.extend(note);
+            passage.held.extend(note.map(|note| (index, note)));
         }
     }
 }

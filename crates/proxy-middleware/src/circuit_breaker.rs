@@ -37,6 +37,13 @@ struct Circuit {
     checked: Instant,
 }
 
+/// An answer that has been counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counted {
+    second: u64,
+    status: u16,
+}
+
 #[derive(Debug, Clone, Copy)]
 enum State {
     Closed,
@@ -68,8 +75,18 @@ impl CircuitBreaker {
         })
     }
 
-    pub(crate) fn response(&self, began: Instant, status: StatusCode) {
-        self.record(began, Instant::now(), status.as_u16());
+    /// Counts an answer by its head; what was counted, for [`CircuitBreaker::broke`].
+    pub(crate) fn response(&self, began: Instant, status: StatusCode) -> Option<Counted> {
+        self.record(began, Instant::now(), status.as_u16())
+    }
+
+    /// An answer broke off after its head: it was no answer, and counts as 502.
+    pub(crate) fn broke(&self, counted: Counted) {
+        let mut circuit = self.lock();
+        if !matches!(circuit.state, State::Open { .. }) {
+            circuit.window.correct(counted.second, counted.status, StatusCode::BAD_GATEWAY.as_u16());
+            self.check(&mut circuit, Instant::now());
+        }
     }
 
     /// Whether a request may pass now; otherwise, how long it is until some may.
@@ -96,24 +113,36 @@ impl CircuitBreaker {
         Ok(())
     }
 
-    fn record(&self, began: Instant, now: Instant, status: u16) {
+    fn record(&self, began: Instant, now: Instant, status: u16) -> Option<Counted> {
         let mut circuit = self.lock();
         if matches!(circuit.state, State::Open { .. }) {
             // It began before the circuit opened, and says nothing of how the service is once it closes.
-            return;
+            return None;
         }
-        let second = now.saturating_duration_since(self.born).as_secs() + window_offset();
+        let second = self.second(now);
         let latency = u64::try_from(now.saturating_duration_since(began).as_micros()).unwrap_or(u64::MAX);
         circuit.window.record(second, status, latency);
+        self.check(&mut circuit, now);
+        Some(Counted { second, status })
+    }
+
+    /// Opens the circuit if it is time to look, and the condition holds.
+    fn check(&self, circuit: &mut Circuit, now: Instant) {
         if now.saturating_duration_since(circuit.checked) < self.check_period {
             return;
         }
         circuit.checked = now;
+        let second = self.second(now);
         if self.condition.holds(&|measure| circuit.window.measure(second, measure)) {
             circuit.state = State::Open { until: now + self.fallback };
             circuit.window = Window::default();
             tracing::warn!("a circuit breaker opens");
         }
+    }
+
+    /// The window's name for a moment.
+    fn second(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.born).as_secs() + window_offset()
     }
 
     fn lock(&self) -> MutexGuard<'_, Circuit> {

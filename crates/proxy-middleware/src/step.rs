@@ -9,7 +9,7 @@ use http::StatusCode;
 use crate::answer::Answer;
 use crate::basic_auth::BasicAuth;
 use crate::chain::{Outcome, Retry};
-use crate::circuit_breaker::CircuitBreaker;
+use crate::circuit_breaker::{CircuitBreaker, Counted};
 use crate::client::Client;
 use crate::compress::{Compress, Wanted};
 use crate::error_pages::{self, ErrorPages};
@@ -59,6 +59,7 @@ pub(crate) enum Note {
     /// Held for what dropping it does.
     Permit(#[allow(dead_code, reason = "held for what dropping it does")] Permit),
     Circuit(Instant),
+    Counted(Counted),
     Compress(Wanted),
     ErrorPages(error_pages::Asked),
 }
@@ -148,7 +149,9 @@ impl Step {
             (Self::Headers(step), Some(Note::Headers(asked))) => step.response(Some(&asked), head),
             (Self::Headers(step), _) => step.response(None, head),
             (_, Some(Note::Cookies(cookies))) => add_cookies(&cookies, head),
-            (Self::CircuitBreaker(step), Some(Note::Circuit(began))) => step.response(began, head.status),
+            (Self::CircuitBreaker(step), Some(Note::Circuit(began))) => {
+                return step.response(began, head.status).map(Note::Counted);
+            }
             (Self::ErrorPages(step), Some(Note::ErrorPages(asked))) => {
                 if let Some(body) = step.response(&asked, head) {
                     // Whatever the body was to be run through belonged to the one that is gone.
@@ -162,6 +165,13 @@ impl Step {
             _ => {}
         }
         None
+    }
+
+    /// The answer has broken off; `held` is what [`Step::response`] gave back.
+    pub(crate) fn broke(&self, held: &Note) {
+        if let (Self::CircuitBreaker(step), Note::Counted(counted)) = (self, held) {
+            step.broke(*counted);
+        }
     }
 
     /// See [`Chain::body_limit`](crate::Chain::body_limit).

@@ -6,6 +6,7 @@
 mod attempt;
 mod encoded;
 mod middlewares;
+mod pace;
 mod reach;
 mod relay;
 mod repeat;
@@ -28,6 +29,7 @@ use crate::account::{Account, Origin};
 use crate::deadline::Deadline;
 use crate::exchange::attempt::Failure;
 use crate::exchange::middlewares::Passed;
+use crate::exchange::pace::Pace;
 use crate::exchange::reach::Reached;
 use crate::exchange::repeat::Repeats;
 use crate::heads::Pair;
@@ -142,6 +144,7 @@ struct Exchange<'x, D> {
 struct Upload {
     relay: Relay,
     state: Uploading,
+    pace: Pace,
 }
 
 /// How far it is.

@@ -127,6 +127,11 @@ pub struct Limits {
     /// From the last byte of a request to the headers of its answer; then 504. Between two pieces of a request's body; then
     /// 408.
     pub response_header: Duration,
+    /// Bytes a second at which a request's body has to come, counting the time that it is waited for; 0 for any rate. Then 408.
+    /// Once the answer has begun, the body may come as slowly as it likes for as long as that goes on.
+    pub body_rate: u64,
+    /// How much longer than that it may take.
+    pub body_grace: Duration,
     /// How long a client may leave an answer unread; then the connection is closed.
     pub stall: Duration,
     /// How long an unused connection to a target is kept. Below the keep-alive of what usually answers: gunicorn has 2 s,
@@ -149,6 +154,8 @@ impl Default for Limits {
             idle: Duration::from_secs(75),
             connect: Duration::from_secs(2),
             response_header: Duration::from_secs(60),
+            body_rate: 240,
+            body_grace: Duration::from_secs(30),
             stall: Duration::from_secs(60),
             upstream_idle: Duration::from_secs(1),
             upstream_idle_count: 256,

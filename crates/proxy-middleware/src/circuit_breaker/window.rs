@@ -41,6 +41,20 @@ impl Window {
         *class = class.saturating_add(1);
     }
 
+    /// An answer that was counted in that second has turned out to have another status.
+    pub(crate) fn correct(&mut self, counted: u64, status: u16, really: u16) {
+        let second = &mut self.seconds[counted as usize % SECONDS];
+        if second.number != counted {
+            return;
+        }
+        let Some((_, count)) = second.statuses.iter_mut().find(|(of, count)| *of == status && *count > 0) else { return };
+        *count -= 1;
+        match second.statuses.iter_mut().find(|(of, _)| *of == really) {
+            Some((_, count)) => *count = count.saturating_add(1),
+            None => second.statuses.push((really, 1)),
+        }
+    }
+
     /// What is measured now; 0 if there is nothing to measure.
     pub(crate) fn measure(&self, now: u64, measure: Measure) -> f64 {
         match measure {
@@ -102,6 +116,20 @@ mod tests {
         assert_eq!([errors(109), errors(110), errors(111), errors(200)], [0.4, 1.0 / 3.0, 0.0, 0.0]);
         let codes = |codes| window.measure(109, Measure::ResponseCodeRatio(codes));
         assert_eq!([codes([500, 600, 0, 600]), codes([500, 502, 500, 600]), codes([0, 600, 600, 700])], [0.6, 1.0 / 3.0, 0.0]);
+    }
+
+    #[test]
+    fn what_was_counted_can_turn_out_otherwise_as_long_as_it_is_known() {
+        let mut window = Window::default();
+        window.record(100, 200, 1000);
+        window.record(100, 200, 1000);
+        window.correct(100, 200, 502);
+        window.correct(99, 200, 502);
+        window.correct(100, 404, 502);
+        assert_eq!(window.measure(100, Measure::NetworkErrorRatio), 0.5);
+        window.record(110, 200, 1000);
+        window.correct(100, 200, 502);
+        assert_eq!(window.measure(110, Measure::NetworkErrorRatio), 0.0);
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use coracle_proxy_http::{ResponseHead, strip_response};
 use http::StatusCode;
+use tokio::time::Instant;
 
-use super::{Exchange, Uploading};
+use super::{Exchange, Upload, Uploading};
 use crate::side::{Answered, Broken, Downstream, End, Flow, Limited, NoAnswer, Upstream};
 use crate::target::Target;
 
@@ -106,8 +107,9 @@ impl<D: Downstream> Exchange<'_, D> {
         let flow = self.poll_upload(cx, up);
         let has_moved = self.upload.relay.bytes > before;
         // Every piece of a long body gives the answer time anew; and a body that comes needs not be asked for.
+        let left = self.left_for(flow);
         if has_moved && (std::mem::take(&mut self.expects) || before > 0) {
-            self.caller.deadline.set(self.timeout);
+            self.caller.deadline.set(left);
         }
         match flow {
             Flow::Through => self.upload.state = Uploading::Through,
@@ -119,6 +121,17 @@ impl<D: Downstream> Exchange<'_, D> {
             Flow::Stops(End::Sink, _) => self.upload.state = Uploading::Stopped,
         }
         Ok(None)
+    }
+
+    /// How long the next step of the upload may take.
+    pub(super) fn left_for(&mut self, flow: Flow) -> Duration {
+        let Upload { relay, pace, .. } = &mut self.upload;
+        if flow != Flow::Waits(End::Source) {
+            pace.rests();
+            return self.timeout;
+        }
+        let limits = &self.caller.seat.plane.limits;
+        pace.waits(Instant::now(), relay.bytes, limits.body_rate, limits.body_grace).min(self.timeout)
     }
 
     /// Passes on the body as far as it goes, and as far as it may.

@@ -147,6 +147,9 @@ impl<D: Downstream> Exchange<'_, D> {
                 if end == End::Source {
                     self.account.upstream_failed();
                     self.target_failed(target);
+                    if let Some(passed) = &self.passed {
+                        passed.chain.broke(&passed.passage);
+                    }
                 }
                 return Err(Stop::Broken);
             }
@@ -160,10 +163,17 @@ impl<D: Downstream> Exchange<'_, D> {
             return Ok(());
         }
         let before = self.upload.relay.bytes;
-        match self.poll_upload(cx, up) {
+        let flow = self.poll_upload(cx, up);
+        match flow {
             Flow::Through => self.upload.state = Uploading::Through,
-            Flow::Waits(_) if alone && self.upload.relay.bytes > before => self.caller.deadline.set(self.timeout),
-            Flow::Waits(_) if alone => self.caller.deadline.set_if_none(self.timeout),
+            Flow::Waits(_) if alone => {
+                let left = self.left_for(flow);
+                if self.upload.relay.bytes > before {
+                    self.caller.deadline.set(left);
+                } else {
+                    self.caller.deadline.set_if_none(left);
+                }
+            }
             Flow::Waits(_) => (),
             // A body that breaks off or is none: no other request can follow, but the answer may go on.
             Flow::Stops(End::Source, _) if !alone => return Err(Stop::Broken),

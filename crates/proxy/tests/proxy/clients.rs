@@ -131,6 +131,34 @@ async fn a_body_that_is_none_or_does_not_come_is_refused() {
 }
 
 #[tokio::test]
+async fn a_body_that_trickles_is_refused_and_one_that_takes_its_time_is_not() {
+    let app = Backend::answering(|seen| seen.body.len().to_string()).await;
+    let mut env = Env::with(|options| {
+        options.limits.body_grace = Duration::from_millis(300);
+        options.limits.body_rate = 10_000;
+    })
+    .await;
+    env.serve(&[("t", app.address)]).await;
+    // Each piece comes in time; all of them would take five seconds.
+    for (piece, pieces, expected) in [("x".repeat(10), 100, 408), ("x".repeat(5_000), 8, 200)] {
+        let mut wire = env.connect().await;
+        wire.send(&format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", piece.len() * pieces)).await;
+        let mut sent = 0;
+        let mut pauses = tokio::time::interval(Duration::from_millis(50));
+        while sent < pieces && wire.stream.write_all(piece.as_bytes()).await.is_ok() {
+            sent += 1;
+            // Whoever is refused gets to hear it.
+            tokio::select! {
+                _ = pauses.tick() => (),
+                Ok(()) = wire.stream.readable() => break,
+            }
+        }
+        assert_eq!(soon(wire.answer()).await.status, expected);
+        assert!(expected == 200 || sent < pieces, "it was heard to its end");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_nobody_reads_does_not_stay() {
     let app = Backend::answering(|_| "x".repeat(32 * 1024 * 1024)).await;
     let mut env = Env::with(|options| options.limits.stall = Duration::from_millis(200)).await;

@@ -1,6 +1,7 @@
 //! Limits: of rates, numbers, bodies, and of services that fail.
 
 use coracle_proxy::table::Admission;
+use tokio::io::AsyncReadExt;
 
 use crate::backend::Backend;
 use crate::env::{Env, soon, table, until};
@@ -77,6 +78,25 @@ async fn a_service_that_fails_is_left_alone_for_a_while() {
     let answer = env.get("h", "/").await;
     assert!(answer.status == 503 && answer.header("retry-after").is_some(), "{answer:?}");
     assert_eq!(app.connections.load(std::sync::atomic::Ordering::SeqCst), asked);
+}
+
+#[tokio::test]
+async fn answers_that_break_off_count_as_none() {
+    let app = Backend::talking(|mut conn| async move {
+        conn.request().await;
+        conn.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nbro").await;
+    })
+    .await;
+    let breaker = r#"{"circuit-breaker": {"expression": "NetworkErrorRatio() > 0.5", "check_period_ms": 0}}"#;
+    let env = through(&[breaker], &app).await;
+    let mut wire = env.connect().await;
+    wire.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    let mut answer = Vec::new();
+    soon(wire.stream.read_to_end(&mut answer)).await.unwrap();
+    // How much of it has left before that is known depends on how fast it is.
+    assert!(answer.is_empty() || answer.ends_with(b"\r\n\r\nbro"), "{answer:?}");
+    assert_eq!(env.get("h", "/").await.status, 503);
+    assert_eq!(app.connections.load(std::sync::atomic::Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

@@ -128,6 +128,8 @@ fn limits(config: &config::Limits) -> Limits {
         idle: config.idle.unwrap_or(usual.idle),
         connect: config.connect.unwrap_or(usual.connect),
         response_header: config.response.unwrap_or(usual.response_header),
+        body_rate: config.body_rate.unwrap_or(usual.body_rate),
+        body_grace: usual.body_grace,
         stall: config.stall.unwrap_or(usual.stall),
         upstream_idle: config.upstream_idle.unwrap_or(usual.upstream_idle),
         upstream_idle_count: config.upstream_idle_connections.unwrap_or(usual.upstream_idle_count),
