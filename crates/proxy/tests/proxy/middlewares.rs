@@ -89,6 +89,25 @@ async fn what_a_middleware_answers_reaches_no_target_and_the_connection_goes_on(
 }
 
 #[tokio::test]
+async fn clients_of_other_names_are_sent_to_the_one_that_is_meant() {
+    let app = Backend::echo().await;
+    let env = through(&[r#"{"canonical-host": {"host": "shop.example", "permanent": true}}"#], &app).await;
+    for (host, path, location) in
+        [("www.shop.example", "/a?b=c%25&d", "http://shop.example/a?b=c%25&d"), ("shop.example.net", "/", "http://shop.example/")]
+    {
+        let answer = env.get(host, path).await;
+        assert_eq!((answer.status, answer.header("location")), (301, Some(location)));
+        // What is not to be repeated with another method keeps it.
+        let answer = ask(&env, &format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 2\r\n\r\nhi")).await;
+        assert_eq!((answer.status, answer.header("location")), (308, Some(location)));
+    }
+    for host in ["shop.example", "SHOP.example", "shop.example:80"] {
+        assert_eq!(env.get(host, "/x").await.status, 200, "{host}");
+    }
+    assert_eq!(app.requests.load(std::sync::atomic::Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
 async fn a_route_without_a_service_needs_a_middleware_that_answers() {
     let mut env = Env::new().await;
     let mut routes = chained(&[r#"{"redirect-scheme": {"scheme": "https"}}"#], &[]);
