@@ -15,6 +15,7 @@ mod compose_mutations;
 mod compose_project;
 mod compose_rows;
 mod expectation;
+mod label_rows;
 mod middleware_rows;
 mod report;
 mod request;
@@ -44,6 +45,7 @@ enum Suite {
     Rules,
     Middlewares,
     Seed,
+    Labels,
     Compose(ComposeSuite),
 }
 
@@ -51,6 +53,7 @@ const SUITES: &[(&str, Suite)] = &[
     ("traefik/rules.jsonl", Suite::Rules),
     ("traefik/middlewares.jsonl", Suite::Middlewares),
     ("traefik/seed_proxy.jsonl", Suite::Seed),
+    ("traefik/labels.jsonl", Suite::Labels),
     ("compose/model_unit.jsonl", Suite::Compose(ComposeSuite::Model)),
     ("compose/model_real_files.jsonl", Suite::Compose(ComposeSuite::Model)),
     ("compose/model_coolify_templates.jsonl", Suite::Compose(ComposeSuite::Model)),
@@ -134,6 +137,7 @@ async fn run(wishes: &Wishes) -> Result<Report> {
                 Suite::Rules => rule_rows::verdict(row, subjects).await,
                 Suite::Middlewares => middleware_rows::verdict(row, subjects).await,
                 Suite::Seed => seed_rows::verdict(row, subjects).await,
+                Suite::Labels => label_rows::verdict(row, directory.path(), &program).await,
                 Suite::Compose(_) => continue,
             };
             report.add(&file, row, verdict);
