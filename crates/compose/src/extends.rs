@@ -133,7 +133,7 @@ fn resolve<'s>(
         }
         return Ok(());
     }
-    reset::forget_in_service(&mut base, name, &context.forgotten);
+    reset::forget_in(&mut base, "services", name, &context.forgotten);
     let (at, key_at) = (slot.at, slot.key_at);
     let own = std::mem::replace(slot, Node::map(Map::new(), at));
     let services_trail = Trail::TOP;

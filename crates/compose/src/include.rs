@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::environment;
 use crate::error::{ErrorKind, Fault};
 use crate::loader::{Loader, Scope};
+use crate::merge;
 use crate::node::{Data, Map, Node};
 use crate::paths::{self, Base};
+use crate::reset::{self, Forgotten};
 use crate::schema::TOP;
 use crate::trail::Trail;
 use crate::validation;
@@ -17,7 +19,13 @@ use crate::validation;
 const MAX_INCLUDES: usize = 50;
 
 /// Follows every `include` of a document and takes the key away.
-pub(crate) fn apply(loader: &mut Loader<'_>, document: &mut Node, file: &str, scope: &Scope<'_>) -> Result<(), Fault> {
+pub(crate) fn apply(
+    loader: &mut Loader<'_>,
+    document: &mut Node,
+    file: &str,
+    scope: &Scope<'_>,
+    forgotten: &[Forgotten],
+) -> Result<(), Fault> {
     let Some(map) = document.as_map_mut() else { return Ok(()) };
     let Some(entries) = map.shift_remove("include") else { return Ok(()) };
     let root = Trail::TOP;
@@ -31,7 +39,7 @@ pub(crate) fn apply(loader: &mut Loader<'_>, document: &mut Node, file: &str, sc
     for (index, entry) in entries.as_list().unwrap_or_default().iter().enumerate() {
         let trail = trail.index(index);
         let imported = one(loader, entry, &including, scope, &trail).map_err(|fault| fault.at_if_nowhere(entry.at))?;
-        import(map, imported)?;
+        import(map, imported, forgotten)?;
     }
     Ok(())
 }
@@ -79,26 +87,28 @@ fn texts(node: Option<&Node>) -> Vec<String> {
     }
 }
 
-/// Declares an included model's resources here; a name may not stand for two different things.
-fn import(map: &mut Map, imported: Node) -> Result<(), Fault> {
+/// Declares an included model's resources here. What this file says of a resource of the same name is put over it.
+fn import(map: &mut Map, imported: Node, forgotten: &[Forgotten]) -> Result<(), Fault> {
     let Data::Map(imported) = imported.data else { return Ok(()) };
+    let root = Trail::TOP;
     for (section, from) in *imported {
         if !matches!(section.as_str(), "services" | "volumes" | "networks" | "secrets" | "configs" | "models") {
             continue;
         }
-        let at = from.at;
+        let (at, rule, trail) = (from.at, TOP.child(&section), root.key(&section));
         let Data::Map(from) = from.data else { continue };
         let into = map.entry(section.clone()).or_insert_with(|| Node::map(Map::new(), at));
         let Some(into) = into.as_map_mut() else { continue };
-        for (name, resource) in *from {
-            match into.get(&name) {
-                Some(own) if *own == resource => {}
-                Some(own) => {
-                    let message = "conflicts with imported resource";
-                    return Err(Fault::new(ErrorKind::Conflict, message).on_path(format!("{section}.{name}")).at(own.key_at));
-                }
+        for (name, mut resource) in *from {
+            match into.get_mut(&name) {
                 None => {
                     into.insert(name, resource);
+                }
+                Some(own) if *own == resource => {}
+                Some(own) => {
+                    reset::forget_in(&mut resource, &section, &name, forgotten);
+                    let later = std::mem::replace(own, Node::new(Data::Null, at));
+                    *own = merge::merge(resource, later, rule.child(&name), &trail.key(&name))?;
                 }
             }
         }

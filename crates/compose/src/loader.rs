@@ -94,7 +94,7 @@ impl Loader<'_> {
         substitution::substitute(&mut document, &TOP, scope.environment, &mut self.warnings, &Trail::TOP)?;
         extends::apply(self, &mut document, Context::new(file, scope, forgotten.clone()))?;
         reset::forget(model, &forgotten);
-        include::apply(self, &mut document, file, scope)?;
+        include::apply(self, &mut document, file, scope, &forgotten)?;
 
         self.put_over(model, document)?;
         validation::validate(model, &TOP, &Trail::TOP)?;

@@ -341,16 +341,15 @@ struct Section<'m> {
 impl<'m> Section<'m> {
     /// Reads it entry by entry, so that an error names its entry; `extend` takes an entry's `x-` keys.
     fn parse<T: Deserialize<'m>>(&self, extend: impl Fn(&mut T, BTreeMap<String, Value>)) -> Result<BTreeMap<String, T>, Fault> {
-        let mut parsed = BTreeMap::new();
-        for (name, value) in self.entries.into_iter().flatten() {
+        let entries = self.entries.into_iter().flatten().map(|(name, value)| {
             let node = self.tree.and_then(|tree| tree.get(name));
             let mut entry = T::deserialize(value).map_err(|error| {
                 let at = node.map_or_else(Mark::default, |node| node.key_at);
                 Fault::new(ErrorKind::Value, error.to_string()).on_path(format!("{}.{name}", self.key)).at(at)
             })?;
             extend(&mut entry, node.map(|node| extensions(node).collect()).unwrap_or_default());
-            parsed.insert(name.clone(), entry);
-        }
-        Ok(parsed)
+            Ok((name.clone(), entry))
+        });
+        entries.collect()
     }
 }

@@ -56,15 +56,15 @@ pub(crate) fn forget(base: &mut Node, forgotten: &[Forgotten]) {
     }
 }
 
-/// Removes from a service what is to be forgotten of the service of this name.
-pub(crate) fn forget_in_service(service: &mut Node, name: &str, forgotten: &[Forgotten]) {
+/// Removes from a resource what is to be forgotten of the one of this name in this section.
+pub(crate) fn forget_in(resource: &mut Node, section: &str, name: &str, forgotten: &[Forgotten]) {
     for Forgotten(path) in forgotten {
-        if let [section, of, rest @ ..] = path.as_slice()
-            && section == "services"
+        if let [of_section, of, rest @ ..] = path.as_slice()
+            && of_section == section
             && of == name
             && !rest.is_empty()
         {
-            remove(service, rest);
+            remove(resource, rest);
         }
     }
 }

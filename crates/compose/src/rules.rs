@@ -69,9 +69,10 @@ fn external(node: &Node, trail: &Trail<'_>) -> Result<(), Fault> {
 fn service(node: &Node, trail: &Trail<'_>) -> Result<(), Fault> {
     let ports = trail.key("ports");
     for (key, sort) in [("ports", "port"), ("volumes", "mount")] {
-        for (index, entry) in items(node.get(key)).iter().enumerate().filter(|(_, entry)| entry.get("target").is_none()) {
+        let entries = items(node.get(key));
+        if let Some(index) = entries.iter().position(|entry| entry.get("target").is_none()) {
             let message = format!("the {sort} has no target");
-            return Err(Fault::new(ErrorKind::Value, message).on(&trail.key(key).index(index)).at(entry.at));
+            return Err(Fault::new(ErrorKind::Value, message).on(&trail.key(key).index(index)).at(entries[index].at));
         }
     }
     for (index, port) in items(node.get("ports")).iter().enumerate() {

@@ -143,16 +143,19 @@ fn included_files_live_in_their_own_directory_with_their_own_variables() {
 }
 
 #[test]
-fn an_include_may_be_overridden_by_another_file_but_not_by_its_own() {
-    let included = ("inc.yaml", "services:\n  s: {image: a}");
+fn what_is_included_may_be_overridden() {
+    let included = ("inc.yaml", "services:\n  s: {image: a, ports: ['1:1'], environment: {A: a}}");
     let folder = Folder::with(&[
         included,
         ("compose.yaml", "include: [inc.yaml]"),
         ("compose.override.yaml", "services:\n  s: {image: b}"),
     ]);
     assert_eq!(s(&folder)["image"], "b");
-    let folder = Folder::with(&[included, ("compose.yaml", "include: [inc.yaml]\nservices:\n  s: {image: b}")]);
-    assert_eq!(folder.error(), "$DIR/compose.yaml:3:3: services.s: conflicts with imported resource");
+    let own = "include: [inc.yaml]\nservices:\n  s: {image: b, ports: !override ['2:2'], environment: [B=b]}";
+    let service = s(&Folder::with(&[included, ("compose.yaml", own)]));
+    assert_eq!((&service["image"], &service["ports"][0]["target"]), (&json!("b"), &json!(2)));
+    assert_eq!(service["ports"].as_array().unwrap().len(), 1);
+    assert_eq!(service["environment"], json!({"A": "a", "B": "b"}));
 }
 
 #[test]

@@ -1,0 +1,288 @@
+//! From a resolved project to an app that Coracle deploys: which services are processes and which keep data, how they are
+//! made, what their containers ask for, and who sends them requests.
+//!
+//! Nothing is dropped in silence: a key that is valid and cannot be honoured is an [`Obstacle`] with its place, which the
+//! caller refuses or, where a person said so, warns of. What decides whether a service keeps data is told in [`keeping`].
+
+mod build;
+mod files;
+mod keeping;
+mod mounts;
+mod reached;
+mod service;
+mod unsupported;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+
+use coracle_model::stack::Condition;
+use coracle_model::{AppName, AppSpec, EngineKind, EnvName, HostPattern, ProcessName, ProcessSpec, Span};
+use serde_json::Value;
+
+use crate::service::Service;
+use crate::{Loaded, Position, Project};
+
+/// What a project is deployed as.
+#[derive(Debug, Clone)]
+pub struct Surroundings<'a> {
+    /// The app.
+    pub app: AppName,
+    /// The source tree that was sent, absolute: paths of the project lie in it.
+    pub tree: &'a Path,
+    /// Where it is reached, if that was said elsewhere; else at `<app>.localhost`.
+    pub hosts: Option<Vec<HostPattern>>,
+}
+
+/// An app, and what stands against it.
+#[derive(Debug, Clone)]
+pub struct Deployable {
+    /// The app.
+    pub spec: AppSpec,
+    /// Keys that are valid and cannot be honoured.
+    pub obstacles: Vec<Obstacle>,
+    /// Mistakes: these cannot be overlooked.
+    pub mistakes: Vec<Obstacle>,
+    /// What was decided, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// A key that cannot be honoured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obstacle {
+    /// The key, dotted from the top.
+    pub path: String,
+    /// Where it was written; the file is named as it is in the tree.
+    pub position: Option<Position>,
+    /// Why not.
+    pub message: String,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(position) = &self.position {
+            write!(f, "{position}: ")?;
+        }
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+/// Makes an app of a project.
+pub fn app_spec(loaded: &Loaded, surroundings: Surroundings<'_>) -> Deployable {
+    let tree = surroundings.tree.canonicalize().unwrap_or_else(|_| surroundings.tree.to_owned());
+    let mut spec = AppSpec::named(surroundings.app.clone());
+    spec.engine = Some(EngineKind::Docker);
+    spec.http.hosts = surroundings.hosts.unwrap_or(spec.http.hosts);
+    let mut maker = Maker {
+        project: &loaded.project,
+        tree,
+        names: BTreeMap::new(),
+        obstacles: Vec::new(),
+        mistakes: Vec::new(),
+        notes: Vec::new(),
+        secrets: Vec::new(),
+    };
+    maker.top(&mut spec);
+    maker.name_services();
+    maker.check_ports();
+    let parts: Vec<(String, ProcessName)> = maker.names.clone().into_iter().collect();
+    let mut made: BTreeMap<ProcessName, (ProcessSpec, bool)> = BTreeMap::new();
+    for (service, name) in &parts {
+        let Some(definition) = loaded.project.services.get(service) else { continue };
+        let part = maker.part(service, definition);
+        let keeps = maker.keeps_data(service, definition, &part);
+        made.insert(name.clone(), (part, keeps));
+    }
+    maker.find_tasks(&mut made);
+    maker.expose(&spec.http.hosts.clone(), &mut made);
+    maker.give_links(&mut made);
+    for (name, (part, keeps)) in made {
+        let parts = if keeps { &mut spec.services } else { &mut spec.processes };
+        parts.insert(name, part);
+    }
+    maker.secrets.sort();
+    maker.secrets.dedup();
+    spec.secrets.append(&mut maker.secrets);
+    let Maker { obstacles, mistakes, notes, .. } = maker;
+    Deployable { spec, obstacles, mistakes, notes }
+}
+
+/// Makes the parts of an app and notes what stands against them.
+struct Maker<'a> {
+    project: &'a Project,
+    tree: PathBuf,
+    /// The services by the names that they have in the app.
+    names: BTreeMap<String, ProcessName>,
+    obstacles: Vec<Obstacle>,
+    mistakes: Vec<Obstacle>,
+    notes: Vec<String>,
+    /// Names of the configuration that must be set.
+    secrets: Vec<EnvName>,
+}
+
+impl Maker<'_> {
+    fn told(&self, path: &[&str], message: impl Into<String>) -> Obstacle {
+        let mut position = self.project.position(path);
+        if let Some(position) = &mut position
+            && let Ok(inside) = Path::new(&position.file).strip_prefix(&self.tree)
+        {
+            position.file = inside.to_string_lossy().into_owned();
+        }
+        Obstacle { path: path.join("."), position, message: message.into() }
+    }
+
+    /// Notes a key that cannot be honoured.
+    fn cannot(&mut self, path: &[&str], message: impl Into<String>) {
+        let told = self.told(path, message);
+        self.obstacles.push(told);
+    }
+
+    /// Notes a mistake.
+    fn wrong(&mut self, path: &[&str], message: impl Into<String>) {
+        let told = self.told(path, message);
+        self.mistakes.push(told);
+    }
+
+    /// A value that another type reads; what it says against it becomes a mistake at the key.
+    fn read<T, E: fmt::Display>(&mut self, path: &[&str], read: Result<T, E>) -> Option<T> {
+        read.map_err(|error| self.wrong(path, error.to_string())).ok()
+    }
+
+    fn span(&mut self, path: &[&str], text: Option<&str>) -> Option<Span> {
+        let duration = self.read(path, crate::duration::parse(text?))?;
+        match duration.to_std().and_then(|duration| u64::try_from(duration.as_millis()).ok()) {
+            Some(millis) => Some(Span::millis(millis)),
+            None => {
+                self.wrong(path, "must not be negative");
+                None
+            }
+        }
+    }
+
+    /// What the top level says that is not about one service.
+    fn top(&mut self, spec: &mut AppSpec) {
+        for (name, network) in &self.project.networks {
+            let path = |key| ["networks", name.as_str(), key];
+            if network.internal {
+                self.cannot(&path("internal"), "a release is one network, which has a way out");
+            }
+            if !matches!(network.driver.as_deref(), None | Some("" | "bridge")) {
+                self.cannot(&path("driver"), "networks of a release are bridges");
+            }
+            if network.ipam.as_ref().is_some_and(|ipam| !ipam.config.is_empty()) {
+                self.cannot(&path("ipam"), "each release has a network of its own, so addresses cannot be fixed");
+            }
+            if network.enable_ipv6 == Some(true) {
+                self.cannot(&path("enable_ipv6"), "networks of a release have IPv4 addresses");
+            }
+        }
+        for (name, volume) in &self.project.volumes {
+            if !matches!(volume.driver.as_deref(), None | Some("" | "local")) || !volume.driver_opts.is_empty() {
+                self.cannot(&["volumes", name, "driver"], "volumes are directories that the engine keeps");
+            }
+        }
+        if !self.project.models.is_empty() {
+            self.cannot(&["models"], "Coracle runs no language models");
+        }
+        self.own_word(spec);
+    }
+
+    /// The `x-coracle` block of the top level: where the app is reached and how releases replace each other.
+    fn own_word(&mut self, spec: &mut AppSpec) {
+        let Some(Value::Object(own)) = self.project.extensions.get("x-coracle") else { return };
+        for (key, value) in own {
+            let path = ["x-coracle", key.as_str()];
+            match key.as_str() {
+                "hosts" => {
+                    let hosts = value.as_array().into_iter().flatten().map(|host| host.as_str().unwrap_or_default().parse());
+                    if let Some(hosts) = self.read(&path, hosts.collect::<Result<Vec<HostPattern>, _>>()) {
+                        spec.http.hosts = hosts;
+                    }
+                }
+                "strategy" => spec.deploy.strategy = self.read(&path, serde_json::from_value(value.clone())),
+                "keep" => spec.deploy.keep = self.read(&path, serde_json::from_value(value.clone())).unwrap_or(spec.deploy.keep),
+                "drain" | "timeout" | "watch" | "grace" => {
+                    let Some(span) = self.span(&path, value.as_str()) else { continue };
+                    let policy = &mut spec.deploy;
+                    match key.as_str() {
+                        "drain" => policy.drain = span,
+                        "timeout" => policy.timeout = span,
+                        "watch" => policy.watch = span,
+                        _ => policy.grace = span,
+                    }
+                }
+                _ => self.wrong(&path, "unknown key; known here: hosts, strategy, keep, drain, timeout, watch, grace"),
+            }
+        }
+    }
+
+    /// Services keep their names as far as they are names of processes; what differs is told, and the name resolves anyway.
+    fn name_services(&mut self) {
+        for service in self.project.services.keys() {
+            let lower = service.to_ascii_lowercase();
+            let begins = lower.starts_with(|first: char| first.is_ascii_lowercase());
+            let mut text = if begins { lower } else { format!("s{lower}") };
+            text.truncate(32);
+            match text.trim_end_matches(['.', '-']).replace("..", ".").parse::<ProcessName>() {
+                Ok(name) if self.names.values().any(|taken| *taken == name) => {
+                    self.wrong(&["services", service], format!("there is another service that is called {name} here"));
+                }
+                Ok(name) => {
+                    self.names.insert(service.clone(), name);
+                }
+                Err(error) => self.wrong(&["services", service], error.to_string()),
+            }
+        }
+    }
+
+    /// What somebody waits for to be completed runs to its end once per release.
+    fn find_tasks(&mut self, made: &mut BTreeMap<ProcessName, (ProcessSpec, bool)>) {
+        let waited: Vec<ProcessName> = made
+            .values()
+            .flat_map(|(part, _)| &part.depends_on)
+            .filter(|(_, how)| how.condition == Condition::Completed)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in waited {
+            if let Some((part, keeps)) = made.get_mut(&name) {
+                part.task = true;
+                // What runs to its end keeps nothing running; its volumes stay all the same.
+                *keeps = false;
+            }
+        }
+    }
+
+    /// A link is a name under which another service is reached; everybody in the release may use it.
+    fn give_links(&mut self, made: &mut BTreeMap<ProcessName, (ProcessSpec, bool)>) {
+        for service in self.project.services.values() {
+            for link in &service.links {
+                let Some((target, alias)) = link.split_once(':') else { continue };
+                let part = self.names.get(target).and_then(|name| made.get_mut(name));
+                if let Some((part, _)) = part.filter(|(part, _)| !part.container.aliases.iter().any(|known| known == alias)) {
+                    part.container.aliases.push(alias.to_owned());
+                }
+            }
+        }
+    }
+
+    /// A path of the project within the tree; `None` if it lies elsewhere.
+    fn inside(&self, path: &str) -> Option<String> {
+        let mut clean = PathBuf::new();
+        for piece in Path::new(path).components() {
+            match piece {
+                Component::ParentDir => {
+                    clean.pop();
+                }
+                Component::CurDir => {}
+                other => clean.push(other),
+            }
+        }
+        let inside = clean.strip_prefix(&self.tree).ok()?.to_str()?;
+        Some(if inside.is_empty() { ".".to_owned() } else { inside.to_owned() })
+    }
+
+    /// The `x-coracle` block of a service.
+    fn word_of(service: &Service, key: &str) -> Option<Value> {
+        service.extensions.get("x-coracle")?.get(key).cloned()
+    }
+}
