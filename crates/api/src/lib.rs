@@ -17,6 +17,7 @@ pub mod machine;
 pub mod output;
 pub mod problem;
 pub mod release;
+pub mod traffic;
 
 pub use app::{AppList, AppState, AppStatus, AppSummary, Health, InstanceState, InstanceStatus, ProcessStatus, ScaleRequest};
 pub use client::{Client, ClientError, ConfigSet, Endpoint, EventStream, LogStream, RunStream, Source};
@@ -25,10 +26,14 @@ pub use deployment::{
     ChangeOptions, DeployOptions, Deployment, DeploymentEvent, DeploymentKind, DeploymentList, DeploymentPlan, Outcome, Phase,
 };
 pub use discovery::{Discovery, LabelProblem};
-pub use machine::{Check, CheckStatus, Doctor, Route, RouteList, RouteTarget, Version};
+pub use machine::{Check, CheckStatus, Doctor, Version};
 pub use output::{ExecRequest, Exit, LogLine, LogOptions, OutputLine, RunLine, RunRequest, Stream};
 pub use problem::{Problem, ProblemKind};
 pub use release::{OriginKind, Release, ReleaseList, RollbackRequest};
+pub use traffic::{
+    Certificate, CertificateList, CertificateSource, CertificateState, Domain, DomainList, LocalAuthority, RenewalOptions, Route,
+    RouteList, RouteTarget,
+};
 
 /// What every path of the API begins with.
 pub const PREFIX: &str = "/v1";

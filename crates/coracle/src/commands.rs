@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub(crate) mod apps;
+pub(crate) mod certs;
 pub(crate) mod completions;
 pub(crate) mod compose;
 pub(crate) mod config;
@@ -8,6 +9,7 @@ pub(crate) mod deploy;
 pub(crate) mod deployments;
 pub(crate) mod destroy;
 pub(crate) mod doctor;
+pub(crate) mod domains;
 pub(crate) mod exec;
 pub(crate) mod init;
 pub(crate) mod logs;
@@ -54,6 +56,8 @@ pub(crate) enum Command {
     Secrets(secrets::Arguments),
     Restart(restart::Arguments),
     Routes(routes::Arguments),
+    Domains(domains::Arguments),
+    Certs(certs::Arguments),
     Apps(apps::Arguments),
     Destroy(destroy::Arguments),
     Server(server::Arguments),
@@ -90,6 +94,8 @@ impl Command {
             Self::Secrets(arguments) => secrets::run(arguments, context).await,
             Self::Restart(arguments) => restart::run(arguments, context).await,
             Self::Routes(arguments) => routes::run(arguments, context).await,
+            Self::Domains(arguments) => domains::run(arguments, context).await,
+            Self::Certs(arguments) => certs::run(arguments, context).await,
             Self::Apps(arguments) => apps::run(arguments, context).await,
             Self::Destroy(arguments) => destroy::run(arguments, context).await,
             Self::Server(arguments) => server::run(arguments, context).await,

@@ -13,6 +13,7 @@ mod engines;
 mod intake;
 mod journal;
 mod leftover;
+mod live;
 mod problems;
 mod proxy_process;
 mod published;

@@ -5,6 +5,7 @@ use coracle_engine::EngineError;
 use coracle_model::NameError;
 use coracle_model::manifest::ManifestErrors;
 use coracle_orchestrator::OrchestratorError;
+use coracle_proxy::control::ControlError;
 use coracle_store::StoreError;
 
 /// What every name that breaks its rule is answered with.
@@ -69,6 +70,15 @@ pub(crate) fn engine(error: &EngineError) -> Problem {
         EngineError::Failed { .. } => (ProblemKind::Internal, "the server's log has the details"),
     };
     Problem::new(kind, error.to_string()).hint(hint)
+}
+
+/// What the proxy refuses is not there; otherwise it does not answer.
+pub(crate) fn proxy(error: &ControlError) -> Problem {
+    match error {
+        ControlError::Refused { status: 404, message } => Problem::new(ProblemKind::NotFound, message.clone()),
+        _ => Problem::new(ProblemKind::Unavailable, error.to_string())
+            .hint("the server starts the proxy again by itself; its log is proxy.log in the state directory"),
+    }
 }
 
 pub(crate) fn orchestrator(error: OrchestratorError) -> Problem {

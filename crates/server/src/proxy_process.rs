@@ -139,6 +139,11 @@ impl ProxyProcess {
         addresses(&self.status(), true)
     }
 
+    /// Whom to ask.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// The version of the proxy, if it answers.
     pub(crate) async fn version(&self) -> Option<String> {
         answering(&self.client).await.map(|status| status.version)

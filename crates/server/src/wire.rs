@@ -7,7 +7,6 @@ use coracle_api::{self as api, AppState, InstanceState, InstanceStatus, ProcessS
 use coracle_engine as engine;
 use coracle_model::{HostPattern, Release};
 use coracle_orchestrator as orchestrator;
-use coracle_proxy_table::{Admission, Table};
 use coracle_store::ConfigEntry;
 
 pub(crate) fn stream(stream: engine::Stream) -> api::Stream {
@@ -108,35 +107,6 @@ pub(crate) fn app_status(status: orchestrator::AppStatus, http: &[SocketAddr]) -
         deployment: status.deployment.map(api::Deployment::from),
         created_at: status.record.created_at,
     }
-}
-
-pub(crate) fn routes(table: &Table) -> api::RouteList {
-    let mut routes: Vec<api::Route> = table
-        .routes
-        .iter()
-        .map(|route| {
-            let service = route.service.as_ref().and_then(|id| table.services.get(id));
-            let admission = match service.map(|service| &service.admission) {
-                Some(Admission::Open) => "open",
-                Some(Admission::Hold { .. }) => "hold",
-                Some(Admission::Closed { .. }) | None => "closed",
-            };
-            let targets = service.map(|service| service.targets.as_slice()).unwrap_or_default();
-            api::Route {
-                id: route.id.0.clone(),
-                rule: route.rule.clone(),
-                middlewares: route.middlewares.iter().map(|id| id.0.clone()).collect(),
-                service: route.service.as_ref().map(|id| id.0.clone()),
-                admission: admission.to_owned(),
-                targets: targets
-                    .iter()
-                    .map(|target| api::RouteTarget { id: target.id.0.clone(), address: target.address.to_string() })
-                    .collect(),
-            }
-        })
-        .collect();
-    routes.sort_by(|a, b| (&a.service, &a.id).cmp(&(&b.service, &b.id)));
-    api::RouteList { generation: table.generation, routes }
 }
 
 #[cfg(test)]

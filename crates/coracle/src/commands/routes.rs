@@ -1,12 +1,13 @@
-//! `coracle routes`: what the proxy was told.
+//! `coracle routes`: the live table, as the proxy says it.
 
 use clap::Args;
-use coracle_api::Route;
+use coracle_api::{Route, RouteTarget};
 
 use super::{DONE, ExitCode};
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::Columns;
+use crate::output::columns::Cell;
+use crate::output::{Columns, Style};
 
 /// List which requests go where
 #[derive(Debug, Args)]
@@ -18,28 +19,44 @@ pub(crate) struct Arguments {}
 
 /// Does it.
 pub(crate) async fn run(_: Arguments, context: &Context) -> Result<ExitCode, Failure> {
-    let mut routes = context.client()?.routes().await?.routes;
+    let list = context.client()?.routes().await?;
+    if !list.live {
+        context.output.remark("the proxy does not answer; this is what it was told");
+    }
+    let mut routes = list.routes;
     // Only an app that was typed narrows the list; the one of this directory does not.
     if let Some(app) = &context.global.app {
-        let below = format!("{app}.");
-        let of_app = |service: &String| service == app.as_str() || service.starts_with(&below);
-        routes.retain(|route| route.service.as_ref().is_some_and(of_app));
+        routes.retain(|route| route.app.as_ref() == Some(app));
     }
     context.output.list(&routes, "no routes; the first deployment of an app with a web process makes one", table);
     Ok(DONE)
 }
 
 fn table(routes: &[Route]) -> Columns {
-    let mut columns = Columns::new(&["rule", "on the way", "service", "requests", "targets"]);
+    let mut columns = Columns::new(&["app", "rule", "on the way", "requests", "targets"]);
     for route in routes {
-        let targets: Vec<_> = route.targets.iter().map(|target| format!("{} ({})", target.address, target.id)).collect();
+        // A route that leads to no app is named by who answers.
+        let whose = route.app.as_ref().map(ToString::to_string).or_else(|| route.service.clone()).unwrap_or_default();
+        let tls = match route.tls {
+            Some(true) => " (tls only)",
+            Some(false) => " (without tls)",
+            None => "",
+        };
         columns.row([
-            route.rule.clone().into(),
+            Cell::styled(whose, Style::Bold),
+            format!("{}{tls}", route.rule).into(),
             route.middlewares.join(", ").into(),
-            route.service.clone().unwrap_or_default().into(),
             route.admission.clone().into(),
-            targets.join(", ").into(),
+            route.targets.iter().map(said).collect::<Vec<_>>().join(", ").into(),
         ]);
     }
     columns
+}
+
+/// Where a target listens, whose it is, and what is wrong with it.
+fn said(target: &RouteTarget) -> String {
+    match target.state.as_deref() {
+        None | Some("up") => format!("{} ({})", target.address, target.id),
+        Some(state) => format!("{} ({}, {state})", target.address, target.id),
+    }
 }

@@ -33,7 +33,7 @@ fn a_site_is_deployed_and_outlives_its_server() {
     let desk = Desk::with_shop(&[("index.html", "<h1>open</h1>\n")]);
     // As /var/lib is: as root, the site is served by a user of its own.
     std::fs::set_permissions(desk.home.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    let run = ["server", "run", "--engine", "process", "--http", "127.0.0.1:0", "--print-ready"];
+    let run = ["server", "run", "--engine", "process", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--print-ready"];
     let mut server = Running::start(desk.command(&run));
     let cleanup = Cleanup(&desk);
     server.shows("\n");
@@ -48,7 +48,18 @@ fn a_site_is_deployed_and_outlives_its_server() {
 
     desk.coracle(&["deploy"]).code(0).out_has("✓ v1 of shop is live at http://shop.localhost:");
     assert!(get(&address, "shop.localhost").unwrap().ends_with("<h1>open</h1>\n"));
-    desk.coracle(&["routes"]).code(0).out_has("shop.localhost");
+    desk.coracle(&["routes"]).code(0).out_has("shop  Host(`shop.localhost`)").out_has("shop.v1.web.1");
+    let routes = desk.coracle(&["routes", "--json"]).code(0).json();
+    assert_eq!((&routes[0]["app"], &routes[0]["targets"][0]["state"]), (&"shop".into(), &"up".into()), "{routes}");
+    desk.coracle(&["routes", "-a", "other"]).code(0).err_has("no routes");
+    desk.coracle(&["domains"]).code(0).out_has("shop.localhost").out_has("(local)");
+    let certificates = desk.coracle(&["certs", "--json"]).code(0).json();
+    let expected = serde_json::json!([["shop.localhost", ["shop"], "local"]]);
+    let seen = certificates.as_array().unwrap().iter().map(|it| serde_json::json!([it["name"], it["apps"], it["source"]]));
+    assert_eq!(serde_json::Value::Array(seen.collect()), expected);
+    desk.coracle(&["certs", "--authority"]).code(0).out_has("BEGIN CERTIFICATE");
+    desk.coracle(&["certs", "--renew", "other.example"]).code(1).err_has("no route asks for a certificate");
+    desk.coracle(&["certs", "--renew", "a b"]).code(2).err_has("no name of a host");
 
     desk.coracle(&["server", "stop"]).code(0).out_has("the server has stopped");
     server.end().code(0);

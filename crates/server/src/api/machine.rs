@@ -2,10 +2,10 @@
 
 use axum::Json as Answered;
 use axum::extract::State;
-use coracle_api::{Doctor, Problem, RouteList, Version};
+use coracle_api::{Doctor, Problem, Version};
 
 use super::{Answer, Shared};
-use crate::{doctor as examination, wire};
+use crate::doctor as examination;
 
 /// Who answers.
 #[utoipa::path(get, path = "/version", tag = "machine", operation_id = "show_version", responses(
@@ -34,13 +34,4 @@ pub(super) async fn version(State(context): State<Shared>) -> Answered<Version> 
 ))]
 pub(super) async fn doctor(State(context): State<Shared>) -> Answer<Answered<Doctor>> {
     Ok(Answered(examination::examine(&context).await))
-}
-
-/// The routes that the proxy was told, and who answers for them.
-#[utoipa::path(get, path = "/routes", tag = "machine", operation_id = "list_routes", responses(
-    (status = 200, body = RouteList),
-    (status = "default", body = Problem, content_type = "application/problem+json"),
-))]
-pub(super) async fn routes(State(context): State<Shared>) -> Answered<RouteList> {
-    Answered(wire::routes(&context.published.table()))
 }

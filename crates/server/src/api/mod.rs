@@ -10,6 +10,7 @@ mod discovery;
 mod extract;
 mod machine;
 mod output;
+mod traffic;
 
 use std::sync::Arc;
 
@@ -42,6 +43,7 @@ type Answer<T> = Result<T, ApiError>;
         (name = "deployments", description = "Making a release the active one"),
         (name = "configuration", description = "Environment variables and secrets"),
         (name = "output", description = "Logs, one-off processes"),
+        (name = "traffic", description = "Who is reached where: routes, domains, certificates"),
         (name = "machine", description = "The server and the machine it is on")
     )
 )]
@@ -52,7 +54,11 @@ fn described() -> OpenApiRouter<Shared> {
         .routes(routes!(machine::version))
         .routes(routes!(machine::doctor))
         .routes(routes!(discovery::show))
-        .routes(routes!(machine::routes))
+        .routes(routes!(traffic::routes))
+        .routes(routes!(traffic::domains))
+        .routes(routes!(traffic::certificates))
+        .routes(routes!(traffic::renew))
+        .routes(routes!(traffic::authority))
         .routes(routes!(apps::list))
         .routes(routes!(apps::show, apps::destroy))
         .routes(routes!(apps::releases))
