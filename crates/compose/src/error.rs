@@ -47,6 +47,8 @@ pub struct ComposeError {
     pub position: Option<Position>,
     /// What to do next, for instance the nearest key that exists.
     pub hint: Option<String>,
+    /// Further mistakes of the same sort in the same file, so that they need not be found one run at a time.
+    pub others: Vec<ComposeError>,
 }
 
 impl fmt::Display for ComposeError {
@@ -76,11 +78,22 @@ struct FaultParts {
     path: String,
     mark: Mark,
     hint: Option<String>,
+    others: Vec<Fault>,
 }
+
+/// So many further mistakes are told; who has more reads these first.
+const MAX_OTHERS: usize = 20;
 
 impl Fault {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(FaultParts { kind, message: message.into(), path: String::new(), mark: Mark::default(), hint: None }))
+        Self(Box::new(FaultParts {
+            kind,
+            message: message.into(),
+            path: String::new(),
+            mark: Mark::default(),
+            hint: None,
+            others: Vec::new(),
+        }))
     }
 
     /// Says which key it is about.
@@ -112,6 +125,28 @@ impl Fault {
         self
     }
 
+    /// Goes through everything that is looked at and tells of all that is wrong in it.
+    pub(crate) fn gather(results: impl Iterator<Item = Result<(), Self>>) -> Result<(), Self> {
+        let mut found: Option<Self> = None;
+        for fault in results.filter_map(Result::err) {
+            match &mut found {
+                None => found = Some(fault),
+                Some(first) => first.join(fault),
+            }
+            if found.as_ref().is_some_and(|first| first.0.others.len() >= MAX_OTHERS) {
+                break;
+            }
+        }
+        found.map_or(Ok(()), Err)
+    }
+
+    fn join(&mut self, mut other: Self) {
+        let more = std::mem::take(&mut other.0.others);
+        self.0.others.push(other);
+        self.0.others.extend(more);
+        self.0.others.truncate(MAX_OTHERS);
+    }
+
     pub(crate) fn tell(self, sources: &Sources) -> ComposeError {
         let parts = *self.0;
         ComposeError {
@@ -120,6 +155,7 @@ impl Fault {
             message: parts.message,
             path: parts.path,
             hint: parts.hint,
+            others: parts.others.into_iter().map(|other| other.tell(sources)).collect(),
         }
     }
 }

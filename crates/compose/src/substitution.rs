@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::budget::Account;
 use crate::cast;
 use crate::error::{ErrorKind, Fault};
 use crate::interpolation::{self, InterpolationError};
@@ -18,27 +19,28 @@ pub(crate) fn substitute(
     node: &mut Node,
     rule: &Rule,
     environment: &Environment,
-    warnings: &mut Warnings,
+    account: &mut Account,
     trail: &Trail<'_>,
 ) -> Result<(), Fault> {
     match &mut node.data {
         Data::Map(map) => {
-            for (key, value) in map.iter_mut() {
-                substitute(value, rule.child(key), environment, warnings, &trail.key(key))?;
-            }
+            let values = map.iter_mut();
+            let done = values.map(|(key, value)| substitute(value, rule.child(key), environment, account, &trail.key(key)));
+            Fault::gather(done)?;
         }
         Data::List(items) => {
-            for (index, value) in items.iter_mut().enumerate() {
-                substitute(value, rule.item(), environment, warnings, &trail.index(index))?;
-            }
+            let values = items.iter_mut().enumerate();
+            let done = values.map(|(index, value)| substitute(value, rule.item(), environment, account, &trail.index(index)));
+            Fault::gather(done)?;
         }
         Data::Text(text) => {
             if text.contains('$') {
-                *text = expand(text, environment, warnings).map_err(|fault| fault.on(trail).at(node.at))?;
+                *text = expand(text, environment, &mut account.warnings).map_err(|fault| fault.on(trail).at(node.at))?;
+                account.budget.spend(text.len() / 32, node.at)?;
             }
             if rule.cast {
                 let at = node.at;
-                cast::cast(node, rule, warnings)
+                cast::cast(node, rule, &mut account.warnings)
                     .map_err(|message| Fault::new(ErrorKind::Interpolation, message).on(trail).at(at))?;
             }
         }

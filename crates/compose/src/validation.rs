@@ -10,14 +10,12 @@ use crate::node::{Data, Map, Node};
 use crate::schema::{self, Accept, Object, Rule, Shape, Short};
 use crate::trail::Trail;
 
-/// Finds the first thing that is not allowed.
+/// Finds what is not allowed.
 pub(crate) fn validate(node: &Node, rule: &Rule, trail: &Trail<'_>) -> Result<(), Fault> {
     if is_short_form(node, rule.short) {
         return match node.as_list() {
             Some(items) if matches!(rule.short, Short::Names | Short::Dependencies) => {
-                for (index, item) in items.iter().enumerate() {
-                    scalar(item, &schema::TEXT, schema::STRING, &trail.index(index))?;
-                }
+                scalars(items, &schema::TEXT, schema::STRING, trail)?;
                 distinct(items, trail)
             }
             _ => Ok(()),
@@ -28,9 +26,7 @@ pub(crate) fn validate(node: &Node, rule: &Rule, trail: &Trail<'_>) -> Result<()
         Shape::Scalar(accept, _) => scalar(node, rule, accept, trail),
         Shape::List(item) | Shape::Set(item) => {
             let items = node.as_list().ok_or_else(|| wrong_type(node, "list", trail))?;
-            for (index, value) in items.iter().enumerate() {
-                validate(value, item, &trail.index(index))?;
-            }
+            Fault::gather(items.iter().enumerate().map(|(index, value)| validate(value, item, &trail.index(index))))?;
             if matches!(rule.shape, Shape::Set(_)) { distinct(items, trail) } else { Ok(()) }
         }
         Shape::Object(object) => fields(node, object, trail),
@@ -66,7 +62,7 @@ fn is_short_form(node: &Node, short: Short) -> bool {
 }
 
 fn each(map: &Map, rule: &Rule, trail: &Trail<'_>) -> Result<(), Fault> {
-    map.iter().try_for_each(|(key, value)| validate(value, rule, &trail.key(key)))
+    Fault::gather(map.iter().map(|(key, value)| validate(value, rule, &trail.key(key))))
 }
 
 fn fields(node: &Node, object: &Object, trail: &Trail<'_>) -> Result<(), Fault> {
@@ -74,17 +70,16 @@ fn fields(node: &Node, object: &Object, trail: &Trail<'_>) -> Result<(), Fault> 
         return Ok(());
     }
     let map = mapping(node, trail)?;
-    for (key, value) in map {
-        match object.rule(key) {
-            Some(rule) => validate(value, rule, &trail.key(key))?,
-            None if object.extensible && key.starts_with("x-") => {}
-            None => return Err(unknown(key, value, object, trail)),
-        }
-    }
-    match object.required.iter().find(|key| !map.contains_key(**key)) {
-        Some(missing) => Err(Fault::new(ErrorKind::Value, format!("the key `{missing}` is missing")).on(trail).at(node.key_at)),
-        None => Ok(()),
-    }
+    let keys = map.iter().map(|(key, value)| match object.rule(key) {
+        Some(rule) => validate(value, rule, &trail.key(key)),
+        None if object.extensible && key.starts_with("x-") => Ok(()),
+        None => Err(unknown(key, value, object, trail)),
+    });
+    let missing =
+        object.required.iter().filter(|key| !map.contains_key(**key)).map(|missing| {
+            Err(Fault::new(ErrorKind::Value, format!("the key `{missing}` is missing")).on(trail).at(node.key_at))
+        });
+    Fault::gather(keys.chain(missing))
 }
 
 fn unknown(key: &str, value: &Node, object: &Object, trail: &Trail<'_>) -> Fault {
@@ -143,6 +138,10 @@ fn scalar(node: &Node, rule: &Rule, accept: Accept, trail: &Trail<'_>) -> Result
     }
 }
 
+fn scalars(items: &[Node], rule: &Rule, accept: Accept, trail: &Trail<'_>) -> Result<(), Fault> {
+    Fault::gather(items.iter().enumerate().map(|(index, item)| scalar(item, rule, accept, &trail.index(index))))
+}
+
 fn accepted_types(accept: Accept) -> String {
     let names = [
         (schema::STRING, "string"),
@@ -192,10 +191,7 @@ fn fingerprint(node: &Node) -> String {
 fn texts(node: &Node, trail: &Trail<'_>) -> Result<(), Fault> {
     match &node.data {
         Data::Text(_) => Ok(()),
-        Data::List(items) => items
-            .iter()
-            .enumerate()
-            .try_for_each(|(index, item)| scalar(item, &schema::TEXT, schema::STRING, &trail.index(index))),
+        Data::List(items) => scalars(items, &schema::TEXT, schema::STRING, trail),
         _ => Err(wrong_type(node, "string or list", trail)),
     }
 }
@@ -204,11 +200,9 @@ const PAIR_VALUE: Accept = schema::STRING | schema::NUMBER | schema::BOOLEAN | s
 
 fn pairs(node: &Node, trail: &Trail<'_>) -> Result<(), Fault> {
     match &node.data {
-        Data::Map(map) => map.iter().try_for_each(|(key, value)| scalar(value, &schema::ANY, PAIR_VALUE, &trail.key(key))),
+        Data::Map(map) => Fault::gather(map.iter().map(|(key, value)| scalar(value, &schema::ANY, PAIR_VALUE, &trail.key(key)))),
         Data::List(items) => {
-            for (index, item) in items.iter().enumerate() {
-                scalar(item, &schema::TEXT, schema::STRING, &trail.index(index))?;
-            }
+            scalars(items, &schema::TEXT, schema::STRING, trail)?;
             distinct(items, trail)
         }
         _ => Err(wrong_type(node, "mapping or list", trail)),
@@ -265,11 +259,7 @@ fn options(node: &Node, trail: &Trail<'_>) -> Result<(), Fault> {
     for (key, value) in mapping(node, trail)? {
         let trail = trail.key(key);
         match value.as_list() {
-            Some(items) => {
-                for (index, item) in items.iter().enumerate() {
-                    scalar(item, &schema::ANY, accept, &trail.index(index))?;
-                }
-            }
+            Some(items) => scalars(items, &schema::ANY, accept, &trail)?,
             None => scalar(value, &schema::ANY, accept, &trail)?,
         }
     }

@@ -109,12 +109,11 @@ fn standard_input() -> Result<String, Failure> {
 /// What is wrong with a project, with its place.
 fn failure(error: ComposeError) -> Failure {
     let hint = error.hint.clone().unwrap_or_default();
+    let others = error.others.iter().map(ComposeError::to_string).collect();
     // The hint has a line of its own here.
     let message = ComposeError { hint: None, ..error.clone() }.to_string();
-    match error.kind {
-        ErrorKind::File => Failure::failed(message).hint(hint),
-        _ => Failure::usage(message).hint(hint),
-    }
+    let failure = if error.kind == ErrorKind::File { Failure::failed(message) } else { Failure::usage(message) };
+    failure.evidence(others).hint(hint)
 }
 
 /// Does it.
@@ -188,6 +187,14 @@ mod tests {
         let text = failure.render(crate::output::Paint(false), false);
         assert!(text.contains("compose.yaml:3:5") && text.contains("imagee") && text.contains("next:"), "{text}");
         assert_eq!(failure.exit_code(), 2);
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let (_directory, context, _, _) =
+            project("services:\n  web:\n    imagee: nginx\n    init: often\n    ports: 80\n", false);
+        let text = show(&config(None), &context).unwrap_err().render(crate::output::Paint(false), false);
+        assert!(["yaml:3:5", "yaml:4:11", "yaml:5:12"].iter().all(|place| text.contains(place)), "{text}");
     }
 
     #[test]
