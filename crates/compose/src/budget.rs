@@ -4,6 +4,7 @@
 
 use crate::error::{ErrorKind, Fault};
 use crate::position::Mark;
+use crate::warnings::Warnings;
 
 /// The largest file that is read, in bytes.
 pub(crate) const MAX_FILE: u64 = 16 * 1024 * 1024;
@@ -39,4 +40,11 @@ impl Budget {
             .at(at)),
         }
     }
+}
+
+/// What every step of a load adds to: what it cost, and what there is to be said about it.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) budget: Budget,
+    pub(crate) warnings: Warnings,
 }

@@ -1,5 +1,6 @@
 //! Short forms written out: what is one line in a file and a mapping in the model.
 
+use crate::budget::Account;
 use crate::error::{ErrorKind, Fault};
 use crate::merge;
 use crate::node::{Data, Map, Node};
@@ -10,7 +11,7 @@ use crate::volumes::{self, Mount};
 use crate::warnings::Warnings;
 
 /// Writes out every short form below `node`.
-pub(crate) fn expand(node: &mut Node, rule: &Rule, warnings: &mut Warnings, trail: &Trail<'_>) -> Result<(), Fault> {
+pub(crate) fn expand(node: &mut Node, rule: &Rule, account: &mut Account, trail: &Trail<'_>) -> Result<(), Fault> {
     expand_here(node, rule, trail)?;
     if let Shape::Ssh = rule.shape {
         return ssh(node, trail);
@@ -18,19 +19,19 @@ pub(crate) fn expand(node: &mut Node, rule: &Rule, warnings: &mut Warnings, trai
     match &mut node.data {
         Data::Map(map) => {
             for (key, value) in map.iter_mut() {
-                expand(value, rule.child(key), warnings, &trail.key(key))?;
+                expand(value, rule.child(key), account, &trail.key(key))?;
             }
             if matches!(rule.child("external").shape, Shape::External) {
-                external(map, warnings, trail)?;
+                external(map, &mut account.warnings, trail)?;
             }
         }
         Data::List(items) => {
             let item_rule = rule.item();
             if item_rule.short == Short::Port {
-                *items = all_ports(std::mem::take(items), trail)?;
+                *items = all_ports(std::mem::take(items), account, trail)?;
             }
             for (index, value) in items.iter_mut().enumerate() {
-                expand(value, item_rule, warnings, &trail.index(index))?;
+                expand(value, item_rule, account, &trail.index(index))?;
             }
         }
         _ => {}
@@ -81,7 +82,7 @@ fn invalid(message: &str, node: &Node, trail: &Trail<'_>) -> Fault {
     Fault::new(ErrorKind::Value, message).on(trail).at(node.at)
 }
 
-fn all_ports(items: Vec<Node>, trail: &Trail<'_>) -> Result<Vec<Node>, Fault> {
+fn all_ports(items: Vec<Node>, account: &mut Account, trail: &Trail<'_>) -> Result<Vec<Node>, Fault> {
     let mut expanded = Vec::with_capacity(items.len());
     for (index, item) in items.into_iter().enumerate() {
         let Some(text) = item.printed() else {
@@ -89,6 +90,8 @@ fn all_ports(items: Vec<Node>, trail: &Trail<'_>) -> Result<Vec<Node>, Fault> {
             continue;
         };
         let mappings = ports::parse(&text).map_err(|error| invalid(&error.to_string(), &item, &trail.index(index)))?;
+        // A range is a mapping of six values for each of its ports.
+        account.budget.spend(mappings.len() * 6, item.at)?;
         for mapping in mappings {
             let mut map = Map::new();
             let mut set = |key: &str, data: Data| map.insert(key.to_owned(), Node::new(data, item.at));

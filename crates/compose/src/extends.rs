@@ -125,7 +125,7 @@ fn resolve<'s>(
             format!("cannot extend service \"{name}\" in {}: service \"{}\" not found{place}", context.file, reference.service);
         return Err(fault(ErrorKind::Extends, message, reference.at));
     };
-    loader.budget.spend(base.cost(), reference.at)?;
+    loader.account.budget.spend(base.cost(), reference.at)?;
     let Some(slot) = services.get_mut(name) else { return Ok(()) };
     if base.is_null() {
         if let Some(map) = slot.as_map_mut() {
@@ -175,7 +175,7 @@ fn read<'s>(loader: &mut Loader<'_>, path: &str, scope: &'s Scope<'s>) -> Result
     let mut forgotten = Vec::new();
     for mut document in loader.documents(path)? {
         let resets = reset::collect(&mut document);
-        substitution::substitute(&mut document, &TOP, scope.environment, &mut loader.warnings, &Trail::TOP)?;
+        substitution::substitute(&mut document, &TOP, scope.environment, &mut loader.account, &Trail::TOP)?;
         reset::forget(&mut model, &resets);
         forgotten.extend(resets);
         loader.put_over(&mut model, document)?;

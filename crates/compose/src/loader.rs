@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::budget::Budget;
+use crate::budget::Account;
 use crate::canonical;
 use crate::defaults;
 use crate::environment;
@@ -22,7 +22,6 @@ use crate::substitution::{self, Environment};
 use crate::trail::Trail;
 use crate::uniqueness;
 use crate::validation;
-use crate::warnings::Warnings;
 use crate::yaml;
 
 /// Opening a file costs this much of the budget, so that includes that multiply come to an end.
@@ -32,8 +31,7 @@ const FILE_COST: usize = 200;
 #[derive(Default)]
 pub(crate) struct Loader<'o> {
     pub(crate) sources: Sources,
-    pub(crate) budget: Budget,
-    pub(crate) warnings: Warnings,
+    pub(crate) account: Account,
     pub(crate) home: Option<String>,
     pub(crate) stdin: Option<&'o str>,
 }
@@ -66,7 +64,7 @@ impl Loader<'_> {
 
     /// Reads a file's documents.
     pub(crate) fn documents(&mut self, file: &str) -> Result<Vec<Node>, Fault> {
-        self.budget.spend(FILE_COST, Mark::default())?;
+        self.account.budget.spend(FILE_COST, Mark::default())?;
         let number = self.sources.add(file);
         let start = Mark { file: number, line: 1, column: 1 };
         let read;
@@ -79,7 +77,7 @@ impl Loader<'_> {
             }
         };
         let mut documents = Vec::new();
-        for document in yaml::read(text, number, &mut self.budget)? {
+        for document in yaml::read(text, number, &mut self.account.budget)? {
             let document = document.ok_or_else(|| Fault::new(ErrorKind::Value, "empty compose file").at(start))?;
             if document.as_map().is_none() {
                 return Err(Fault::new(ErrorKind::Value, "top-level object must be a mapping").at(document.at));
@@ -91,7 +89,7 @@ impl Loader<'_> {
 
     fn layer(&mut self, model: &mut Node, mut document: Node, file: &str, scope: &Scope<'_>) -> Result<(), Fault> {
         let forgotten = reset::collect(&mut document);
-        substitution::substitute(&mut document, &TOP, scope.environment, &mut self.warnings, &Trail::TOP)?;
+        substitution::substitute(&mut document, &TOP, scope.environment, &mut self.account, &Trail::TOP)?;
         extends::apply(self, &mut document, Context::new(file, scope, forgotten.clone()))?;
         reset::forget(model, &forgotten);
         include::apply(self, &mut document, file, scope, &forgotten)?;
@@ -99,7 +97,7 @@ impl Loader<'_> {
         self.put_over(model, document)?;
         validation::validate(model, &TOP, &Trail::TOP)?;
         if model.as_map_mut().is_some_and(|map| map.shift_remove("version").is_some()) {
-            self.warnings.add(format!(
+            self.account.warnings.add(format!(
                 "{file}: the attribute `version` is obsolete, it will be ignored, please remove it to avoid potential confusion"
             ));
         }
@@ -116,7 +114,7 @@ impl Loader<'_> {
 
     /// Brings a model to its canonical form; ranges of ports may turn out to be the same as single ones.
     pub(crate) fn write_out(&mut self, model: &mut Node) -> Result<(), Fault> {
-        canonical::expand(model, &TOP, &mut self.warnings, &Trail::TOP)?;
+        canonical::expand(model, &TOP, &mut self.account, &Trail::TOP)?;
         for service in defaults::services(model) {
             if let Some(Data::List(servers)) = service.as_map_mut().and_then(|map| map.get_mut("dns")).map(|node| &mut node.data)
             {

@@ -201,7 +201,7 @@ pub(crate) fn load(options: &Options) -> Result<Loaded, ComposeError> {
 }
 
 fn assemble(options: &Options, loader: &mut Loader<'_>) -> Result<Loaded, Fault> {
-    let mut place = discovery::find(options, &mut loader.warnings)?;
+    let mut place = discovery::find(options, &mut loader.account.warnings)?;
     let mut files = Vec::new();
     for file in &place.files {
         files.push((file.clone(), loader.documents(file)?));
@@ -209,7 +209,7 @@ fn assemble(options: &Options, loader: &mut Loader<'_>) -> Result<Loaded, Fault>
     let written =
         files.iter().flat_map(|(_, documents)| documents).filter_map(|top| top.text_of("name")).rfind(|name| !name.is_empty());
     let written = written.map(str::to_owned);
-    let name = discovery::name(options, &place, written.as_deref(), &mut loader.warnings)?;
+    let name = discovery::name(options, &place, written.as_deref(), &mut loader.account.warnings)?;
     place.environment.insert("COMPOSE_PROJECT_NAME".to_owned(), name.clone());
 
     let scope = Scope { directory: &place.directory, environment: &place.environment, including: &[] };
@@ -238,7 +238,7 @@ fn resolve(loader: &mut Loader<'_>, mut tree: Node, name: String, place: Place) 
 
     read_files(&mut tree, &mut value, &place)?;
     let project = typed(&value, &disabled, name, place, tree, loader.sources.clone())?;
-    Ok(Loaded { project, value, warnings: std::mem::take(&mut loader.warnings).into_texts() })
+    Ok(Loaded { project, value, warnings: std::mem::take(&mut loader.account.warnings).into_texts() })
 }
 
 /// Reads the environment and label files of the active services, whose values the files change.

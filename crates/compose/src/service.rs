@@ -81,7 +81,7 @@ parts! {
         memswap_limit: Option<String>,
         models: BTreeMap<String, Value>,
         network_mode: Option<String>,
-        networks: BTreeMap<String, Option<Attachment>>,
+        networks: BTreeMap<String, Option<Box<Attachment>>>,
         oom_kill_disable: bool,
         oom_score_adj: i64,
         pid: Option<String>,
@@ -307,10 +307,10 @@ parts! {
         target: String,
         read_only: bool,
         consistency: Option<String>,
-        bind: Option<BindMount>,
-        volume: Option<VolumeMount>,
-        tmpfs: Option<TmpfsMount>,
-        image: Option<ImageMount>,
+        bind: Option<Box<BindMount>>,
+        volume: Option<Box<VolumeMount>>,
+        tmpfs: Option<Box<TmpfsMount>>,
+        image: Option<Box<ImageMount>>,
     }
 
     /// `bind` of a mount. `create_host_path` is `None` where it has its default, which is true.

@@ -1,5 +1,6 @@
 //! Variables in a whole tree: every text is interpolated, then turned into the type that its key has.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use crate::budget::Account;
@@ -10,6 +11,9 @@ use crate::node::{Data, Node};
 use crate::schema::Rule;
 use crate::trail::Trail;
 use crate::warnings::Warnings;
+
+/// What the variables of one text may come to, in bytes.
+const MAX_COPIED: usize = 16 * 1024 * 1024;
 
 /// The variables that a file sees.
 pub(crate) type Environment = BTreeMap<String, String>;
@@ -51,7 +55,13 @@ pub(crate) fn substitute(
 
 /// Interpolates one text.
 pub(crate) fn expand(text: &str, environment: &Environment, warnings: &mut Warnings) -> Result<String, Fault> {
-    let lookup = |name: &str| environment.get(name).cloned();
+    // A text that names a long variable often would grow to the product of both; past the bound nothing more is copied.
+    let copied = Cell::new(0);
+    let lookup = |name: &str| {
+        let value = environment.get(name)?;
+        copied.set(copied.get() + value.len());
+        Some(if copied.get() > MAX_COPIED { String::new() } else { value.clone() })
+    };
     let expanded = interpolation::interpolate(text, &lookup).map_err(|error| {
         let hint = match &error {
             InterpolationError::Required { variable, .. } => Some(format!("set {variable} in the environment or in .env")),
@@ -63,6 +73,10 @@ pub(crate) fn expand(text: &str, environment: &Environment, warnings: &mut Warni
             None => fault,
         }
     })?;
+    if copied.get() > MAX_COPIED {
+        let message = format!("its variables are longer than {} MiB together", MAX_COPIED / 1024 / 1024);
+        return Err(Fault::new(ErrorKind::Limit, message));
+    }
     for name in &expanded.missing {
         warnings.add(format!("The \"{name}\" variable is not set. Defaulting to a blank string."));
     }

@@ -111,11 +111,15 @@ impl Reader<'_> {
     fn close(&mut self) -> Result<(), Fault> {
         let Some(frame) = self.frames.pop() else { return Ok(()) };
         let data = match frame.content {
-            Content::List(items) => Data::List(items),
+            Content::List(mut items) => {
+                items.shrink_to_fit();
+                Data::List(items)
+            }
             Content::Map { mut map, merges, .. } => {
                 if let Some(merges) = merges {
                     self.merge(&mut map, merges)?;
                 }
+                map.shrink_to_fit();
                 Data::Map(Box::new(map))
             }
         };

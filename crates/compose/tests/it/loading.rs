@@ -157,6 +157,10 @@ fn bombs_are_refused() {
         .collect();
     assert!(one(&format!("x-a: &a [l,l,l,l,l,l,l,l,l]\n{bomb}services: {{}}")).error().contains("the project is larger than"));
     assert!(one(&format!("x: {}", "{a: ".repeat(200))).error().contains("more than 64 levels"));
+    let long = one(&format!("services:\n  s: {{image: '{}'}}", "$A".repeat(1_000))).env("A", &"a".repeat(100_000));
+    assert!(long.error().contains("its variables are longer than 16 MiB together"));
+    let ports = ["'1-65535'", "'1-65535/udp'"].join(", ");
+    assert!(service(&format!("ports: [{ports}]")).error().contains("the project is larger than"));
     assert!(one(&"- ".repeat(100_000)).error().contains("more than 64 levels"));
     let chain: String = (1..1_000).map(|n| format!("  s{n}: {{extends: s{}}}\n", n - 1)).rev().collect();
     assert!(one(&format!("services:\n{chain}  s0: {{image: a}}\n")).error().contains("circular reference"));
