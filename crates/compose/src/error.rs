@@ -82,7 +82,7 @@ struct FaultParts {
 }
 
 /// So many further mistakes are told; who has more reads these first.
-const MAX_OTHERS: usize = 20;
+const MAX_OTHERS: usize = 100;
 
 impl Fault {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
