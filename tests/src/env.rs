@@ -34,12 +34,14 @@ pub struct Settings {
     pub http: Option<SocketAddr>,
     /// Additions to its environment.
     pub env: Vec<(String, String)>,
+    /// Additions to `server run`.
+    pub arguments: Vec<String>,
 }
 
 impl Settings {
     /// A server on this engine.
     pub fn of(engine: EngineKind) -> Self {
-        Self { engine, state: None, http: None, env: Vec::new() }
+        Self { engine, state: None, http: None, env: Vec::new(), arguments: Vec::new() }
     }
 }
 
@@ -137,6 +139,7 @@ impl Env {
         let http = self.inner.settings.http.map_or("127.0.0.1:0".to_owned(), |address| address.to_string());
         let engine = self.engine().as_str();
         let mut command = self.command(&["server", "run", "--http", &http, "--engine", engine]);
+        command.args(&self.inner.settings.arguments);
         command.stdin(Stdio::null()).stdout(self.log_file()).stderr(self.log_file());
         let child = command.spawn().unwrap();
         *self.server() = Some(child);

@@ -2,8 +2,8 @@
 
 use coracle_model::{HttpSpec, Redirect, TlsMode};
 use coracle_proxy_table::{
-    CanonicalHost, CertificateSource, Middleware, MiddlewareId, RedirectRegex, RedirectScheme, Route, ServiceId, StripPrefix,
-    Table, host_and_prefix,
+    CanonicalHost, CertificateSource, Middleware, MiddlewareId, RedirectRegex, Route, ServiceId, StripPrefix, Table,
+    host_and_prefix,
 };
 
 /// What this machine offers to those who come over TLS.
@@ -73,10 +73,9 @@ fn on_the_way(http: &HttpSpec, host: &str, offer: TlsOffer) -> Vec<(String, Midd
     let elsewhere = http.canonical_host.as_ref().map(|canonical| canonical.as_str()).filter(|canonical| *canonical != host);
     match (elsewhere, https) {
         (Some(canonical), Some(port)) => {
-            let port = if port == 443 { String::new() } else { format!(":{port}") };
             let redirect = RedirectRegex {
                 regex: "^https?://[^/]+(.*)$".to_owned(),
-                replacement: format!("https://{canonical}{port}${{1}}"),
+                replacement: format!("https://{canonical}{}${{1}}", suffix(port)),
                 permanent: true,
             };
             middlewares.push((".canonical".to_owned(), Middleware::RedirectRegex(redirect)));
@@ -86,8 +85,13 @@ fn on_the_way(http: &HttpSpec, host: &str, offer: TlsOffer) -> Vec<(String, Midd
             middlewares.push((".canonical".to_owned(), Middleware::CanonicalHost(redirect)));
         }
         (None, Some(port)) => {
-            let redirect = RedirectScheme { scheme: "https".to_owned(), port: Some(port), permanent: true };
-            middlewares.push((".https".to_owned(), Middleware::RedirectScheme(redirect)));
+            // Who came over TLS is where they should be, whichever port they know: it may be another one from outside.
+            let redirect = RedirectRegex {
+                regex: r"^http://(\[[^\]/]*\]|[^/:]*)(?::[0-9]*)?(.*)$".to_owned(),
+                replacement: format!("https://${{1}}{}${{2}}", suffix(port)),
+                permanent: true,
+            };
+            middlewares.push((".https".to_owned(), Middleware::RedirectRegex(redirect)));
         }
         (None, None) => {}
     }
@@ -98,6 +102,11 @@ fn on_the_way(http: &HttpSpec, host: &str, offer: TlsOffer) -> Vec<(String, Midd
         middlewares.push((".strip".to_owned(), Middleware::StripPrefix(strip)));
     }
     middlewares
+}
+
+/// The port as it stands in a URL of https.
+fn suffix(port: u16) -> String {
+    if port == 443 { String::new() } else { format!(":{port}") }
 }
 
 #[cfg(test)]
@@ -139,13 +148,13 @@ mod tests {
             (http.strip_prefix, http.path_prefix) = (true, "/api".to_owned());
         });
         assert_eq!(kinds(&both, "www.shop.example", ALL), ["redirect-regex", "strip-prefix"]);
-        assert_eq!(kinds(&both, "shop.example", ALL), ["redirect-scheme", "strip-prefix"]);
+        assert_eq!(kinds(&both, "shop.example", ALL), ["redirect-regex", "strip-prefix"]);
         assert_eq!(kinds(&both, "www.shop.example", TlsOffer::default()), ["canonical-host", "strip-prefix"]);
         let plain = http(|http| http.redirect = Some(Redirect::Off));
         assert!(kinds(&plain, "shop.example", ALL).is_empty());
         // Nobody's browser trusts the local authority unasked.
         assert!(kinds(&http(|_| ()), "shop.localhost", ALL).is_empty());
-        assert_eq!(kinds(&http(|http| http.redirect = Some(Redirect::Https)), "shop.localhost", ALL), ["redirect-scheme"]);
+        assert_eq!(kinds(&http(|http| http.redirect = Some(Redirect::Https)), "shop.localhost", ALL), ["redirect-regex"]);
     }
 
     #[test]
@@ -156,7 +165,7 @@ mod tests {
             (http.strip_prefix, http.path_prefix) = (true, "/api".to_owned());
             http.middlewares = vec![compress];
         });
-        assert_eq!(kinds(&http, "shop.example", ALL), ["redirect-scheme", "compress", "strip-prefix"]);
+        assert_eq!(kinds(&http, "shop.example", ALL), ["redirect-regex", "compress", "strip-prefix"]);
         let names: Vec<_> = on_the_way(&http, "shop.example", ALL).into_iter().map(|(suffix, _)| suffix).collect();
         assert_eq!(names, [".https", "/https", ".strip"]);
     }

@@ -67,7 +67,11 @@ pub const CRATES: &[Rule] = &[
         because: "labels become a part of a table; who carries them and who serves it is not its affair",
     },
     Rule { name: "coracle-compose", may_use: &["coracle-model"], because: "it reads files and starts nothing" },
-    Rule { name: "coracle-sandbox", may_use: &["coracle-jail"], because: "a sandbox knows programs and limits, not who sent them" },
+    Rule {
+        name: "coracle-sandbox",
+        may_use: &["coracle-jail"],
+        because: "a sandbox knows programs and limits, not who sent them",
+    },
     Rule { name: "coracle-build", may_use: &["coracle-model"], because: "it decides what to build and knows no engine" },
     Rule { name: "coracle-store", may_use: &["coracle-model"], because: "durable state takes no decisions" },
     Rule { name: "coracle-engine", may_use: &["coracle-model"], because: "the seam names nobody on either side of it" },
@@ -92,6 +96,7 @@ pub const CRATES: &[Rule] = &[
         may_use: &[
             "coracle-model",
             "coracle-build",
+            "coracle-compose",
             "coracle-store",
             "coracle-engine",
             "coracle-engine-docker",
@@ -122,7 +127,7 @@ pub const CRATES: &[Rule] = &[
     },
     Rule {
         name: "coracle-tests",
-        may_use: &["coracle-model", "coracle-api"],
+        may_use: &["coracle-model", "coracle-api", "coracle-lab"],
         because: "stories stand where a user stands: outside",
     },
     Rule {
@@ -162,7 +167,8 @@ const KEPT: &[Kept] = &[
 ];
 
 /// No I/O and no runtime in these: they are words and data.
-const PURE: &[&str] = &["coracle-model", "coracle-toml-reading", "coracle-proxy-table", "coracle-proxy-http", "coracle-proxy-rules"];
+const PURE: &[&str] =
+    &["coracle-model", "coracle-toml-reading", "coracle-proxy-table", "coracle-proxy-http", "coracle-proxy-rules"];
 const IMPURE: &[&str] = &["tokio", "hyper", "hyper-util", "futures", "async-trait", "rustix", "libc", "tempfile", "walkdir"];
 
 /// What may not appear at all, at any depth.

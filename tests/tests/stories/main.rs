@@ -33,8 +33,10 @@ macro_rules! on_both_engines {
 
 mod broken_releases;
 mod called_off;
+mod certificates;
 mod configuration;
 mod crash;
+mod discovery;
 mod examples;
 mod healing;
 mod hostile;
