@@ -1,6 +1,7 @@
 //! Bounds on what a project may cost its reader, whatever is written in it.
 //!
-//! A project of 10,000 services stays below all of them; an alias bomb reaches them within milliseconds.
+//! A project of a thousand services, each with everything, or of ten thousand plain ones stays below all of them; an alias bomb
+//! reaches them within milliseconds.
 
 use crate::error::{ErrorKind, Fault};
 use crate::position::Mark;
@@ -11,7 +12,7 @@ pub(crate) const MAX_FILE: u64 = 16 * 1024 * 1024;
 /// Levels of lists and mappings within each other. The specification needs nine.
 pub(crate) const MAX_DEPTH: usize = 64;
 /// Nodes of all files of a project together, every copy by alias and `extends` counted.
-const MAX_COST: usize = 600_000;
+const MAX_COST: usize = 300_000;
 
 /// What may still be spent on a project.
 #[derive(Debug)]
