@@ -1,20 +1,23 @@
 //! Taking a source tree from a stranger: streamed to disk as it comes, bounded in every direction, removed afterwards.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Buf, Bytes};
-use coracle_api::{Problem, ProblemKind, SOURCE_MEDIA_TYPE};
+use coracle_api::{DeployOptions, Problem, ProblemKind, SOURCE_MEDIA_TYPE};
 use coracle_build::archive::{self, UnpackError, UnpackFacts, UnpackLimits};
 use coracle_model::{AppName, AppSpec, Manifest};
+use coracle_proxy_table::{Admission, MiddlewareId, Route, Service, ServiceId, Table};
 use futures::StreamExt;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
+use crate::compose::{self, Resolved};
 use crate::problems;
 
 /// What a source tree may cost.
@@ -206,23 +209,72 @@ fn refused(error: &UnpackError) -> Problem {
 }
 
 /// Reads the manifest of a tree and resolves it; the name it ends up with must be that of the app in the path.
+///
+/// `coracle.toml` comes first. Where there is none, or where compose files were named, these describe the app, with the
+/// manifest's word on how it is reached and deployed, if it has one.
 pub(crate) async fn spec(
     tree: &Tree,
+    app: &AppName,
+    options: &DeployOptions,
+    config: BTreeMap<String, String>,
+    limits: IntakeLimits,
+) -> Result<Resolved, Problem> {
+    let path = tree.path().join("coracle.toml");
+    let has_manifest = path.exists();
+    let manifest = manifest_spec(path, app, options.environment.clone(), limits).await?;
+    let named = options.compose_files.is_some();
+    if !named && (has_manifest || !compose::is_there(tree.path())) {
+        return Ok(Resolved { spec: manifest, notes: Vec::new() });
+    }
+    let (root, app, options) = (tree.path().to_owned(), app.clone(), options.clone());
+    let hosts = has_manifest.then(|| manifest.http.hosts.clone());
+    let resolving = tokio::task::spawn_blocking(move || {
+        compose::resolve(&root, compose::Request { app: &app, options: &options, config, hosts })
+    });
+    let mut resolved = resolving.await.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))??;
+    if has_manifest {
+        let AppSpec { http, deploy, env, secrets, .. } = manifest;
+        (resolved.spec.http, resolved.spec.deploy, resolved.spec.env) = (http, deploy, env);
+        resolved.spec.secrets.extend(secrets);
+    }
+    Ok(resolved)
+}
+
+async fn manifest_spec(
+    path: PathBuf,
     app: &AppName,
     environment: Option<String>,
     limits: IntakeLimits,
 ) -> Result<AppSpec, Problem> {
-    let path = tree.path().join("coracle.toml");
     let reading = tokio::task::spawn_blocking(move || read_manifest(path, limits.manifest_bytes));
     let text = reading.await.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))??;
     let manifest = Manifest::parse(&text).map_err(|errors| problems::manifest(&errors))?;
     let spec = manifest.resolve(Some(app.clone()), environment.as_deref()).map_err(|errors| problems::manifest(&errors))?;
+    check_middlewares(&spec)?;
     if spec.app == *app {
         return Ok(spec);
     }
     let detail = format!("coracle.toml names the app {}, but it was sent to {app}", spec.app);
     Err(Problem::new(ProblemKind::Invalid, detail)
         .hint(format!("deploy it with `-a {}`, or change `app` in coracle.toml", spec.app)))
+}
+
+/// A table with a regular expression or a network that the proxy cannot read would keep every app's routes from changing, so it is
+/// found out here.
+fn check_middlewares(spec: &AppSpec) -> Result<(), Problem> {
+    let mut table = Table::default();
+    let mut route = Route::new("manifest", "PathPrefix(`/`)", ServiceId("manifest".to_owned()));
+    table.services.insert(ServiceId("manifest".to_owned()), Service::new(Admission::Open, Vec::new()));
+    for own in &spec.http.middlewares {
+        let id = MiddlewareId(own.name.clone());
+        route.middlewares.push(id.clone());
+        table.middlewares.insert(id, own.middleware.clone());
+    }
+    table.routes.push(route);
+    coracle_proxy::check(table).map_err(|error| {
+        let name = error.at_fault().into_iter().next().unwrap_or_default();
+        Problem::new(ProblemKind::Invalid, format!("coracle.toml: {name}: {error}")).hint("correct it in coracle.toml")
+    })
 }
 
 /// The text of the manifest; without a manifest, that of one that says nothing.

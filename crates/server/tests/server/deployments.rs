@@ -42,6 +42,26 @@ async fn an_app_is_deployed_shown_replayed_and_rolled_back() {
 }
 
 #[tokio::test]
+async fn middlewares_that_the_proxy_cannot_have_are_found_before_anything_is_done() {
+    let env = Env::start().await;
+    let manifest = |regex: &str| {
+        let redirect = format!("[middlewares.old.redirect-regex]\nregex = \"{regex}\"\nreplacement = \"/new\"\n");
+        format!("{QUICK}[http]\nmiddlewares = [\"old\"]\n{redirect}")
+    };
+    let refused = env.begin("shop", &manifest("^/old("), &DeployOptions::default()).await;
+    let problem = match refused {
+        Err(coracle_api::ClientError::Problem(problem)) => problem,
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it was taken"),
+    };
+    assert_eq!(problem.kind, ProblemKind::Invalid);
+    assert!(problem.detail.contains("middlewares.old"), "{problem:?}");
+    let events = all(env.begin("shop", &manifest("^/old"), &DeployOptions::default()).await.unwrap()).await;
+    assert_eq!(outcome(&events), Some(&Outcome::Succeeded), "{events:#?}");
+    assert_eq!(env.client.routes().await.unwrap().routes[0].middlewares, ["shop/old"]);
+}
+
+#[tokio::test]
 async fn a_failed_deployment_is_told_with_evidence_and_what_to_do() {
     let env = Env::start().await;
     env.deploy("shop").await;
