@@ -12,7 +12,7 @@ pub(crate) const MAX_FILE: u64 = 16 * 1024 * 1024;
 /// Levels of lists and mappings within each other. The specification needs nine.
 pub(crate) const MAX_DEPTH: usize = 64;
 /// Nodes of all files of a project together, every copy by alias and `extends` counted.
-const MAX_COST: usize = 300_000;
+const MAX_COST: usize = 250_000;
 
 /// What may still be spent on a project.
 #[derive(Debug)]
