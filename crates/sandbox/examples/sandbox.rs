@@ -17,22 +17,34 @@ fn main() -> Outcome {
         ["run", socket, file] => client(run(socket, file)),
         ["bench", socket] => client(bench(socket, 2000)),
         ["bench", socket, count] => client(bench(socket, count.parse()?)),
-        _ => Err("sandbox daemon SOCKET [cores=MILLI] [slots=N] | run SOCKET FILE | bench SOCKET [COUNT]".into()),
+        _ => Err("sandbox daemon SOCKET [NAME=VALUE]... | run SOCKET FILE | bench SOCKET [COUNT]".into()),
     }
 }
 
 fn serve(socket: &str, settings: &[&str]) -> Outcome {
     let mut options = daemon::Options::new(socket, Vec::new());
-    let mut slots = 8;
+    let (mut slots, mut preload, mut directory) = (8, Vec::new(), None);
     for setting in settings {
-        match setting.split_once('=') {
-            Some(("cores", milli)) => options.limits.cpu_milli = milli.parse()?,
-            Some(("slots", number)) => slots = number.parse()?,
-            Some(("makers", number)) => options.makers = number.parse()?,
-            _ => return Err(format!("what is {setting}?").into()),
+        match setting.split_once('=').ok_or("settings are NAME=VALUE")? {
+            ("cores", milli) => options.limits.cpu_milli = milli.parse()?,
+            ("slots", number) => slots = number.parse()?,
+            ("makers", number) => options.makers = number.parse()?,
+            ("running", number) => options.most_running = number.parse()?,
+            ("copies", number) => options.zygote_copies = number.parse()?,
+            ("uid", number) => options.first_uid = number.parse()?,
+            ("wall", milliseconds) => options.limits.wall = Duration::from_millis(milliseconds.parse()?),
+            ("patience", milliseconds) => options.patience = Duration::from_millis(milliseconds.parse()?),
+            ("preload", modules) => preload = modules.split(',').map(str::to_owned).collect(),
+            ("directory", path) => directory = Some(path.into()),
+            (other, _) => return Err(format!("there is no setting {other}").into()),
         }
     }
-    options.images.push(Image::find("default", Source::Host { python: None }, slots)?);
+    let mut image = Image::find("default", Source::Host { python: None }, slots)?;
+    image.preload = preload;
+    options.images.push(image);
+    if let Some(path) = directory {
+        options.images.push(Image::find("directory", Source::Directory { path, python: None }, 1)?);
+    }
     Ok(daemon::run(options)?)
 }
 

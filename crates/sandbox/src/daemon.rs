@@ -16,7 +16,7 @@ mod zygote;
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coracle_jail::{Hierarchy, JailError};
@@ -150,6 +150,11 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     drop(runtime);
     seat::clear(&hierarchy, &parent);
     served
+}
+
+/// The cgroup that all cgroups of a daemon at this socket are in, the same after a restart.
+pub fn group_of(socket: &Path) -> String {
+    seat::parent(socket)
 }
 
 /// Holds the socket's place for this process.

@@ -138,7 +138,7 @@ pub const ALLOWED: &[Allowed] = &[
     ),
     allow(&[SYS_inotify_init1, SYS_inotify_add_watch, SYS_inotify_rm_watch], "watching one's own files"),
     // Memory.
-    allow(&[SYS_brk, SYS_mmap, SYS_munmap, SYS_mprotect, SYS_mremap, SYS_madvise, SYS_msync, SYS_mincore], "memory"),
+    allow(&[SYS_brk, SYS_mmap, SYS_munmap, SYS_mprotect, SYS_mremap, SYS_madvise, SYS_msync, SYS_mincore], "getting memory and giving it back"),
     allow(
         &[SYS_mlock, SYS_mlock2, SYS_munlock, SYS_mlockall, SYS_munlockall],
         "cryptography keeps keys out of swap; RLIMIT_MEMLOCK bounds it",

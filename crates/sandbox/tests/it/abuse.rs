@@ -1,0 +1,243 @@
+//! Programs that take more than they are given: one at a time, and all at once with harmless ones beside them.
+
+use std::time::{Duration, Instant};
+
+use coracle_sandbox::{Execution, Reason, Stdin};
+
+use crate::host::{Done, Host, finish};
+
+/// A program and what must come of it.
+struct Abuse {
+    name: &'static str,
+    code: &'static str,
+    expected: fn(&Done) -> bool,
+}
+
+fn reason(done: &Done, reasons: &[Reason]) -> bool {
+    reasons.contains(&done.end.reason)
+}
+
+const ABUSES: &[Abuse] = &[
+    Abuse {
+        name: "fork bomb",
+        code: "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
+        expected: |done| reason(done, &[Reason::Timeout]),
+    },
+    Abuse {
+        name: "fork bomb whose first process leaves",
+        code: "import os\nfor _ in range(1000):\n    try: os.fork()\n    except OSError: break",
+        expected: |done| reason(done, &[Reason::Ok, Reason::Oom]),
+    },
+    Abuse {
+        name: "thread bomb",
+        code: "import threading, time\nn = 0\ntry:\n    while True:\n        threading.Thread(target=time.sleep, args=(100,), daemon=True).start(); n += 1\n\
+               except RuntimeError: print(n < 64)",
+        expected: |done| done.text() == "True\n",
+    },
+    Abuse {
+        name: "memory bomb",
+        code: "x = []\nwhile True: x.append(bytearray(1 << 20))",
+        expected: |done| reason(done, &[Reason::Oom]),
+    },
+    Abuse {
+        name: "memory bomb over children",
+        code: "import os, time\nfor _ in range(20):\n    if os.fork() == 0:\n        x = bytearray(30 << 20)\n        for i in range(0, len(x), 4096): x[i] = 1\n        time.sleep(100)\n\
+               try:\n    while True: os.wait()\nexcept ChildProcessError: pass",
+        expected: |done| reason(done, &[Reason::Oom, Reason::Timeout, Reason::Ok]),
+    },
+    Abuse {
+        name: "memory in shared memory",
+        code: "import mmap\nx = [mmap.mmap(-1, 64 << 20) for _ in range(8)]\nfor m in x:\n    for i in range(0, len(m), 4096): m[i] = 1",
+        expected: |done| reason(done, &[Reason::Oom]),
+    },
+    Abuse { name: "memory at once", code: "x = b'x' * (1 << 45)", expected: |done| reason(done, &[Reason::ExitNonzero]) },
+    Abuse {
+        name: "filling every writable place",
+        code: "for p in '/work', '/tmp', '/dev/shm':\n    try:\n        with open(p + '/x', 'wb') as f:\n            while True: f.write(bytes(1 << 20))\n    except OSError as e: print(e.errno)\n    import os; os.unlink(p + '/x')",
+        // ENOSPC, or EFBIG where the file alone would be as large as the place.
+        expected: |done| done.text().lines().count() == 3 && done.text().lines().all(|line| ["28", "27"].contains(&line)),
+    },
+    Abuse {
+        name: "using up inodes",
+        code: "import os\ntry:\n    for i in range(10**6): os.mkdir(str(i))\nexcept OSError as e: print(e.errno, i < 10000)",
+        expected: |done| done.text() == "28 True\n",
+    },
+    Abuse { name: "output flood", code: "while True: print('x' * 100)", expected: |done| flooded(done, true, false) },
+    Abuse {
+        name: "error flood",
+        code: "import sys\nwhile True: sys.stderr.write('x' * 1000)",
+        expected: |done| flooded(done, false, true),
+    },
+    Abuse {
+        name: "flood on both",
+        code: "import os\nwhile True: os.write(1, b'x' * 4096); os.write(2, b'y' * 4096)",
+        expected: |done| flooded(done, true, true),
+    },
+    Abuse {
+        name: "100 MB without a newline",
+        code: "import sys\nfor _ in range(100): sys.stdout.write('x' * 1000000)",
+        expected: |done| flooded(done, true, false),
+    },
+    Abuse {
+        name: "sparse file of a pebibyte",
+        code: "f = open('x', 'wb')\ntry: f.truncate(1 << 50)\nexcept OSError as e: print(e.errno)",
+        expected: |done| done.text() == "27\n",
+    },
+    Abuse {
+        name: "a thousand directories deep",
+        code: "import os\nfor _ in range(1000): os.mkdir('a'); os.chdir('a')\nopen('t', 'w').write('t')\nprint('made')",
+        expected: |done| done.text() == "made\n",
+    },
+    Abuse {
+        name: "descriptors used up",
+        code: "import os\nx = []\ntry:\n    while True: x.append(os.open('/dev/null', 0))\nexcept OSError as e: print(e.errno, len(x) < 256)",
+        expected: |done| done.text() == "24 True\n",
+    },
+    Abuse {
+        name: "regex burn",
+        code: "import re\nre.match('(a+)+$', 'a' * 40 + 'b')",
+        expected: |done| reason(done, &[Reason::Timeout]),
+    },
+    Abuse {
+        name: "big integers",
+        code: "x = 7\nwhile True: x = x * x",
+        expected: |done| reason(done, &[Reason::Timeout, Reason::Oom]),
+    },
+    Abuse {
+        name: "python stack",
+        code: "def f(): f()\nf()",
+        expected: |done| reason(done, &[Reason::ExitNonzero]) && String::from_utf8_lossy(&done.err).contains("RecursionError"),
+    },
+    Abuse {
+        name: "machine stack",
+        code: "import sys\nsys.setrecursionlimit(10**9)\nclass A:\n    def __repr__(self): return repr(self)\nrepr(A())",
+        expected: |done| done.end.signal == Some(11) && reason(done, &[Reason::Signal]),
+    },
+    Abuse {
+        name: "core dump",
+        code: "import os, resource\nprint(resource.getrlimit(resource.RLIMIT_CORE))\ntry: resource.setrlimit(resource.RLIMIT_CORE, (1 << 20, 1 << 20))\nexcept ValueError: print('refused')\nos.abort()",
+        expected: |done| done.text() == "(0, 0)\nrefused\n" && done.end.signal == Some(6),
+    },
+    Abuse {
+        name: "closing every descriptor",
+        code: "import os\nos.closerange(0, 1000)\nwhile True: pass",
+        expected: |done| reason(done, &[Reason::Timeout]),
+    },
+    Abuse {
+        name: "zip bomb",
+        code: "import io, zipfile\nb = io.BytesIO()\nwith zipfile.ZipFile(b, 'w', zipfile.ZIP_DEFLATED) as z: z.writestr('x', bytes(150 << 20))\n\
+               z = zipfile.ZipFile(b)\nx = [z.read('x') for _ in range(4)]",
+        expected: |done| reason(done, &[Reason::Oom, Reason::Timeout]),
+    },
+];
+
+/// Cut at the limit on these streams, and ended for it or for its time.
+fn flooded(done: &Done, out: bool, err: bool) -> bool {
+    let right = |cut: bool, told: bool, bytes: &[u8]| cut == told && (!cut || bytes.len() == 1 << 20);
+    right(out, done.end.truncated.stdout, &done.out)
+        && right(err, done.end.truncated.stderr, &done.err)
+        && reason(done, &[Reason::OutputLimit, Reason::Timeout])
+}
+
+fn execution(abuse: &Abuse) -> Execution {
+    let mut execution = Execution::new("default", abuse.code);
+    execution.limits.wall = Some(Duration::from_millis(1500));
+    execution.limits.memory_bytes = Some(128 << 20);
+    execution
+}
+
+#[tokio::test]
+async fn each_alone() {
+    let Some(host) = Host::start(&["slots=2", "cores=1000"]).await else { return };
+    for abuse in ABUSES {
+        let done = host.run(&execution(abuse)).await;
+        assert!((abuse.expected)(&done), "{}: {}", abuse.name, done.whole());
+        host.python("print(42)").await.says("42\n");
+    }
+    host.quiet().await;
+}
+
+#[tokio::test]
+async fn eight_at_once_beside_harmless_ones() {
+    let Some(host) = Host::start(&["slots=4", "cores=500"]).await else { return };
+    for abuses in ABUSES.chunks(8) {
+        let mut running = Vec::new();
+        for abuse in abuses {
+            running.push((abuse, host.sandbox.execute(&execution(abuse)).await.unwrap()));
+        }
+        let beside = tokio::spawn({
+            let sandbox = host.sandbox.clone();
+            async move {
+                for number in 0..10_u32 {
+                    let code = format!("import hashlib\nprint(hashlib.sha256(b'{number}').hexdigest()[:4], {number} ** 9)");
+                    let done = finish(sandbox.execute(&Execution::new("default", code)).await.unwrap()).await;
+                    assert!(done.text().ends_with(&format!(" {}\n", u64::from(number).pow(9))), "{}", done.whole());
+                }
+            }
+        });
+        for (abuse, running) in running {
+            let done = finish(running).await;
+            // A busy machine may leave some of them no time to get where they want to go.
+            assert!((abuse.expected)(&done) || reason(&done, &[Reason::Timeout]), "{}: {}", abuse.name, done.whole());
+        }
+        beside.await.unwrap();
+    }
+    host.quiet().await;
+}
+
+#[tokio::test]
+async fn huge_and_hostile_requests() {
+    let Some(host) = Host::start(&["slots=1"]).await else { return };
+    let mut execution = Execution::new("default", "import sys\nprint(len(sys.argv[1]), len(sys.stdin.read()))");
+    execution.args = vec!["a".repeat(1 << 20)];
+    execution.stdin = Stdin::Bytes(vec![b'x'; 5 << 20]);
+    host.run(&execution).await.says("1048576 5242880\n");
+    // Input that is never read is no reason to wait.
+    execution.code = b"print('done')".to_vec();
+    host.run(&execution).await.says("done\n");
+    let mut long = "x = 1\n".repeat(20_000);
+    long.push_str("print(x)");
+    let mut execution = Execution::new("default", long);
+    execution.limits.wall = Some(Duration::from_secs(10));
+    host.run(&execution).await.says("1\n");
+    host.python("print(1)\0").await.is(Reason::ExitNonzero);
+    host.python("(".repeat(10_000).as_str()).await.is(Reason::ExitNonzero);
+    host.python("-".repeat(200_000).as_str()).await.is(Reason::ExitNonzero);
+    let many = (0..2000).map(|number| (format!("V{number}"), "v".repeat(50))).collect();
+    let mut execution = Execution::new("default", "import os\nprint(sum(k.startswith('V') for k in os.environ))");
+    execution.env = many;
+    host.run(&execution).await.says("2000\n");
+    host.quiet().await;
+}
+
+#[tokio::test]
+async fn limits_are_kept_to_the_mark() {
+    let Some(host) = Host::start(&["slots=2", "cores=1000"]).await else { return };
+    let mut execution = Execution::new("default", "while True: pass");
+    execution.limits.wall = Some(Duration::from_millis(300));
+    let (start, done) = (Instant::now(), host.run(&execution).await);
+    done.is(Reason::Timeout);
+    assert!(start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
+    execution.limits.wall = None;
+    execution.limits.cpu = Some(Duration::from_millis(200));
+    let done = host.run(&execution).await;
+    done.is(Reason::CpuLimit);
+    assert!(done.end.usage.cpu >= Duration::from_millis(200), "{:?}", done.end);
+    // Sleeping costs no processor time.
+    execution.code = b"import time\ntime.sleep(0.5)\nprint(1)".to_vec();
+    host.run(&execution).await.says("1\n");
+    // Lower limits hold for one execution and not for the next one in the same seat.
+    for _ in 0..4 {
+        let mut execution = Execution::new("default", "x = b'x' * (40 << 20)\nprint(len(x) > 0)");
+        execution.limits.memory_bytes = Some(20 << 20);
+        host.run(&execution).await.is(Reason::Oom);
+        host.python("x = b'x' * (40 << 20)\nprint(len(x) > 0)").await.says("True\n");
+        let mut execution = Execution::new("default", "import os\ntry: os.fork()\nexcept OSError as e: print(e.errno)");
+        execution.limits.pids = Some(1);
+        host.run(&execution).await.says("11\n");
+    }
+    // Higher ones are not granted.
+    let mut execution = Execution::new("default", "x = b'x' * (400 << 20)\nprint(len(x))");
+    execution.limits.memory_bytes = Some(1 << 40);
+    host.run(&execution).await.is(Reason::Oom);
+}

@@ -1,0 +1,161 @@
+//! Programs that do not want to end, or want others to, and the deaths of those who watch them.
+
+use std::time::Duration;
+
+use coracle_sandbox::{Execution, Mode, Reason, Stdin};
+
+use crate::host::{Host, finish, until, until_said};
+
+fn brief(code: &str) -> Execution {
+    let mut execution = Execution::new("default", code);
+    execution.limits.wall = Some(Duration::from_millis(700));
+    execution
+}
+
+#[tokio::test]
+async fn whatever_it_does_it_ends_and_so_does_everybody_it_started() {
+    let Some(host) = Host::start(&["slots=2"]).await else { return };
+    let ended = [Reason::Ok];
+    let late = [Reason::Timeout];
+    let ignore = "import signal\nfor s in range(1, 65):\n    try: signal.signal(s, signal.SIG_IGN)\n    except (OSError, ValueError): pass\n";
+    let programs: Vec<(String, &[Reason])> = vec![
+        ("while True: pass".into(), &late),
+        ("import time; time.sleep(1000)".into(), &late),
+        ("import os\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        import time; time.sleep(1000)\nprint('bye')".into(), &ended),
+        ("import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time\\nwhile 1: time.sleep(1)'], start_new_session=True)\nprint('bye')".into(), &ended),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSTOP)".into(), &late),
+        ("import os, signal; os.killpg(0, signal.SIGSTOP)".into(), &late),
+        (format!("{ignore}while True: pass"), &late),
+        (format!("{ignore}import os\nfor _ in range(8):\n    if os.fork() == 0: break\nwhile True: pass"), &late),
+        // Everybody but PID 1 and the sender: there is nobody.
+        ("import os, signal\ntry: os.kill(-1, signal.SIGKILL)\nexcept OSError as e: print(e.errno)\nprint('on')".into(), &ended),
+        ("import os, signal\ntry: os.kill(1, signal.SIGKILL)\nexcept OSError as e: print(e.errno)\nprint('on')".into(), &ended),
+        ("import os\nos.close(1); os.close(2)\nif os.fork() == 0:\n    import time; time.sleep(1000)".into(), &ended),
+        ("import threading, time\nthreading.Thread(target=time.sleep, args=(1000,)).start()".into(), &late),
+        ("import atexit\n@atexit.register\ndef never():\n    while True: pass".into(), &late),
+        ("class A:\n    def __del__(self):\n        while True: pass\na = A()".into(), &late),
+        ("import os, pty\ntry: pty.fork()\nexcept OSError: print('no terminals')".into(), &ended),
+    ];
+    for mode in [Mode::Zygote, Mode::Exec] {
+        for (code, reasons) in &programs {
+            let mut execution = brief(code);
+            execution.mode = mode;
+            if mode == Mode::Exec {
+                execution.limits.wall = Some(Duration::from_millis(1500));
+            }
+            let done = host.run(&execution).await;
+            assert!(reasons.contains(&done.end.reason), "{mode:?} {code}: {}", done.whole());
+        }
+        host.quiet().await;
+    }
+}
+
+#[tokio::test]
+async fn ends_are_the_kernels_word() {
+    let Some(host) = Host::start(&["slots=2"]).await else { return };
+    for (code, exit, signal, reason) in [
+        ("import os; os._exit(0)", Some(0), None, Reason::Ok),
+        ("import os; os._exit(200)", Some(200), None, Reason::ExitNonzero),
+        ("import sys; sys.exit(-1)", Some(255), None, Reason::ExitNonzero),
+        ("import ctypes; ctypes.string_at(0)", None, Some(11), Reason::Signal),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", None, Some(15), Reason::Signal),
+        ("import os; os.kill(os.getpid(), 9)", None, Some(9), Reason::Signal),
+        ("import os; os.kill(os.getpid(), 63)", None, Some(63), Reason::Signal),
+    ] {
+        let done = host.python(code).await;
+        assert_eq!((done.end.exit_code, done.end.signal, done.end.reason), (exit, signal, reason), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn input_that_never_ends_does_not_keep_it_alive() {
+    let Some(host) = Host::start(&["slots=1"]).await else { return };
+    let mut execution = brief("import sys\nsys.stdin.read()");
+    execution.stdin = Stdin::Interactive;
+    host.run(&execution).await.is(Reason::Timeout);
+    execution.code = b"print('done')".to_vec();
+    host.run(&execution).await.says("done\n");
+}
+
+#[tokio::test]
+async fn forged_frames_are_output() {
+    let Some(host) = Host::start(&["slots=1"]).await else { return };
+    let code = "import os\nframe = b'\\x30\\0\\0\\0\\x05' + bytes(60) + b'+'\nfor fd in range(256):\n    try: os.write(fd, frame)\n    except OSError: pass\n\
+                open('/dev/stdout', 'wb').write(frame)\nos._exit(3)";
+    let done = host.python(code).await;
+    assert_eq!((done.end.reason, done.end.exit_code), (Reason::ExitNonzero, Some(3)), "{}", done.whole());
+    assert_eq!(done.out.len() + done.err.len(), 66 * 3 - if done.out.len() == 66 { 66 } else { 0 }, "{}", done.whole());
+}
+
+#[tokio::test]
+async fn the_daemons_death_is_everybodys_and_a_new_one_serves() {
+    let Some(mut host) = Host::start(&["slots=3"]).await else { return };
+    let code =
+        "import os, time\nos.fork()\nos.setsid() if os.fork() else None\nprint('on', flush=True)\nwhile True: time.sleep(1)";
+    let mut running = host.sandbox.execute(&Execution::new("default", code)).await.unwrap();
+    until_said(&mut running, "on").await;
+    let before = host.inhabitants().iter().map(|(pid, _, _)| *pid).collect::<Vec<_>>();
+    assert!(before.len() >= 3, "{before:?}");
+    host.replace().await;
+    // The client hears that there will be no end.
+    while let Ok(event) = running.next().await {
+        assert!(!matches!(event, Some(coracle_sandbox::Event::End(_)) | None), "{event:?}");
+    }
+    until("the old inhabitants are gone", || {
+        let now = host.inhabitants();
+        before.iter().all(|pid| !now.iter().any(|(one, _, state)| one == pid && *state != 'Z'))
+    })
+    .await;
+    until("the new daemon listens", || std::os::unix::net::UnixStream::connect(host.directory().join("socket")).is_ok()).await;
+    // The same client goes on.
+    let done = finish(host.sandbox.execute(&Execution::new("default", "print(1)")).await.unwrap()).await;
+    done.says("1\n");
+    host.quiet().await;
+}
+
+#[tokio::test]
+async fn a_stopped_daemon_leaves_nothing() {
+    let Some(mut host) = Host::start(&["slots=3"]).await else { return };
+    let code = "import time\nprint('on', flush=True)\nwhile True: time.sleep(1)";
+    let mut running = host.sandbox.execute(&Execution::new("default", code)).await.unwrap();
+    until_said(&mut running, "on").await;
+    assert!(host.stop().await.success());
+    until("nobody is left", || host.inhabitants().is_empty()).await;
+    let group = coracle_sandbox::daemon::group_of(&host.directory().join("socket"));
+    assert!(coracle_jail::Hierarchy::detect().find(&group).is_none(), "{group} is left");
+    assert!(!host.directory().join("socket").exists());
+}
+
+#[tokio::test]
+async fn a_dead_maker_ends_the_daemon_and_a_dead_zygote_is_replaced() {
+    let Some(mut host) = Host::start(&["slots=2"]).await else { return };
+    let children = || {
+        let text = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", host.pid())).unwrap();
+        text.split_whitespace().map(|pid| pid.parse::<i32>().unwrap()).collect::<Vec<_>>()
+    };
+    let kill = |pid: i32| {
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    };
+    let zygotes = || {
+        let is = |pid: &i32| {
+            let root = std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|text| text.contains("\nUid:\t0\t"));
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            root && line.contains("zygote.py")
+        };
+        children().into_iter().filter(is).collect::<Vec<_>>()
+    };
+    host.quiet().await;
+    let old = zygotes();
+    assert_eq!(old.len(), 1);
+    kill(old[0]);
+    for _ in 0..6 {
+        host.python("print(1)").await.says("1\n");
+    }
+    until("there is another zygote", || zygotes().iter().any(|pid| *pid != old[0])).await;
+    // The first child is the maker: it was there before any other.
+    kill(children()[0]);
+    let ended = host.wait().await;
+    assert!(!ended.success());
+    until("nobody is left", || host.inhabitants().is_empty()).await;
+}
