@@ -34,5 +34,7 @@ pub(crate) fn config(resolver: Arc<dyn ResolvesServerCert>) -> Result<ServerConf
     config.ticketer = ring::Ticketer::new()?;
     config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
+    // All suites are good ones, but a client may have its own wrong about which is the best.
+    config.ignore_client_order = true;
     Ok(config)
 }
