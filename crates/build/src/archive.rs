@@ -7,7 +7,7 @@ mod unpack;
 
 use std::path::PathBuf;
 
-pub use pack::{pack, source_ignore};
+pub use pack::{compose_ignore, pack, source_ignore};
 pub use unpack::unpack;
 
 use crate::ignore::IgnoreError;

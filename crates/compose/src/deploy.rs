@@ -10,6 +10,8 @@ mod keeping;
 mod mounts;
 mod reached;
 mod service;
+#[cfg(test)]
+mod tests;
 mod unsupported;
 
 use std::collections::BTreeMap;

@@ -19,6 +19,7 @@ mod canonical;
 mod cast;
 mod consistency;
 mod defaults;
+pub mod deploy;
 mod discovery;
 pub mod dotenv;
 pub mod duration;

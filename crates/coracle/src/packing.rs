@@ -26,9 +26,10 @@ pub(crate) struct Packing {
 }
 
 impl Packing {
-    /// Begins to pack the tree at `root`.
-    pub(crate) fn begin(root: &Path) -> Result<Self, Failure> {
-        let ignore = coracle_build::source_ignore(root).map_err(|error| Failure::usage(error.to_string()))?;
+    /// Begins to pack the tree at `root`; `by_compose` says that compose files describe it, whatever else is there.
+    pub(crate) fn begin(root: &Path, by_compose: bool) -> Result<Self, Failure> {
+        let rules = if by_compose { coracle_build::compose_ignore } else { coracle_build::source_ignore };
+        let ignore = rules(root).map_err(|error| Failure::usage(error.to_string()))?;
         let (sender, pieces) = mpsc::channel(AHEAD);
         let root = root.to_owned();
         let thread = tokio::task::spawn_blocking(move || pack(&root, &ignore, sender));

@@ -19,8 +19,8 @@ use async_trait::async_trait;
 use bollard::Docker;
 use bollard::errors::Error;
 use bollard::query_parameters::{
-    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions, StatsOptionsBuilder,
-    StopContainerOptionsBuilder,
+    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions, RestartContainerOptionsBuilder,
+    StatsOptionsBuilder, StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
 use coracle_engine::{
     EngineError, Exit, Instance, InstanceEvent, InstanceSpec, Isolation, LogLine, LogQuery, OutputSink, Runtime, Stats,
@@ -65,6 +65,12 @@ impl ContainerRuntime {
     /// The instance behind a container's name or id; `None` if there is no such container.
     async fn look(&self, container: &str) -> Result<Option<state::Seen>, EngineError> {
         Ok(self.client.container(container).await?.and_then(|seen| state::Seen::new(&self.client, seen)))
+    }
+
+    /// The name of an instance's container, if there is one and it is ours.
+    async fn ours(&self, id: &InstanceId) -> Result<String, EngineError> {
+        let name = self.name(id);
+        self.look(&name).await?.map(|_| name).ok_or_else(|| EngineError::NoSuchInstance(id.clone()))
     }
 
     /// Removes a container, whatever it does, with its anonymous volumes.
@@ -241,6 +247,22 @@ impl Runtime for ContainerRuntime {
         let network = Wanted::of_release(&self.client.owner, &id.app, release);
         let names: Vec<String> = std::iter::once(id.process.to_string()).chain(aliases.iter().cloned()).collect();
         self.networks.join(&network, &self.name(id), &names).await
+    }
+
+    async fn put(&self, id: &InstanceId, archive: Vec<u8>) -> Result<(), EngineError> {
+        let name = self.ours(id).await?;
+        let options = UploadToContainerOptionsBuilder::default().path("/").build();
+        let put = timely(self.docker().upload_to_container(&name, Some(options), bollard::body_full(archive.into()))).await;
+        put.map_err(|error| self.client.error(format!("copy files into {id}"), &error))
+    }
+
+    async fn restart(&self, id: &InstanceId, grace: Duration) -> Result<(), EngineError> {
+        let name = self.ours(id).await?;
+        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+        let options = RestartContainerOptionsBuilder::default().t(seconds).build();
+        let docker = self.docker().clone().with_timeout(grace + AFTER_GRACE);
+        let restarted = docker.restart_container(&name, Some(options)).await;
+        restarted.map_err(|error| self.client.error(format!("restart {id}"), &error))
     }
 
     fn isolation(&self) -> Isolation {

@@ -80,6 +80,8 @@ pub struct ContainerSettings {
     pub stop_grace_period: Option<Span>,
     /// File systems in memory.
     pub tmpfs: Vec<Tmpfs>,
+    /// Paths at which it keeps what it writes for as long as the container lives, outside of its own file system.
+    pub anonymous_volumes: Vec<String>,
     /// Files and directories of the machine or the source tree that it sees.
     pub binds: Vec<BindMount>,
     /// Files whose content comes with the release or from the configuration.
@@ -166,6 +168,7 @@ impl ContainerSettings {
             stop_signal,
             stop_grace_period,
             tmpfs,
+            anonymous_volumes,
             binds,
             files,
             hostname,

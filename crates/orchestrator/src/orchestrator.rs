@@ -53,6 +53,8 @@ pub struct DeployRequest {
     pub commit: Option<String>,
     /// Which stateful services it may change.
     pub stateful: StatefulChanges,
+    /// What was decided about it before, for the person who deploys it; one sentence each.
+    pub notes: Vec<String>,
 }
 
 /// What a deployment led to.
@@ -137,6 +139,7 @@ impl HostOrchestrator {
                 None => format!("engine {engine}"),
             },
         ];
+        lines.extend(request.notes.iter().cloned());
         lines.extend(parts);
         if active.is_some() {
             lines.push(format!("strategy {strategy}: {why}"));

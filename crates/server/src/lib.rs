@@ -4,6 +4,7 @@
 //! process is stopped, killed or replaced, every app goes on and is reached as before.
 
 pub mod api;
+mod compose;
 mod connections;
 mod context;
 mod deployments;

@@ -29,18 +29,35 @@ const NO_SOURCE: &str = "\
 **/.env
 ";
 
+/// The usual names of compose files.
+const COMPOSE: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+
 /// Files that decide how a tree is built: sent even where the rules of a `.dockerignore` leave them out.
 const ALWAYS: [&str; 4] = ["coracle.toml", "Procfile", "Dockerfile", ".dockerignore"];
 
 /// The rules for what `coracle deploy` leaves behind: those of `.coracleignore`, else of `.dockerignore`, else built-in ones
 /// (`.git`, `node_modules`, `.venv`, `__pycache__`, `.env` …).
+///
+/// A tree that compose files describe, and no `coracle.toml`, is left as [`compose_ignore`] says.
 pub fn source_ignore(root: &Path) -> Result<DockerIgnore, IgnoreError> {
+    if !root.join("coracle.toml").exists() && COMPOSE.iter().any(|name| root.join(name).is_file()) {
+        return compose_ignore(root);
+    }
     if let Some(own) = DockerIgnore::read(root, ".coracleignore")? {
         return Ok(own);
     }
     match DockerIgnore::read(root, ".dockerignore")? {
         Some(docker) => Ok(ALWAYS.iter().fold(docker, |ignore, path| ignore.always(path))),
         None => DockerIgnore::parse(NO_SOURCE, "built-in rules"),
+    }
+}
+
+/// The rules for a tree that compose files describe: those of `.coracleignore`, else built-in ones. A `.dockerignore` at its
+/// root is about one of its build contexts and says nothing about the others, and `.env` fills in the files' variables.
+pub fn compose_ignore(root: &Path) -> Result<DockerIgnore, IgnoreError> {
+    match DockerIgnore::read(root, ".coracleignore")? {
+        Some(own) => Ok(own),
+        None => DockerIgnore::parse(NO_SOURCE.trim_end_matches("**/.env\n"), "built-in rules"),
     }
 }
 

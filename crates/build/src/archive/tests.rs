@@ -360,3 +360,18 @@ proptest! {
         prop_assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 1);
     }
 }
+
+#[test]
+fn a_compose_project_is_sent_with_every_build_context_and_its_variables() {
+    let tree = tempfile::tempdir().unwrap();
+    for (path, text) in [("compose.yaml", "services: {}"), (".dockerignore", "client\n.env\n"), (".env", "A=1"), ("client/Dockerfile", "")] {
+        let path = tree.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let ignore = source_ignore(tree.path()).unwrap();
+    assert!(!ignore.ignores("client/Dockerfile") && !ignore.ignores(".env") && ignore.ignores("client/node_modules/x"));
+    // A manifest says that the compose file is for something else.
+    fs::write(tree.path().join("coracle.toml"), "").unwrap();
+    assert!(source_ignore(tree.path()).unwrap().ignores("client/Dockerfile"));
+}

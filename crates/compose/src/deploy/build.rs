@@ -178,7 +178,8 @@ fn base(dockerfile: &str, target: Option<&str>) -> Option<String> {
             Some((image, words.next().filter(|_| named).map(str::to_owned)))
         })
         .collect();
-    let named = |name: &str| stages.iter().position(|(_, stage)| stage.as_deref().is_some_and(|stage| stage.eq_ignore_ascii_case(name)));
+    let named =
+        |name: &str| stages.iter().position(|(_, stage)| stage.as_deref().is_some_and(|stage| stage.eq_ignore_ascii_case(name)));
     let mut at = match target {
         Some(target) => named(target)?,
         None => stages.len().checked_sub(1)?,

@@ -18,11 +18,48 @@ use crate::service::Service;
 
 /// Images by the last piece of their names, without tag.
 const DATABASES: [&str; 42] = [
-    "postgres", "postgresql", "postgis", "pgvector", "timescaledb", "timescaledb-ha", "mysql", "mysql-server", "mariadb", "percona",
-    "mongo", "mongodb", "mongodb-community-server", "redis", "redis-stack", "redis-stack-server", "valkey", "keydb", "dragonfly",
-    "couchdb", "couchbase", "cassandra", "scylla", "neo4j", "influxdb", "clickhouse", "clickhouse-server", "elasticsearch",
-    "opensearch", "meilisearch", "typesense", "rabbitmq", "nats", "kafka", "zookeeper", "etcd", "minio", "cockroach", "arangodb",
-    "rethinkdb", "mssql-server", "surrealdb",
+    "postgres",
+    "postgresql",
+    "postgis",
+    "pgvector",
+    "timescaledb",
+    "timescaledb-ha",
+    "mysql",
+    "mysql-server",
+    "mariadb",
+    "percona",
+    "mongo",
+    "mongodb",
+    "mongodb-community-server",
+    "redis",
+    "redis-stack",
+    "redis-stack-server",
+    "valkey",
+    "keydb",
+    "dragonfly",
+    "couchdb",
+    "couchbase",
+    "cassandra",
+    "scylla",
+    "neo4j",
+    "influxdb",
+    "clickhouse",
+    "clickhouse-server",
+    "elasticsearch",
+    "opensearch",
+    "meilisearch",
+    "typesense",
+    "rabbitmq",
+    "nats",
+    "kafka",
+    "zookeeper",
+    "etcd",
+    "minio",
+    "cockroach",
+    "arangodb",
+    "rethinkdb",
+    "mssql-server",
+    "surrealdb",
 ];
 
 /// Databases that hold nothing worth keeping unless the file gives them a volume: caches, as a rule.
@@ -70,7 +107,9 @@ mod tests {
 
     #[test]
     fn databases_are_known_by_the_name_of_their_image() {
-        for reference in ["postgres", "postgres:16-alpine", "docker.io/library/mysql:8", "host:5000/x/mariadb@sha256:00", "bitnami/postgresql"] {
+        for reference in
+            ["postgres", "postgres:16-alpine", "docker.io/library/mysql:8", "host:5000/x/mariadb@sha256:00", "bitnami/postgresql"]
+        {
             assert!(is_database(reference, false), "{reference}");
         }
         for reference in ["nginx", "postgres-exporter:1", "prodrigestivill/postgres-backup-local", "redis:7"] {

@@ -23,7 +23,11 @@ impl Maker<'_> {
             ("cpu_rt_runtime", cpu_rt_runtime.is_some(), MACHINE),
             ("credential_spec", service.credential_spec.is_some(), "is for Windows"),
             ("device_cgroup_rules", !service.device_cgroup_rules.is_empty(), MACHINE),
-            ("external_links", !service.external_links.is_empty(), "join the other project's network instead (`networks`, external)"),
+            (
+                "external_links",
+                !service.external_links.is_empty(),
+                "join the other project's network instead (`networks`, external)",
+            ),
             ("gpus", !service.gpus.is_empty(), MACHINE),
             ("isolation", service.isolation.is_some(), "is for Windows"),
             ("mac_address", service.mac_address.is_some(), "two releases run at once, and an address is one's own"),

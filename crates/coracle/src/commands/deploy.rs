@@ -79,7 +79,7 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
     if arguments.plan {
         return plan(context, &client, &app, &options, root).await;
     }
-    let mut packing = Packing::begin(root)?;
+    let mut packing = Packing::begin(root, options.compose_files.is_some())?;
     let source = packing.source();
     let deployed =
         follow::begin(context, &client, arguments.turn, "sending the source", client.deploy(&app, &options, source)).await;
@@ -126,7 +126,7 @@ async fn plan(
     options: &DeployOptions,
     root: &Path,
 ) -> Result<ExitCode, Failure> {
-    let mut packing = Packing::begin(root)?;
+    let mut packing = Packing::begin(root, options.compose_files.is_some())?;
     let answer = client.plan(app, options, packing.source()).await;
     packing.end().await?;
     let plan = answer?;

@@ -116,7 +116,12 @@ fn host_config(client: &Client, spec: &InstanceSpec, port: Option<u16>, network:
         }),
         network_mode: Some(network.to_owned()),
         mounts: Some(
-            spec.volumes.iter().map(|volume| mount(client, spec, volume)).chain(binds.iter().map(settings::bind)).collect(),
+            spec.volumes
+                .iter()
+                .map(|volume| mount(client, spec, volume))
+                .chain(binds.iter().map(settings::bind))
+                .chain(spec.surroundings.container.anonymous_volumes.iter().map(settings::anonymous))
+                .collect(),
         ),
         port_bindings: published.map(|port| HashMap::from([(format!("{port}/tcp"), Some(vec![on_loopback()]))])),
         ..Default::default()

@@ -129,6 +129,11 @@ pub(super) fn bind(bind: &Bind) -> Mount {
     }
 }
 
+/// A volume without a name, which goes with the container.
+pub(super) fn anonymous(path: &String) -> Mount {
+    Mount { typ: Some(MountType::VOLUME), target: Some(path.clone()), ..Default::default() }
+}
+
 fn health_config(health: &HealthCheck, has_start_interval: bool) -> HealthConfig {
     let test = match &health.test {
         HealthTest::Disabled => return HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() },

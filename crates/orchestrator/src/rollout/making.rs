@@ -77,6 +77,7 @@ impl Rollout<'_> {
         let (new, changes) = match candidate {
             Candidate::Tree(request) => {
                 self.enter(Phase::Build).await?;
+                request.notes.iter().for_each(|note| self.note(note.as_str()));
                 let env: Vec<_> =
                     self.core.store.config(&app).await?.into_iter().map(|entry| (entry.name, entry.value)).collect();
                 let origin = Origin::Deploy { commit: request.commit.clone() };

@@ -1,5 +1,6 @@
 //! Deployments: begun, followed, called off.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json as Answered;
@@ -11,14 +12,17 @@ use coracle_api::{
 };
 use coracle_model::{AppName, DeploymentId};
 use coracle_orchestrator::{DeployRequest, StatefulChanges};
+use coracle_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
 use super::answer;
 use super::extract::{App, Id, Json, Options};
 use super::{Answer, Shared};
+use crate::compose::Resolved;
 use crate::deployments::Work;
 use crate::intake::{self, Tree};
 use crate::journal::{Journal, Opening};
+use crate::problems;
 
 /// How many deployments a list shows.
 const LISTED: u32 = 50;
@@ -68,12 +72,20 @@ pub(super) async fn plan(
 }
 
 async fn take_in(context: &Shared, app: &AppName, options: DeployOptions, request: Request) -> Answer<(DeployRequest, Tree)> {
-    let commit = options.commit.map(checked_commit).transpose()?;
+    let commit = options.commit.clone().map(checked_commit).transpose()?;
     let stateful = stateful_changes(options.recreate_services.as_deref())?;
     let (head, body) = request.into_parts();
     let tree = intake::receive(&context.incoming, &head.headers, body, context.intake).await?;
-    match intake::spec(&tree, app, options.environment, context.intake).await {
-        Ok(spec) => Ok((DeployRequest { spec, source: tree.path().to_owned(), commit, stateful }, tree)),
+    let resolved = async {
+        let config = match context.store.config(app).await {
+            Ok(config) => config.into_iter().map(|entry| (entry.name.to_string(), entry.value.expose().to_owned())).collect(),
+            Err(StoreError::NoSuchApp(_)) => BTreeMap::new(),
+            Err(error) => return Err(problems::store(&error)),
+        };
+        intake::spec(&tree, app, &options, config, context.intake).await
+    };
+    match resolved.await {
+        Ok(Resolved { spec, notes }) => Ok((DeployRequest { spec, source: tree.path().to_owned(), commit, stateful, notes }, tree)),
         Err(problem) => {
             tree.remove().await;
             Err(problem.into())

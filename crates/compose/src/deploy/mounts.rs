@@ -1,0 +1,77 @@
+//! `volumes`: named volumes, directories beside the file, and what is mounted from elsewhere.
+//!
+//! A bind mount of something that the tree holds is the release's: it is kept with it, and what a container writes there
+//! goes with it. One of a path that the tree does not hold is a directory that outlives releases, kept by the server.
+
+use coracle_model::container::{BindMount, BindSource, ContainerSettings, Tmpfs};
+use coracle_model::{VolumeMount, VolumeName};
+
+use super::Maker;
+use crate::service::{Mount, Service};
+
+impl Maker<'_> {
+    /// The volumes of a service; everything else that it mounts is written into its settings.
+    pub(super) fn mounts(&mut self, name: &str, service: &Service, container: &mut ContainerSettings) -> Vec<VolumeMount> {
+        let mut volumes = Vec::new();
+        for (index, mount) in service.volumes.iter().enumerate() {
+            let index = index.to_string();
+            let path = ["services", name, "volumes", index.as_str()];
+            if !mount.target.starts_with('/') {
+                self.wrong(&path, format!("{:?} is not an absolute path", mount.target));
+                continue;
+            }
+            match mount.kind.as_str() {
+                "volume" => match &mount.source {
+                    Some(source) => volumes.extend(self.volume(&path, source, mount)),
+                    None => container.anonymous_volumes.push(mount.target.clone()),
+                },
+                "bind" => container.binds.extend(self.bind(&path, mount)),
+                "tmpfs" => container.tmpfs.push(in_memory(mount)),
+                other => self.cannot(&path, format!("mounts of type {other} are not honoured")),
+            }
+        }
+        volumes
+    }
+
+    fn volume(&mut self, path: &[&str], source: &str, mount: &Mount) -> Option<VolumeMount> {
+        let options = mount.volume.clone().unwrap_or_default();
+        if options.subpath.is_some() {
+            self.cannot(path, "`subpath` is not honoured");
+        }
+        let external = self.project.volumes.get(source).filter(|volume| volume.external).map(|volume| volume.name.clone());
+        let lower = source.to_ascii_lowercase();
+        let plain = lower.trim_matches(|end: char| !end.is_ascii_alphanumeric());
+        let name: VolumeName = self.read(path, plain.parse())?;
+        Some(VolumeMount { name, path: mount.target.clone(), read_only: mount.read_only, external })
+    }
+
+    fn bind(&mut self, path: &[&str], mount: &Mount) -> Option<BindMount> {
+        let source = mount.source.as_deref().unwrap_or_default();
+        let sent_with = self.tree.parent().unwrap_or(&self.tree);
+        let source = match self.inside(source) {
+            Some(inside) if self.tree.join(&inside).exists() => BindSource::Tree(inside),
+            Some(inside) if mount.read_only => {
+                self.wrong(path, format!("there is no {inside} in the folder that is sent to the server"));
+                return None;
+            }
+            Some(inside) => BindSource::Kept(inside),
+            None if std::path::Path::new(source).starts_with(sent_with) => {
+                self.wrong(path, "lies outside of the folder that is sent to the server");
+                return None;
+            }
+            None => BindSource::Host(source.to_owned()),
+        };
+        let options = mount.bind.clone().unwrap_or_default();
+        if options.selinux.is_some() {
+            self.cannot(path, "`selinux` is not honoured");
+        }
+        Some(BindMount { source, path: mount.target.clone(), read_only: mount.read_only, propagation: options.propagation })
+    }
+}
+
+fn in_memory(mount: &Mount) -> Tmpfs {
+    let options = mount.tmpfs.clone().unwrap_or_default();
+    let size = options.size.filter(|size| size != "0").map(|size| format!("size={size}"));
+    let mode = options.mode.map(|mode| format!("mode={mode:o}"));
+    Tmpfs { path: mount.target.clone(), options: size.into_iter().chain(mode).collect::<Vec<_>>().join(",") }
+}

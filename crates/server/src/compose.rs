@@ -1,0 +1,103 @@
+//! Compose files of a source tree: resolved with the app's configuration as their variables, and made into what is deployed.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use coracle_api::{DeployOptions, Problem, ProblemKind};
+use coracle_compose::deploy::{self, Deployable, Surroundings};
+use coracle_model::{AppName, AppSpec, HostPattern};
+
+/// The names under which a compose file is found, the first that exists.
+const NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+
+/// How many obstacles are told in full.
+const TOLD: usize = 20;
+
+/// An app made of compose files, and what was decided on the way.
+pub(crate) struct Resolved {
+    pub spec: AppSpec,
+    pub notes: Vec<String>,
+}
+
+/// What an app is made of that compose files describe.
+pub(crate) struct Request<'a> {
+    pub app: &'a AppName,
+    pub options: &'a DeployOptions,
+    /// The app's configuration: what its variables mean.
+    pub config: BTreeMap<String, String>,
+    /// Hosts that `coracle.toml` names.
+    pub hosts: Option<Vec<HostPattern>>,
+}
+
+/// Whether the tree has a compose file under one of the usual names.
+pub(crate) fn is_there(tree: &Path) -> bool {
+    NAMES.iter().any(|name| tree.join(name).is_file())
+}
+
+/// Resolves the compose files of a tree.
+pub(crate) fn resolve(tree: &Path, request: Request<'_>) -> Result<Resolved, Problem> {
+    let Request { app, options, config, hosts } = request;
+    let loaded = coracle_compose::load(&coracle_compose::Options {
+        files: inside(tree, options.compose_files.as_deref())?,
+        project_dir: Some(tree.to_owned()),
+        project_name: Some(app.to_string()),
+        profiles: words(options.profiles.as_deref()),
+        env_files: inside(tree, options.env_files.as_deref())?,
+        environment: config,
+        working_dir: tree.to_owned(),
+        stdin: None,
+    });
+    let mut loaded = loaded.map_err(|error| {
+        let hint = error.hint.clone().unwrap_or_else(|| "correct it, then `coracle deploy`".to_owned());
+        Problem::new(ProblemKind::Invalid, without(tree, &error.to_string())).hint(hint)
+    })?;
+    if let Some(file) = loaded.project.files().iter().find(|file| !Path::new(file).starts_with(tree)) {
+        let detail = format!("{file} lies outside of the folder that is sent to the server");
+        return Err(Problem::new(ProblemKind::Invalid, detail).hint("copy it into the folder, or deploy from the folder above"));
+    }
+    let warnings = std::mem::take(&mut loaded.warnings);
+    let made = deploy::app_spec(&loaded, Surroundings { app: app.clone(), tree, hosts });
+    let Deployable { spec, obstacles, mistakes, mut notes } = made;
+    refuse(&mistakes, "correct them, then `coracle deploy`")?;
+    if options.ignore_unsupported {
+        notes.extend(obstacles.iter().map(|obstacle| format!("not honoured: {obstacle}")));
+    } else {
+        refuse(&obstacles, "take them out, or deploy without them: coracle deploy --ignore-unsupported")?;
+    }
+    notes.extend(warnings.into_iter().map(|warning| without(tree, &warning)));
+    Ok(Resolved { spec, notes })
+}
+
+fn refuse(obstacles: &[deploy::Obstacle], hint: &str) -> Result<(), Problem> {
+    let detail = match obstacles {
+        [] => return Ok(()),
+        [only] => only.to_string(),
+        several => format!("the compose files ask for {} things that cannot be", several.len()),
+    };
+    let evidence = obstacles.iter().take(TOLD).map(ToString::to_string).collect();
+    Err(Problem::new(ProblemKind::Invalid, detail).hint(hint).evidence(evidence))
+}
+
+/// Files of the tree, separated by commas.
+fn inside(tree: &Path, text: Option<&str>) -> Result<Vec<PathBuf>, Problem> {
+    let checked = |word: String| {
+        let path = Path::new(&word);
+        let stays = path.components().all(|piece| matches!(piece, Component::Normal(_) | Component::CurDir));
+        if stays { Ok(tree.join(path)) } else { Err(outside(&word)) }
+    };
+    words(text).into_iter().map(checked).collect()
+}
+
+fn outside(path: &str) -> Problem {
+    Problem::new(ProblemKind::Invalid, format!("{path:?} lies outside of the folder that is sent to the server"))
+        .hint("name files of that folder, relative to it")
+}
+
+fn words(text: Option<&str>) -> Vec<String> {
+    text.into_iter().flat_map(|text| text.split(',')).map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+/// Places are told as they are in the tree, not where the server has unpacked it.
+fn without(tree: &Path, text: &str) -> String {
+    text.replace(&format!("{}/", tree.display()), "")
+}
