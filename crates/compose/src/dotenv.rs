@@ -25,7 +25,7 @@ pub enum DotenvError {
         line: usize,
         /// The character.
         character: char,
-        /// The line's text up to its end.
+        /// The line's text up to that character: what follows may be a secret.
         statement: String,
     },
     /// A key of two words.
@@ -54,6 +54,14 @@ pub enum DotenvError {
         /// Its key.
         key: String,
     },
+    /// A `${` that begins no well-formed reference. The value may be a secret and is not shown.
+    #[error("line {line}: {key}: invalid interpolation format; you may need to escape any $ with another $")]
+    Malformed {
+        /// The line the value begins on.
+        line: usize,
+        /// The key whose value it is.
+        key: String,
+    },
     /// A value whose variables cannot be filled in.
     #[error("line {line}: {key}: {source}")]
     Interpolation {
@@ -75,6 +83,7 @@ impl DotenvError {
             | Self::Space { line, .. }
             | Self::Unterminated { line, .. }
             | Self::TooLong { line, .. }
+            | Self::Malformed { line, .. }
             | Self::Interpolation { line, .. } => *line,
         }
     }
@@ -177,7 +186,7 @@ impl<'t> Reader<'t> {
                 '_' | '.' | '-' | '[' | ']' => {}
                 _ if is_blank(character) || character.is_alphabetic() || character.is_numeric() => {}
                 _ => {
-                    let statement = self.rest.lines().next().unwrap_or_default().to_owned();
+                    let statement = self.rest[..at + character.len_utf8()].to_owned();
                     return Err(DotenvError::Character { line: self.line, character, statement });
                 }
             }
@@ -219,7 +228,10 @@ impl<'t> Reader<'t> {
         let lookup =
             |name: &str| (self.lookup)(name).or_else(|| self.index.get(name).and_then(|index| self.entries[*index].1.clone()));
         let text = interpolation::interpolate(value, &lookup)
-            .map_err(|source| DotenvError::Interpolation { line, key: key.to_owned(), source })?
+            .map_err(|source| match source {
+                InterpolationError::Invalid { .. } => DotenvError::Malformed { line, key: key.to_owned() },
+                source => DotenvError::Interpolation { line, key: key.to_owned(), source },
+            })?
             .text;
         self.length += text.len();
         if self.length > MAX_VALUES {
@@ -426,6 +438,8 @@ mod tests {
 
     #[test]
     fn secrets_stay_out_of_errors() {
-        assert!(!parse("PASSWORD='hunter2", &lookup).unwrap_err().to_string().contains("hunter2"));
+        for text in ["PASSWORD='hunter2", "PASSWORD=hunter2${", "PASS$WORD=hunter2"] {
+            assert!(!parse(text, &lookup).unwrap_err().to_string().contains("hunter2"), "{text}");
+        }
     }
 }
