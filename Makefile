@@ -22,7 +22,7 @@ lint: ## Formatting, lints and the arrows between crates
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --locked --quiet --package coracle-tests --test arrows
 
-soak: ## 100 deploys under 500 requests a second on each engine, a third of them broken (COUNT=, RATE=, ENGINE=)
+soak: ## 100 deploys under 500 requests a second on each engine, a third of them broken; 200 containers that come and go (COUNT=, RATE=, ENGINE=, CONTAINERS=)
 	@scripts/soak
 
 bench-deploy: ## Deploys beside their floor, idle memory, route-switch latency; the last line is RESULT {json}

@@ -17,8 +17,8 @@ use coracle_labels::{
 };
 use coracle_orchestrator::HostOrchestrator;
 use coracle_proxy_table::{Route, Table};
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -26,11 +26,9 @@ use crate::published::Published;
 
 pub use preview::{Preview, preview};
 
-/// How long it is quiet after a change before it is looked at: starting a container is several changes.
-const QUIET: Duration = Duration::from_millis(50);
-
-/// After how long a change is looked at even if others go on.
-const LATEST: Duration = Duration::from_millis(250);
+/// How long it is after a look until the next one, however many changes there are: the first of them is looked at at once, since
+/// whoever is sent to a container that has just gone waits in vain.
+const PACE: Duration = Duration::from_millis(100);
 
 /// How often it is looked if nothing is told: whatever was missed is seen then.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -103,8 +101,9 @@ impl Discovery {
                 }
                 () = stop.cancelled() => return,
             }
+            let looked = Instant::now();
             tokio::select! {
-                () = next_change(&mut changes) => {}
+                () = next_change(&mut changes, looked) => {}
                 () = stop.cancelled() => return,
             }
         }
@@ -170,24 +169,17 @@ fn contradict(part: &mut Part, published: &Table) {
     part.problems.sort();
 }
 
-/// Waits for a change and until it is quiet again, or until it is time to look anyway.
-async fn next_change(changes: &mut BoxStream<'static, ()>) {
-    let told = tokio::time::timeout(INTERVAL, changes.next()).await;
-    match told {
+/// Waits for a change, or until it is time to look anyway; then until the pace allows it. What changes meanwhile is seen with it.
+async fn next_change(changes: &mut BoxStream<'static, ()>, looked: Instant) {
+    match tokio::time::timeout(INTERVAL, changes.next()).await {
         // Time is up.
         Err(_) => return,
         // Nobody tells any more: the timer remains.
         Ok(None) => return tokio::time::sleep(INTERVAL).await,
         Ok(Some(())) => {}
     }
-    let latest = Instant::now() + LATEST;
-    loop {
-        let quiet = (Instant::now() + QUIET).min(latest);
-        match tokio::time::timeout_at(quiet, changes.next()).await {
-            Ok(Some(())) if Instant::now() < latest => {}
-            _ => return,
-        }
-    }
+    tokio::time::sleep_until(looked + PACE).await;
+    while let Some(Some(())) = changes.next().now_or_never() {}
 }
 
 /// An engine's container as one whose labels can be read.
@@ -214,5 +206,50 @@ fn container(neighbour: Neighbour, reachable: bool) -> Container {
             Health::Healthy => Some(coracle_labels::Health::Healthy),
             Health::Unhealthy => Some(coracle_labels::Health::Unhealthy),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn many_changes_are_one_look_and_none_is_missed() {
+        let (tell, told) = futures::channel::mpsc::unbounded();
+        let mut changes = told.boxed();
+        for count in [1, 100] {
+            assert!((0..count).all(|_| tell.unbounded_send(()).is_ok()));
+            let looked = Instant::now();
+            let in_time = tokio::time::timeout(INTERVAL / 2, next_change(&mut changes, looked)).await;
+            assert!(in_time.is_ok() && looked.elapsed() >= PACE, "{:?}", looked.elapsed());
+            assert!(changes.next().now_or_never().is_none(), "a change is left that has been seen");
+        }
+    }
+
+    #[test]
+    fn containers_that_are_reached_by_their_ports_only_have_no_other_address() {
+        let neighbour = |ip: Option<&str>| Neighbour {
+            id: "a".to_owned(),
+            name: "a".to_owned(),
+            labels: [("traefik.http.routers.a.rule".to_owned(), "Path(`/`)".to_owned())].into(),
+            ports: vec![coracle_engine::ExposedPort {
+                number: 80,
+                protocol: "tcp".to_owned(),
+                published: vec![(ip.and_then(|ip| ip.parse().ok()), 8080)],
+            }],
+            networks: [("n".to_owned(), "10.0.0.2".parse().ok())].into(),
+            on_host_network: false,
+            running: true,
+            health: Health::Unchecked,
+        };
+        let reached = |neighbour: Neighbour, reachable: bool| {
+            let options = Options { use_bind_port_ip: !reachable, ..Options::default() };
+            let containers = [container(neighbour, reachable)];
+            let part = coracle_labels::part(&coracle_labels::configure(&containers, &options), &options, Entrance::default());
+            part.table.services.values().flat_map(|service| &service.targets).map(|it| it.address.to_string()).collect::<String>()
+        };
+        assert_eq!(reached(neighbour(None), true), "10.0.0.2:80");
+        assert_eq!(reached(neighbour(None), false), "127.0.0.1:8080");
+        assert_eq!(reached(neighbour(Some("192.0.2.1")), false), "192.0.2.1:8080");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use coracle_proxy_table as table;
-use coracle_proxy_table::{Credential, Encoding, MiddlewareId, ServiceId};
+use coracle_proxy_table::{Credential, Encoding, MiddlewareId};
 
 use super::{Notes, Reference, global};
 use crate::configuration::{Configuration, Kind};
@@ -34,7 +34,7 @@ impl Middlewares {
             let containers = configuration.middleware_sources.get(name);
             let about = || format!("middleware {name}");
             let mut said = Vec::new();
-            let made = made(middleware, configuration, &mut said).unwrap_or_else(|why| {
+            let made = made(middleware, &mut said).unwrap_or_else(|why| {
                 notes.add(Kind::Refused, containers, about(), why);
                 Made::Refused
             });
@@ -94,7 +94,7 @@ fn some(text: &str) -> Option<String> {
     Some(text.to_owned()).filter(|text| !text.is_empty())
 }
 
-fn made(middleware: &Middleware, configuration: &Configuration, said: &mut Vec<String>) -> Result<Made, String> {
+fn made(middleware: &Middleware, said: &mut Vec<String>) -> Result<Made, String> {
     use table::Middleware as To;
     let mut found = Vec::new();
     if let Some(it) = &middleware.add_prefix {
@@ -124,7 +124,7 @@ fn made(middleware: &Middleware, configuration: &Configuration, said: &mut Vec<S
         found.push(one(To::Headers(Box::new(headers(it, said)))));
     }
     if let Some(it) = &middleware.errors {
-        found.push(one(To::ErrorPages(error_pages(it, configuration, said)?)));
+        found.push(one(To::ErrorPages(error_pages(it, said))));
     }
     if let Some(it) = &middleware.redirect_regex {
         let (regex, replacement, permanent) = (it.regex.clone(), it.replacement.clone(), it.permanent);
@@ -283,22 +283,11 @@ fn forward_auth(it: &traefik::ForwardAuth, said: &mut Vec<String>) -> Result<tab
     })
 }
 
-fn error_pages(
-    it: &traefik::ErrorPage,
-    configuration: &Configuration,
-    said: &mut Vec<String>,
-) -> Result<table::ErrorPages, String> {
+/// The proxy shows pages of its own and of directories; a label's directory would be one of this machine.
+fn error_pages(it: &traefik::ErrorPage, said: &mut Vec<String>) -> table::ErrorPages {
+    said.push(format!("errors.service={}: pages made by a service are not supported, the built-in ones are shown", it.service));
     without_effect(said, &[("errors.statusRewrites", !it.status_rewrites.is_empty())]);
-    let name = match Reference::of(&it.service) {
-        Reference::Ours(name) if configuration.services.contains_key(name) => name,
-        _ => return Err(format!("errors.service: there is no service {:?}", it.service)),
-    };
-    Ok(table::ErrorPages {
-        status: it.status.clone(),
-        directory: None,
-        service: Some(ServiceId(global(name))),
-        query: some(&it.query),
-    })
+    table::ErrorPages { status: it.status.clone(), ..table::ErrorPages::default() }
 }
 
 fn compress(it: &traefik::Compress, said: &mut Vec<String>) -> Result<table::Compress, String> {

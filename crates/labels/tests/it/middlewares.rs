@@ -74,10 +74,6 @@ fn every_kind_that_the_table_has_is_made() {
             &[("retry.attempts", "4"), ("retry.initialinterval", "100ms")],
             json!({ "retry": { "attempts": 4, "initial_interval_ms": 100 } }),
         ),
-        (
-            &[("errors.status", "500-599,404"), ("errors.service", "c"), ("errors.query", "/{status}.html")],
-            json!({ "error-pages": { "status": ["500-599", "404"], "service": "c@docker", "query": "/{status}.html" } }),
-        ),
     ] {
         let part = through(labels);
         assert_eq!(json(&part)["middlewares"]["m@docker"], expected, "{labels:?}: {:?}", told_of(&part));
@@ -114,7 +110,6 @@ fn a_router_whose_middleware_is_not_there_is_not_opened_without_it() {
         (&[("basicauth.usersfile", "/users")], &["middleware m", "usersFile"]),
         (&[("forwardauth.address", "http://a"), ("forwardauth.tls.ca", "x")], &["middleware m", "forwardAuth.tls"]),
         (&[("redirectscheme.port", "web")], &["middleware m", "\"web\" is no port"]),
-        (&[("errors.service", "nobody")], &["middleware m", "no service \"nobody\""]),
         (&[("addprefix.prefix", "/a"), ("replacepath.path", "/b")], &["middleware m", "several kinds"]),
         (&[("compress", "false")], &["middleware m", "no kind"]),
     ] {
@@ -134,6 +129,7 @@ fn settings_without_a_counterpart_are_named_and_the_rest_is_done() {
         (&[("forwardauth.address", "http://a"), ("forwardauth.forwardbody", "true")], "forwardBody"),
         (&[("compress.encodings", "gzip,deflate")], "deflate"),
         (&[("contenttype.autodetect", "true")], "contentType"),
+        (&[("errors.status", "500-599,404"), ("errors.service", "c"), ("errors.query", "/{status}.html")], "errors.service=c"),
     ] {
         let part = through(labels);
         assert_eq!(part.table.routes.len(), 1, "{labels:?}");
