@@ -8,6 +8,7 @@ pub(crate) mod config;
 pub(crate) mod deploy;
 pub(crate) mod deployments;
 pub(crate) mod destroy;
+pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod domains;
 pub(crate) mod exec;
@@ -42,6 +43,7 @@ pub(crate) const DONE: ExitCode = 0;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Init(init::Arguments),
+    Dev(dev::Arguments),
     Deploy(deploy::Arguments),
     Rollback(rollback::Arguments),
     Releases(releases::Arguments),
@@ -80,6 +82,7 @@ impl Command {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         match self {
             Self::Init(arguments) => init::run(arguments, context),
+            Self::Dev(arguments) => dev::run(arguments, context).await,
             Self::Deploy(arguments) => deploy::run(arguments, context).await,
             Self::Rollback(arguments) => rollback::run(arguments, context).await,
             Self::Releases(arguments) => releases::run(arguments, context).await,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coracle_api::Client;
-use coracle_model::{AppName, Manifest};
+use coracle_model::{AppName, AppSpec, Manifest};
 
 use crate::address::{self, Surroundings};
 use crate::arguments::Global;
@@ -15,6 +15,7 @@ use crate::output::{Output, terminal};
 pub(crate) const MANIFEST: &str = "coracle.toml";
 
 /// The surroundings of a command.
+#[derive(Clone)]
 pub(crate) struct Context {
     /// The global options.
     pub(crate) global: Global,
@@ -72,9 +73,14 @@ pub(crate) fn app_of_manifest(
     environment: Option<&str>,
     fallback: Option<AppName>,
 ) -> Result<Option<AppName>, Failure> {
+    Ok(spec_of(root, environment, fallback)?.map(|spec| spec.app))
+}
+
+/// What the manifest of a tree says; `None` if there is none. `fallback` is the app's name where it names none.
+pub(crate) fn spec_of(root: &Path, environment: Option<&str>, fallback: Option<AppName>) -> Result<Option<AppSpec>, Failure> {
     let Some(manifest) = read_manifest(root)? else { return Ok(None) };
     let spec = manifest.resolve(fallback, environment);
-    spec.map(|spec| Some(spec.app)).map_err(|errors| manifest_failure(&root.join(MANIFEST), &errors))
+    spec.map(Some).map_err(|errors| manifest_failure(&root.join(MANIFEST), &errors))
 }
 
 /// Nothing tells which app is meant.

@@ -94,6 +94,12 @@ impl Failure {
         self
     }
 
+    /// In a line or a few, for whoever goes on all the same.
+    pub(crate) fn told(&self) -> String {
+        let more = self.excerpt.iter().map(String::as_str).chain(self.evidence.iter().map(String::as_str));
+        std::iter::once(self.message.as_str()).chain(more).collect::<Vec<_>>().join("; ")
+    }
+
     /// The exit code of the process.
     pub(crate) fn exit_code(&self) -> u8 {
         match &self.kind {

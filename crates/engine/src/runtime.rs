@@ -83,6 +83,17 @@ pub trait Runtime: Send + Sync {
         Ok(())
     }
 
+    /// Unpacks a tar stream at the root of a running instance, over what is there.
+    async fn put(&self, id: &InstanceId, _archive: Vec<u8>) -> Result<(), EngineError> {
+        Err(EngineError::Failed { action: format!("copy files into {id}"), cause: "this engine does not do that".to_owned() })
+    }
+
+    /// Ends an instance's program as [`Runtime::stop`] does, if it runs, and starts it again in the same instance: what it or
+    /// [`Runtime::put`] wrote there stays.
+    async fn restart(&self, id: &InstanceId, _grace: Duration) -> Result<(), EngineError> {
+        Err(EngineError::Failed { action: format!("restart {id}"), cause: "this engine does not do that".to_owned() })
+    }
+
     /// Which of these settings instances cannot have here, by name.
     fn cannot_honour(&self, _settings: &ContainerSettings) -> Vec<&'static str> {
         Vec::new()

@@ -90,6 +90,11 @@ pub const CRATES: &[Rule] = &[
         may_use: &["coracle-model", "coracle-build", "coracle-store", "coracle-engine", "coracle-proxy-table"],
         because: "it names no concrete engine, and of the proxy it knows the proxy-table alone",
     },
+    Rule {
+        name: "coracle-dev",
+        may_use: &["coracle-model", "coracle-build", "coracle-compose", "coracle-engine"],
+        because: "whoever develops needs no server, and the engine is handed in",
+    },
     Rule { name: "coracle-api", may_use: &["coracle-model"], because: "a client needs nothing of the server" },
     Rule {
         name: "coracle-server",
@@ -120,10 +125,14 @@ pub const CRATES: &[Rule] = &[
             "coracle-server",
             "coracle-proxy",
             "coracle-proxy-config",
+            "coracle-dev",
+            "coracle-engine",
+            "coracle-engine-docker",
             "coracle-engine-process",
             "coracle-jail",
         ],
-        because: "commands talk to the API; state, decisions and Docker are the server's",
+        because: "commands talk to the API, and state and decisions are the server's; `dev` alone asks no server and brings \
+                  the engine for its session",
     },
     Rule {
         name: "coracle-tests",

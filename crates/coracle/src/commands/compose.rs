@@ -74,6 +74,16 @@ pub(crate) struct ProjectFiles {
 }
 
 impl ProjectFiles {
+    /// Whether it was said which files are meant.
+    pub(crate) fn are_named(&self) -> bool {
+        !self.files.is_empty() || std::env::var_os("COMPOSE_FILE").is_some_and(|files| !files.is_empty())
+    }
+
+    /// The environment files that were named.
+    pub(crate) fn env_files(&self) -> &[PathBuf] {
+        &self.env_files
+    }
+
     /// Loads the project in the surroundings of this command and remarks upon what the loader warns of.
     pub(crate) fn load(&self, context: &Context) -> Result<Loaded, Failure> {
         let options = Options {
