@@ -89,8 +89,76 @@ async fn bench(socket: &str, count: usize) -> Outcome {
             1.0 / per.as_secs_f64()
         );
     }
-    println!("daemon {daemon}: {}", std::fs::read_to_string(format!("/proc/{daemon}/statm"))?.trim());
+    kills(&sandbox).await?;
+    computing(&sandbox).await?;
+    memory(daemon)
+}
+
+/// How long after its limit a program's end is known.
+async fn kills(sandbox: &Sandbox) -> Outcome {
+    let mut over = Vec::new();
+    for code in [
+        "while True: pass",
+        "import time; time.sleep(100)",
+        "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
+    ] {
+        for _ in 0..5 {
+            let mut execution = Execution::new("default", code);
+            let limit = Duration::from_millis(150);
+            execution.limits.wall = Some(limit);
+            let start = Instant::now();
+            drain(sandbox, &execution).await?;
+            over.push(start.elapsed().saturating_sub(limit));
+        }
+    }
+    over.sort();
+    println!("killed after the limit: median {:.2?}, latest {:.2?}", over[over.len() / 2], over[over.len() - 1]);
     Ok(())
+}
+
+/// A program that only computes, in a sandbox and bare: its processor time in each.
+async fn computing(sandbox: &Sandbox) -> Outcome {
+    let code = "import time\ndef f(n): return n if n < 2 else f(n - 1) + f(n - 2)\n\
+                def g():\n    b = time.process_time(); f(24); return time.process_time() - b\nprint(min(g() for _ in range(25)))";
+    let execution = Execution::new("default", code);
+    let inside: f64 = String::from_utf8(drain(sandbox, &execution).await?)?.trim().parse()?;
+    let bare = std::process::Command::new("/usr/bin/python3").args(["-c", code]).output()?;
+    let bare: f64 = String::from_utf8(bare.stdout)?.trim().parse()?;
+    println!("computing: {inside:.4} s inside, {bare:.4} s bare: {:.3}", inside / bare);
+    Ok(())
+}
+
+/// Private memory of the waiting slots, both processes of each.
+fn memory(daemon: u32) -> Outcome {
+    let children = std::fs::read_to_string(format!("/proc/{daemon}/task/{daemon}/children"))?;
+    let (mut workers, mut total) = (0, 0);
+    for child in children.split_whitespace().skip(1) {
+        let Ok(text) = std::fs::read_to_string(format!("/proc/{child}/smaps_rollup")) else { continue };
+        let field = |name: &str| -> u64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+        };
+        let zygote = std::fs::read_to_string(format!("/proc/{child}/status"))?.contains("\nUid:\t0");
+        let python = std::fs::read_to_string(format!("/proc/{child}/comm"))?.starts_with("python");
+        if !(zygote && python) {
+            total += field("Private_Dirty:") + field("Private_Clean:");
+            workers += u64::from(python);
+        }
+    }
+    println!("{workers} waiting slots: {} kB of private memory each", total / workers.max(1));
+    Ok(())
+}
+
+/// Runs a program and answers its output.
+async fn drain(sandbox: &Sandbox, execution: &Execution) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let mut running = sandbox.execute(execution).await?;
+    let mut output = Vec::new();
+    while let Some(event) = running.next().await? {
+        if let Event::Stdout(bytes) = event {
+            output.extend_from_slice(&bytes);
+        }
+    }
+    Ok(output)
 }
 
 async fn call(sandbox: Sandbox, count: usize) -> Result<Vec<Duration>, String> {
@@ -98,13 +166,7 @@ async fn call(sandbox: Sandbox, count: usize) -> Result<Vec<Duration>, String> {
     let mut times = Vec::with_capacity(count);
     for _ in 0..count {
         let start = Instant::now();
-        let mut running = sandbox.execute(&execution).await.map_err(|error| error.to_string())?;
-        let mut output = Vec::new();
-        while let Some(event) = running.next().await.map_err(|error| error.to_string())? {
-            if let Event::Stdout(bytes) = event {
-                output.extend_from_slice(&bytes);
-            }
-        }
+        let output = drain(&sandbox, &execution).await.map_err(|error| error.to_string())?;
         times.push(start.elapsed());
         if output != b"42\n" {
             return Err(format!("answered {:?}", String::from_utf8_lossy(&output)));

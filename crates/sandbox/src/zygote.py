@@ -263,6 +263,8 @@ def run(code):
     main = ModuleType("__main__")
     main.__file__ = MAIN
     main.__builtins__ = builtins
+    main.__cached__ = None
+    main.__annotations__ = {}
     sys.modules["__main__"] = main
     end(attempt(code, main.__dict__), main.__dict__)
 
@@ -308,8 +310,10 @@ def show(error, trace):
 
 
 def flush(stream):
+    """Whether everything is out; a stream that the program has closed or taken away has nothing."""
     try:
-        stream.flush()
+        if stream is not None and not stream.closed:
+            stream.flush()
         return True
     except Exception:
         return False

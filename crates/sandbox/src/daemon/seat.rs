@@ -38,12 +38,18 @@ pub(super) fn clear(hierarchy: &Hierarchy, parent: &str) {
             tracing::warn!(%error, "a cgroup stays behind");
         }
     }
+    // Other daemons may have theirs in the family's.
+    if let Some(family) = hierarchy.find(FAMILY).filter(|_| hierarchy.children(FAMILY).is_empty()) {
+        family.remove(Duration::ZERO).ok();
+    }
 }
 
 /// A seat that is taken.
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) number: u32,
+    /// The user of whoever runs on it, on the machine.
+    pub(super) uid: u32,
     pub(super) group: Group,
     pub(super) meter: Meter,
     /// Writing `0` to each of these joins the group.
@@ -74,6 +80,7 @@ pub(super) struct Seats {
     hierarchy: Hierarchy,
     parent: String,
     limits: GroupLimits,
+    first_uid: u32,
     most: u32,
     state: Mutex<State>,
     /// Told when a seat has become free.
@@ -89,10 +96,10 @@ struct State {
 }
 
 impl Seats {
-    pub(super) fn new(hierarchy: Hierarchy, parent: String, limits: &Limits, most: u32) -> Self {
+    pub(super) fn new(hierarchy: Hierarchy, parent: String, limits: &Limits, first_uid: u32, most: u32) -> Self {
         let limits =
             GroupLimits { memory: Some(limits.memory_bytes), cpu_milli: Some(limits.cpu_milli), pids: Some(limits.pids) };
-        Self { hierarchy, parent, limits, most, state: Mutex::default(), freed: Notify::new() }
+        Self { hierarchy, parent, limits, first_uid, most, state: Mutex::default(), freed: Notify::new() }
     }
 
     pub(super) fn cgroups(&self) -> &'static str {
@@ -120,7 +127,14 @@ impl Seats {
 
     fn make(&self, number: u32) -> Result<Seat, JailError> {
         let group = self.hierarchy.create(&format!("{}/{number}", self.parent), &self.limits)?;
-        Ok(Seat { number, meter: group.meter(), doors: group.thread_doors()?, group, lowered: false })
+        Ok(Seat {
+            number,
+            uid: self.first_uid + number,
+            meter: group.meter(),
+            doors: group.thread_doors()?,
+            group,
+            lowered: false,
+        })
     }
 
     /// Takes a seat back whose processes have all ended. If its cgroup cannot be used again, the next one gets a new one.

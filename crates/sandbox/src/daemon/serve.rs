@@ -53,7 +53,7 @@ pub(super) async fn serve(
     let roots = maker.roots(options.images.len()).await.map_err(failed("hear from the maker"))?;
     let waiting: usize = options.images.iter().map(|image| image.slots + 1).sum();
     let most = options.most_running + u32::try_from(waiting).unwrap_or(0) + options.makers;
-    let seats = Arc::new(Seats::new(hierarchy, parent, &options.limits, most));
+    let seats = Arc::new(Seats::new(hierarchy, parent, &options.limits, options.first_uid, most));
     let (zygote_copies, makers) = (options.zygote_copies, options.makers);
     let workshop = Arc::new(Workshop { maker, seats: Arc::clone(&seats), filter, zygote_copies, makers });
     let mut tasks = JoinSet::new();

@@ -64,6 +64,11 @@ async fn inhabit(zygote: &Zygote, init: &Process, seat: &Seat) -> Result<Inhabit
     let (input, stdin) = io::pipe().map_err(text)?;
     let (stdout, output) = io::pipe().map_err(text)?;
     let (stderr, error) = io::pipe().map_err(text)?;
+    // So that a program may also open them by name: /dev/stdout.
+    let (uid, gid) = (rustix::fs::Uid::from_raw(seat.uid), rustix::fs::Gid::from_raw(seat.uid));
+    for end in [input.as_fd(), output.as_fd(), error.as_fd()] {
+        rustix::fs::fchown(end, Some(uid), Some(gid)).map_err(|error| text(error.into()))?;
+    }
     let pidfd = init.descriptor().ok_or("PID 1 of a slot has ended")?;
     let mut descriptors = vec![pidfd, its.as_fd(), input.as_fd(), output.as_fd(), error.as_fd()];
     descriptors.extend(seat.doors.iter().map(AsFd::as_fd));

@@ -138,7 +138,10 @@ pub const ALLOWED: &[Allowed] = &[
     ),
     allow(&[SYS_inotify_init1, SYS_inotify_add_watch, SYS_inotify_rm_watch], "watching one's own files"),
     // Memory.
-    allow(&[SYS_brk, SYS_mmap, SYS_munmap, SYS_mprotect, SYS_mremap, SYS_madvise, SYS_msync, SYS_mincore], "getting memory and giving it back"),
+    allow(
+        &[SYS_brk, SYS_mmap, SYS_munmap, SYS_mprotect, SYS_mremap, SYS_madvise, SYS_msync, SYS_mincore],
+        "getting memory and giving it back",
+    ),
     allow(
         &[SYS_mlock, SYS_mlock2, SYS_munlock, SYS_mlockall, SYS_munlockall],
         "cryptography keeps keys out of swap; RLIMIT_MEMLOCK bounds it",
@@ -170,7 +173,7 @@ pub const ALLOWED: &[Allowed] = &[
         &[SYS_getpid, SYS_getppid, SYS_gettid, SYS_getpgid, SYS_setpgid, SYS_getsid, SYS_setsid],
         "process ids, groups and sessions",
     ),
-    allow(&[SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_getresuid, SYS_getresgid, SYS_getgroups], "who am I"),
+    allow(&[SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_getresuid, SYS_getresgid, SYS_getgroups], "asking who one is"),
     allow(
         &[SYS_setuid, SYS_setgid, SYS_setreuid, SYS_setregid, SYS_setresuid, SYS_setresgid],
         "becoming who one is already; nobody else exists in the user namespace",

@@ -61,7 +61,7 @@ async fn ends_are_those_of_an_interpreter() {
         "import sys; sys.stdout.close()",
         "print(f'{0.1 + 0.2} {[1, 2]!r:>10}', 'ünï', chr(0), sep='|')",
         "import json, re, math\nprint(json.dumps({'a': [1, None]}), re.sub('a+', 'b', 'caat'), math.pi)",
-        "print(__name__, __file__ != '', __builtins__.__name__, sorted(k for k in globals() if k != '__annotations__'))",
+        "print(__name__, __file__ != '', __builtins__.__name__, sorted(globals()))",
         "import sys; print(sys.path[0] == __file__.rsplit('/', 1)[0], sys.flags.isolated, sys.stdout.encoding, sys.stdin.encoding)",
         "try:\n    input()\nexcept EOFError as e: print(type(e).__name__)",
         "print(chr(0xd800))",

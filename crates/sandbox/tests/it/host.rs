@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use coracle_sandbox::{Collected, End, Event, Execution, Reason, Running, Sandbox};
 
 /// How long anything may take on a machine that is busy with other tests.
@@ -236,7 +235,7 @@ pub async fn until_said(running: &mut Running, text: &str) {
     while !String::from_utf8_lossy(&said).contains(text) {
         let next = tokio::time::timeout(PATIENCE, running.next()).await.expect("something is said").unwrap();
         match next {
-            Some(Event::Stdout(bytes)) => said.extend_from_slice(&Bytes::from(bytes)),
+            Some(Event::Stdout(bytes)) => said.extend_from_slice(&bytes),
             Some(Event::End(end)) => panic!("{end:?} after {}", String::from_utf8_lossy(&said)),
             None => panic!("no end"),
             Some(_) => {}

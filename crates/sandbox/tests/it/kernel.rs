@@ -7,9 +7,14 @@ use coracle_sandbox::{Execution, Reason};
 use crate::host::{Host, finish, until_said};
 
 /// Calls a system call by its number and prints its answer: an error's name, or `!` and the result.
-const CALL: &str = "import ctypes, errno, os\nlibc = ctypes.CDLL(None, use_errno=True)\n\
-def call(name, number, *args):\n    ctypes.set_errno(0)\n    got = libc.syscall(ctypes.c_long(number), *args)\n\
-    print(name, errno.errorcode.get(ctypes.get_errno(), '?') if got == -1 else '! %d' % got, flush=True)\n";
+const CALL: &str = r"
+import ctypes, errno, os
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, number, *args):
+    ctypes.set_errno(0)
+    got = libc.syscall(ctypes.c_long(number), *args)
+    print(name, errno.errorcode.get(ctypes.get_errno(), '?') if got == -1 else '! %d' % got, flush=True)
+";
 
 #[cfg(target_arch = "x86_64")]
 #[tokio::test]
@@ -135,7 +140,7 @@ async fn there_is_no_privilege_and_no_way_back_to_one() {
     let Some(host) = Host::start(&["slots=1"]).await else { return };
     let code = "import os, subprocess\n\
                 s = dict(l.split(':\\t', 1) for l in open('/proc/self/status').read().splitlines() if ':\\t' in l)\n\
-                print(s['CapEff'], s['CapPrm'], s['CapBnd'], s['CapAmb'], s['NoNewPrivs'], s['Seccomp'], s['Uid'], s['Groups'])\n\
+                print(s['CapEff'], s['CapPrm'], s['CapBnd'], s['CapAmb'], s['NoNewPrivs'], s['Seccomp'], s['Uid'].split(), s['Groups'].split())\n\
                 print(os.getuid(), os.geteuid(), os.getgid(), os.getgroups(), os.getpid())\n\
                 for call in (lambda: os.setuid(0), lambda: os.seteuid(0), lambda: os.setgid(0)):\n    try: call(); print('became root')\n    except OSError: pass\n\
                 open('/work/x', 'w').write('#!/bin/sh\\nid -u\\n')\nos.chmod('/work/x', 0o6755)\nprint(subprocess.run(['/work/x'], capture_output=True).stdout)\n\
@@ -146,7 +151,7 @@ async fn there_is_no_privilege_and_no_way_back_to_one() {
     let done = host.python(code).await;
     let lines: Vec<String> = done.text().lines().map(str::to_owned).collect();
     let none = "0000000000000000";
-    assert_eq!(lines[0], format!("{none} {none} {none} {none} 1 2 1000\t1000\t1000\t1000 ",), "{}", done.whole());
+    assert_eq!(lines[0], format!("{none} {none} {none} {none} 1 2 ['1000', '1000', '1000', '1000'] []"), "{}", done.whole());
     assert_eq!(&lines[1..], ["1000 1000 1000 [] 2", "b'1000\\n'", "1000 65534"], "{}", done.whole());
 }
 
@@ -247,7 +252,7 @@ async fn neighbours_do_not_see_each_other() {
 async fn nobody_writes_to_cgroups_or_stops_the_clock() {
     let Some(host) = Host::start(&["slots=1"]).await else { return };
     let code = "import glob, os\nprint(glob.glob('/sys/fs/cgroup*'), [l for l in open('/proc/self/mountinfo') if 'cgroup' in l])\n\
-                for p in ('/proc/self/oom_score_adj', '/proc/self/coredump_filter'):\n    try: open(p, 'w').write('-1000' if 'oom' in p else '0')\n    except OSError as e: print(e.errno)\n\
+                try: os.write(os.open('/proc/self/oom_score_adj', os.O_WRONLY), b'-1000')\nexcept OSError as e: print(e.errno)\n\
                 try: os.nice(-5)\nexcept OSError as e: print(e.errno)\n\
                 try: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(5))\nexcept OSError as e: print(e.errno)\n\
                 import time; time.sleep(30)";

@@ -78,7 +78,7 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     (
         "the program's own module",
         "import pickle, inspect, sys, dataclasses, typing, traceback\n@dataclasses.dataclass\nclass P:\n    x: int\nprint(pickle.loads(pickle.dumps(P(1))), inspect.getsource(P).count('x: int'), sys.modules['__main__'].P is P, typing.get_type_hints(P))\nimport main as again\n",
-        "P(x=1) 1 True {'x': <class 'int'>}\nP(x=1) 1 True {'x': <class 'int'>}\n",
+        "P(x=1) 1 True {'x': <class 'int'>}\nP(x=1) 1 False {'x': <class 'int'>}\n",
     ),
     (
         "decimal, json, re, csv, statistics",
@@ -110,6 +110,7 @@ fn interpreter() -> String {
 /// The library's own tests, where the machine has them (Debian: libpython3-testsuite). Left out: what needs a network, a
 /// terminal, or more than a sandbox has.
 #[tokio::test]
+#[expect(clippy::print_stderr, reason = "a test that did not run must be seen")]
 async fn the_librarys_own_tests_pass() {
     let Some(host) = Host::start(&["slots=1", "cores=2000", "wall=300000"]).await else { return };
     let there = host.python("import test.test_json, test.test_threading").await;
