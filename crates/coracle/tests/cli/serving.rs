@@ -111,5 +111,10 @@ fn the_unit_names_this_program_and_its_state() {
     let unit = desk.coracle(&["server", "unit", "--http", "0.0.0.0:80"]);
     let program = PathBuf::from(env!("CARGO_BIN_EXE_coracle")).canonicalize().unwrap();
     unit.code(0).out_has("KillMode=process").out_has(&program.display().to_string()).out_has("--http 0.0.0.0:80");
+    desk.coracle(&["server", "unit", "--acme"]).code(2).err_has("--https is not given");
+    desk.coracle(&["server", "unit", "--acme-no-preflight"]).code(2).err_has("--acme");
+    let orders = ["--https", "0.0.0.0:443", "--acme", "--acme-no-preflight"];
+    let unit = desk.coracle(&[&["server", "unit"][..], &orders].concat());
+    unit.code(0).out_has("--https 0.0.0.0:443 --acme --acme-no-preflight");
     desk.coracle(&["server", "unit", "--user", "a\nExecStartPre=/bin/false"]).code(2).err_has("not the name of a user");
 }
