@@ -202,9 +202,9 @@ mod tests {
     #[test]
     fn all_mistakes_are_told_at_once() {
         let (_directory, context, _, _) =
-            project("services:\n  web:\n    imagee: nginx\n    init: often\n    ports: 80\n", false);
+            project("services:\n  web:\n    imagee: nginx\n    restart: [often]\n    ports: 80\n", false);
         let text = show(&config(None), &context).unwrap_err().render(crate::output::Paint(false), false);
-        assert!(["yaml:3:5", "yaml:4:11", "yaml:5:12"].iter().all(|place| text.contains(place)), "{text}");
+        assert!(["yaml:3:5", "yaml:4:14", "yaml:5:12"].iter().all(|place| text.contains(place)), "{text}");
     }
 
     #[test]
