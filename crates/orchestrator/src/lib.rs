@@ -11,6 +11,7 @@ mod core;
 mod error;
 mod guests;
 mod instances;
+mod labelled;
 mod logs;
 mod mounts;
 mod one_off;

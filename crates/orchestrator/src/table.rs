@@ -9,6 +9,7 @@ use coracle_store::{AppRecord, ServiceRecord};
 
 use crate::core::{Core, Registry};
 use crate::error::OrchestratorError;
+use crate::labelled::{self, Labelled};
 use crate::routes::{self, TlsOffer};
 
 /// Requests to an app whose only instances have just died wait this long for the restart.
@@ -94,6 +95,14 @@ impl Active {
         service.map_or(self.release.number, |service| service.release)
     }
 
+    /// A part that labels route, with its healthy instances, unless requests are held.
+    fn labelled<'a>(&self, part: &'a ProcessName, registry: &'a Registry) -> Labelled<'a> {
+        let service = service(self, part, registry);
+        let is_held = matches!(service.admission, Admission::Hold { .. }) || service.targets.is_empty();
+        let ready = registry.ready.iter().filter(|(id, _)| !is_held && self.is_instance(part, id));
+        Labelled { part, instances: ready.map(|(id, address)| (id, *address)).collect(), otherwise: service.admission }
+    }
+
     /// Whether this is an instance of the part that may receive requests.
     fn is_instance(&self, part: &ProcessName, id: &InstanceId) -> bool {
         id.app == self.record.name && id.process == *part && id.release == self.number_of(part)
@@ -103,7 +112,19 @@ impl Active {
 fn make(generation: u64, active: &[Active], registry: &Registry, offer: TlsOffer) -> Table {
     let mut table = Table { generation, ..Table::default() };
     for app in active {
-        for part in app.release.serving() {
+        let parts = app.release.serving();
+        let labelled = parts.iter().filter(|part| labelled::is_labelled(&app.release, part));
+        let labelled: Vec<Labelled<'_>> = labelled.map(|part| app.labelled(part, registry)).collect();
+        let stands = |id: &ServiceId| labelled::is_of(&app.record.name, id);
+        if !labelled.is_empty()
+            && registry.unseen.contains(&app.release.artifact.engine)
+            && registry.inherited.services.keys().any(stands)
+        {
+            inherit_labelled(&mut table, app, registry);
+        } else {
+            labelled::add(&mut table, &app.release, &labelled, offer);
+        }
+        for part in parts.into_iter().filter(|part| !labelled::is_labelled(&app.release, part)) {
             let id = app.service_id(&part);
             let service = inherited(&id, app, &part, registry).unwrap_or_else(|| service(app, &part, registry));
             table.services.insert(id.clone(), service);
@@ -113,6 +134,18 @@ fn make(generation: u64, active: &[Active], registry: &Registry, offer: TlsOffer
         }
     }
     table
+}
+
+/// What the proxy was told of an app's labelled parts in this server's earlier life, routes and all.
+fn inherit_labelled(table: &mut Table, app: &Active, registry: &Registry) {
+    let before = &registry.inherited;
+    let of_app = |service: &ServiceId| labelled::is_of(&app.record.name, service);
+    let suffix = format!("#{}", app.record.name);
+    table.routes.extend(before.routes.iter().filter(|route| route.service.as_ref().is_some_and(of_app)).cloned());
+    let middlewares = before.middlewares.iter().filter(|(id, _)| id.0.ends_with(&suffix));
+    table.middlewares.extend(middlewares.map(|(id, middleware)| (id.clone(), middleware.clone())));
+    let services = before.services.iter().filter(|(id, _)| of_app(id));
+    table.services.extend(services.map(|(id, service)| (id.clone(), service.clone())));
 }
 
 /// What the proxy was told of a part in this server's earlier life, if its engine has not answered since.

@@ -246,6 +246,10 @@ impl Record {
         }
     }
 
+    fn is_unchanged(&self) -> bool {
+        self.ended.as_ref().is_some_and(|ended| ended.outcome == Some(Outcome::Unchanged))
+    }
+
     fn summary_lines(&self, output: &Output) -> Vec<String> {
         let Some(deployment) = &self.deployment else { return Vec::new() };
         let paint = output.paint();
@@ -258,6 +262,10 @@ impl Record {
                 reached(&live.urls),
                 moment::length(Duration::from_millis(live.elapsed_ms)),
             ),
+            None if self.is_unchanged() => {
+                let active = deployment.from.map(|from| format!("{from} of ")).unwrap_or_default();
+                format!("{} nothing changed: {active}{} goes on", paint.with(Style::Green, "✓"), deployment.app)
+            }
             None => format!("{} {} of {} is active", paint.with(Style::Green, "✓"), deployment.to, deployment.app),
         }];
         let times: Vec<_> = self

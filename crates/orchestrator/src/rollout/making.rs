@@ -20,6 +20,7 @@ use crate::candidate::Candidate;
 use crate::core::Core;
 use crate::error::OrchestratorError;
 use crate::instances::{Making, ONE_OFF, RELEASE_COMMAND};
+use crate::labelled;
 use crate::mounts;
 use crate::orchestrator::DeployRequest;
 use crate::progress::Event;
@@ -101,6 +102,9 @@ impl Rollout<'_> {
         let release = self.core.store.create_release(new).await?;
         self.keep_mounted_files(&release, mounted).await?;
         self.check_processes(&release)?;
+        let (problems, rules) = labelled::told(&release, self.core.settings.tls);
+        rules.iter().for_each(|rule| self.note(format!("routed by its labels: {rule}")));
+        problems.into_iter().for_each(|problem| self.note(problem));
         if let Some((other, host)) = self.core.host_conflict(&release).await? {
             return Err(host_taken(&host, &other));
         }

@@ -1,0 +1,196 @@
+//! Routes that the `traefik.*` labels of an app's own parts ask for. What labels mean is `coracle-labels`' to say; here it is
+//! seen to that they lead to the instances of the active release that are healthy, and that their names are the app's own.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use coracle_labels::{Container, Entrance, Options, Port, configure, part};
+use coracle_model::{AppName, Exposure, InstanceId, ProcessName, Release};
+use coracle_proxy_table::{Admission, Service, ServiceId, Table, Target, TargetId};
+
+use crate::routes::TlsOffer;
+use crate::table::target_id;
+
+/// What every name of the labels' provider ends with.
+const PROVIDER: &str = "@docker\"";
+
+/// Stands for a part that has no healthy instance, so that its routes are there all the same (RFC 5737: an address of nobody).
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+/// A part of an app that labels route, with its healthy instances.
+pub(crate) struct Labelled<'a> {
+    pub part: &'a ProcessName,
+    pub instances: Vec<(&'a InstanceId, SocketAddr)>,
+    /// What becomes of requests while it has none.
+    pub otherwise: Admission,
+}
+
+/// Whether labels say where requests for this part come from.
+pub(crate) fn is_labelled(release: &Release, part: &ProcessName) -> bool {
+    release.spec.part(part).is_some_and(|spec| matches!(spec.exposure, Exposure::Labels { .. }))
+}
+
+/// Adds what the labels of these parts come to.
+pub(crate) fn add(table: &mut Table, release: &Release, parts: &[Labelled<'_>], offer: TlsOffer) {
+    let mut made = routed(release, parts, offer).0;
+    for service in made.services.values_mut() {
+        lead_to_instances(service, parts);
+    }
+    let is_new = |id: &coracle_proxy_table::RouteId| !table.routes.iter().any(|route| route.id == *id);
+    let routes: Vec<_> = made.routes.into_iter().filter(|route| is_new(&route.id)).collect();
+    table.routes.extend(routes);
+    table.middlewares.extend(made.middlewares);
+    table.services.extend(made.services);
+}
+
+/// What of the labels of a release has no effect, for the person who deploys it; and the rules that requests must match.
+pub(crate) fn told(release: &Release, offer: TlsOffer) -> (Vec<String>, Vec<String>) {
+    let names: Vec<ProcessName> = release.serving().into_iter().filter(|part| is_labelled(release, part)).collect();
+    let parts: Vec<Labelled<'_>> =
+        names.iter().map(|part| Labelled { part, instances: Vec::new(), otherwise: Admission::Open }).collect();
+    let (table, problems) = routed(release, &parts, offer);
+    (problems, table.routes.into_iter().map(|route| route.rule).collect())
+}
+
+fn routed(release: &Release, parts: &[Labelled<'_>], offer: TlsOffer) -> (Table, Vec<String>) {
+    if parts.is_empty() {
+        return (Table::default(), Vec::new());
+    }
+    let containers: Vec<Container> = parts.iter().flat_map(|part| containers(release, part)).collect();
+    let options = Options::default();
+    let entrance = Entrance { tls_port: offer.port, acme: offer.acme, redirect: true };
+    let made = part(&configure(&containers, &options), &options, entrance);
+    let problems = made.problems.iter().map(ToString::to_string).collect();
+    (named_by_app(&made.table, &release.app), problems)
+}
+
+/// The instances as the labels' provider would see their containers; a stand-in where there are none.
+fn containers(release: &Release, labelled: &Labelled<'_>) -> Vec<Container> {
+    let Some(spec) = release.spec.part(labelled.part) else { return Vec::new() };
+    let mut labels = spec.container.labels.clone();
+    // Instances are reached in the release's own network, whatever the file calls it.
+    labels.retain(|name, _| {
+        !name.eq_ignore_ascii_case("traefik.docker.network") && !name.eq_ignore_ascii_case("traefik.swarm.network")
+    });
+    labels.insert("com.docker.compose.project".to_owned(), release.app.to_string());
+    labels.insert("com.docker.compose.service".to_owned(), labelled.part.to_string());
+    let container = |id: String, address: SocketAddr| Container {
+        name: id.clone(),
+        id,
+        labels: labels.clone(),
+        ports: vec![Port { number: address.port(), protocol: "tcp".to_owned(), bindings: Vec::new() }],
+        networks: BTreeMap::from([("release".to_owned(), Some(address.ip()))]),
+        ..Container::default()
+    };
+    if labelled.instances.is_empty() {
+        let port = match spec.exposure {
+            Exposure::Labels { port } => port,
+            _ => None,
+        };
+        let port = port.or(release.artifact_of(labelled.part).port).unwrap_or(80);
+        return vec![container(format!("{}.{}", release.app, labelled.part), SocketAddr::new(NOBODY, port))];
+    }
+    labelled.instances.iter().map(|(id, address)| container(id.to_string(), *address)).collect()
+}
+
+/// The targets are the instances, under the names by which they are drained.
+fn lead_to_instances(service: &mut Service, parts: &[Labelled<'_>]) {
+    let nobodys: Vec<Target> = service.targets.iter().filter(|target| target.address.ip() == NOBODY).cloned().collect();
+    service.targets.retain(|target| target.address.ip() != NOBODY);
+    for target in &mut service.targets {
+        let mut instances = parts.iter().flat_map(|part| &part.instances);
+        let found = instances.find(|(_, address)| address.ip() == target.address.ip() && !address.ip().is_loopback());
+        let found =
+            found.or_else(|| parts.iter().flat_map(|part| &part.instances).find(|(_, address)| *address == target.address));
+        if let Some((id, address)) = found {
+            // An instance may listen at further ports, for further services.
+            let own = target_id(id);
+            target.id = if *address == target.address { own } else { TargetId(format!("{}:{}", own.0, target.address.port())) };
+        }
+    }
+    if service.targets.is_empty() {
+        let of_part = |part: &&Labelled<'_>| nobodys.iter().any(|target| target.id.0.contains(&format!(".{}:", part.part)));
+        let part = parts.iter().find(of_part).or_else(|| parts.iter().find(|part| part.instances.is_empty()));
+        service.admission = part.map_or(Admission::Open, |part| part.otherwise.clone());
+    }
+}
+
+/// Names end with the app's instead of the provider's: those of two apps are two, and those of discovered containers are
+/// others still.
+fn named_by_app(table: &Table, app: &AppName) -> Table {
+    let renamed = serde_json::to_string(table).map(|text| text.replace(PROVIDER, &format!("#{app}\"")));
+    renamed.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
+/// Whether a service of the table is one that labels of this app made.
+pub(crate) fn is_of(app: &AppName, id: &ServiceId) -> bool {
+    id.0.strip_suffix(app.as_str()).is_some_and(|rest| rest.ends_with('#'))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use coracle_model::{Artifact, ArtifactId, EngineKind, Origin, ProcessSpec};
+
+    use super::*;
+
+    fn release(labels: &[(&str, &str)]) -> Release {
+        let mut spec = coracle_model::AppSpec::named("shop".parse().unwrap());
+        let mut web = ProcessSpec { exposure: Exposure::Labels { port: Some(8000) }, ..ProcessSpec::default() };
+        web.container.labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        spec.processes.insert("web".parse().unwrap(), web);
+        let artifact = Artifact {
+            engine: EngineKind::Docker,
+            id: ArtifactId::new("x"),
+            processes: BTreeMap::new(),
+            port: None,
+            has_healthcheck: false,
+            fingerprint: None,
+        };
+        Release {
+            app: spec.app.clone(),
+            number: "v2".parse().unwrap(),
+            artifact,
+            artifacts: BTreeMap::new(),
+            spec,
+            origin: Origin::Deploy { commit: None },
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    const LABELS: [(&str, &str); 5] = [
+        ("traefik.enable", "true"),
+        ("traefik.docker.network", "edge"),
+        ("traefik.http.routers.shop.rule", "Host(`shop.example`)"),
+        ("traefik.http.routers.shop.middlewares", "auth"),
+        ("traefik.http.middlewares.auth.basicauth.users", "a:$apr1$H6uskkkW$IgXLP6ewTrSuBkTrqE8wj/"),
+    ];
+
+    #[test]
+    fn labels_lead_to_the_instances_of_the_release_under_names_of_the_app() {
+        let (release, web): (Release, ProcessName) = (release(&LABELS), "web".parse().unwrap());
+        let id: InstanceId = "shop.v2.web.1".parse().unwrap();
+        let address: SocketAddr = "172.18.0.5:8000".parse().unwrap();
+        let labelled = Labelled { part: &web, instances: vec![(&id, address)], otherwise: Admission::Open };
+        let mut table = Table::default();
+        add(&mut table, &release, &[labelled], TlsOffer::default());
+        assert_eq!((table.routes.len(), table.routes[0].rule.as_str()), (1, "Host(`shop.example`)"));
+        assert!(table.check().is_ok() && !serde_json::to_string(&table).unwrap().contains("@docker"));
+        let service = table.services.values().next().unwrap();
+        assert_eq!((service.targets[0].id.0.as_str(), service.targets[0].address), ("shop.v2.web.1", address));
+        assert!(is_of(&release.app, table.services.keys().next().unwrap()));
+        assert!(table.routes[0].middlewares[0].0.ends_with("#shop"), "{:?}", table.routes[0]);
+    }
+
+    #[test]
+    fn requests_wait_where_no_instance_is_healthy() {
+        let (release, web): (Release, ProcessName) = (release(&LABELS), "web".parse().unwrap());
+        let hold = Admission::Hold { deadline_ms: 1, max_waiting: 1 };
+        let labelled = Labelled { part: &web, instances: Vec::new(), otherwise: hold.clone() };
+        let mut table = Table::default();
+        add(&mut table, &release, &[labelled], TlsOffer::default());
+        let service = table.services.values().next().unwrap();
+        assert_eq!((service.targets.len(), &service.admission), (0, &hold));
+        assert_eq!(told(&release, TlsOffer::default()), (vec![], vec!["Host(`shop.example`)".to_owned()]));
+    }
+}
