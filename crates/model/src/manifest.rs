@@ -5,6 +5,7 @@
 
 mod layer;
 mod middlewares;
+mod services;
 mod tables;
 mod template;
 #[cfg(test)]

@@ -175,6 +175,9 @@ pub enum StackError {
     /// A process and a stateful service of one name.
     #[error("{0} is the name of a process and of a service")]
     SameName(ProcessName),
+    /// A stateful service that is made from nothing.
+    #[error("the service {0} names no image")]
+    NoImage(ProcessName),
     /// Several instances of what can run once only.
     #[error("{0} cannot run {1} times: it keeps port {2} of this machine to itself")]
     PortOnce(ProcessName, u16, u16),
@@ -204,6 +207,9 @@ impl AppSpec {
     pub fn check_stack(&self) -> Result<(), StackError> {
         if let Some(name) = self.services.keys().find(|name| self.processes.contains_key(*name)) {
             return Err(StackError::SameName((*name).clone()));
+        }
+        if let Some((name, _)) = self.services.iter().find(|(_, service)| service.source.is_none()) {
+            return Err(StackError::NoImage(name.clone()));
         }
         for (name, part) in self.parts() {
             if let Some(on) = part.depends_on.iter().find(|(on, how)| how.required && self.part(on).is_none()).map(|(on, _)| on) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use coracle_proxy_table::Middleware;
 
+use super::services::ServiceLayer;
 use crate::command::CommandLine;
 use crate::names::{AppName, EnvName, HostPattern, ProcessName};
 use crate::quantity::{ByteSize, Cpus, Span};
@@ -21,6 +22,7 @@ pub(super) struct Layer {
     pub(super) http: HttpLayer,
     pub(super) deploy: DeployLayer,
     pub(super) processes: BTreeMap<ProcessName, ProcessLayer>,
+    pub(super) services: BTreeMap<ProcessName, ServiceLayer>,
     pub(super) env: BTreeMap<EnvName, String>,
     pub(super) secrets: Option<Vec<EnvName>>,
     pub(super) middlewares: BTreeMap<String, Middleware>,
@@ -108,6 +110,9 @@ impl Layer {
             let lower = all.processes.entry(name.clone()).or_default();
             lay_over!(lower, process, command, replicas, memory, cpus, pids, volumes);
         }
+        for (name, service) in &upper.services {
+            all.services.entry(name.clone()).or_default().lay(service);
+        }
         all.env.extend(upper.env.clone());
         all.middlewares.extend(upper.middlewares.clone());
         all
@@ -115,6 +120,10 @@ impl Layer {
 
     /// The app, with every default filled in.
     pub(super) fn into_spec(self, app: AppName) -> AppSpec {
+        let mut secrets = self.secrets.unwrap_or_default();
+        let of_services = self.services.values().flat_map(ServiceLayer::secrets);
+        let more: Vec<_> = of_services.filter(|name| !secrets.contains(name)).cloned().collect();
+        secrets.extend(more);
         AppSpec {
             http: self.http.into_spec(&app, &self.middlewares),
             app,
@@ -122,9 +131,9 @@ impl Layer {
             build: self.build.into_spec(),
             deploy: self.deploy.into_spec(),
             processes: self.processes.into_iter().map(|(name, process)| (name, process.into_spec())).collect(),
-            services: BTreeMap::new(),
+            services: self.services.into_iter().map(|(name, service)| (name, service.into_spec())).collect(),
             env: self.env,
-            secrets: self.secrets.unwrap_or_default(),
+            secrets,
         }
     }
 }

@@ -7,18 +7,31 @@ use toml::de::DeTable;
 
 use super::layer::{BuildLayer, DeployLayer, HttpLayer, Layer, ProcessLayer};
 use super::middlewares;
+use super::services;
 use super::values::{Keys, command, cpus, entries};
 use crate::names::{AppName, EnvName, HostPattern, ProcessName};
 use crate::quantity::{ByteSize, Span};
 use crate::spec::{BuilderChoice, EngineKind, Redirect, Strategy, TlsMode, VolumeMount};
 
 const TOP: Keys = Keys {
-    known: &["app", "engine", "build", "http", "deploy", "processes", "env", "secrets", "middlewares", "environments"],
-    planned: &["cron", "services"],
+    known: &[
+        "app",
+        "engine",
+        "build",
+        "http",
+        "deploy",
+        "processes",
+        "env",
+        "secrets",
+        "services",
+        "middlewares",
+        "environments",
+    ],
+    planned: &["cron"],
 };
 const OVERLAY: Keys = Keys {
-    known: &["app", "engine", "build", "http", "deploy", "processes", "env", "secrets", "middlewares"],
-    planned: &["cron", "services"],
+    known: &["app", "engine", "build", "http", "deploy", "processes", "env", "secrets", "services", "middlewares"],
+    planned: &["cron"],
 };
 const BUILD: Keys = Keys { known: &["builder", "dockerfile", "target", "args", "image", "root", "memory", "cpus"], planned: &[] };
 const HTTP: Keys = Keys {
@@ -77,12 +90,19 @@ fn layer(values: &mut Values<'_>, path: &str, table: &DeTable<'_>, keys: &Keys) 
                     "build" => layer.build = build(values, &entry, table),
                     "http" => layer.http = http(values, &entry.path, table),
                     "deploy" => layer.deploy = deploy(values, &entry.path, table),
+                    "services" => layer.services = services::read(values, &entry.path, table, path.is_empty()),
                     "processes" => layer.processes = processes(values, &entry.path, table),
                     "env" => layer.env = env(values, &entry.path, table),
                     "middlewares" => layer.middlewares = middlewares::read(values, &entry.path, table),
                     _ => unreachable!("every known key is handled"),
                 }
             }
+        }
+    }
+    if let Some(name) = layer.services.keys().find(|name| layer.processes.contains_key(*name)) {
+        let place = any_entries(path, table).into_iter().find(|entry| entry.key == "services");
+        if let Some(entry) = place {
+            values.wrong_key(&entry, format!("{name} is the name of a process and of a service"), None);
         }
     }
     if let (Some(entry), Some(secrets)) = (&secrets_entry, &layer.secrets) {
@@ -339,7 +359,7 @@ fn process(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> ProcessL
     process
 }
 
-fn volumes(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<Vec<VolumeMount>> {
+pub(super) fn volumes(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<Vec<VolumeMount>> {
     let volumes: Vec<VolumeMount> = values.list(entry)?;
     for (n, volume) in volumes.iter().enumerate() {
         if volumes[..n].iter().any(|other| other.path.trim_end_matches('/') == volume.path.trim_end_matches('/')) {
@@ -349,7 +369,7 @@ fn volumes(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<Vec<VolumeM
     Some(volumes)
 }
 
-fn memory(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<ByteSize> {
+pub(super) fn memory(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<ByteSize> {
     let size: ByteSize = values.quantity(entry, "256M")?;
     if size < LEAST_MEMORY {
         values.wrong(entry, format!("{size} is less than any program starts with"), Some("use at least 6M"));
@@ -368,7 +388,7 @@ fn env(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> BTreeMap<Env
 }
 
 /// Names and texts.
-fn environment(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> BTreeMap<EnvName, String> {
+pub(super) fn environment(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> BTreeMap<EnvName, String> {
     let mut all = BTreeMap::new();
     for entry in any_entries(path, table) {
         match entry.key.parse::<EnvName>() {
@@ -404,7 +424,7 @@ fn relative_path(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<Strin
 }
 
 /// A text without blanks that cannot be taken for an option.
-fn word(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<String> {
+pub(super) fn word(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<String> {
     let text = values.text(entry)?;
     let fine = !text.is_empty() && text.len() <= 512 && !text.starts_with('-') && text.bytes().all(|b| b.is_ascii_graphic());
     if !fine {

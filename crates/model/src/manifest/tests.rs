@@ -167,7 +167,7 @@ fn environments_that_cannot_be_are_named() {
     coracle.toml:2:23: environments.staging.environments: unknown key
      2 | [environments.staging.environments.x]
        |                       ^^^^^^^^^^^^
-       = known keys here: app, engine, build, http, deploy, processes, env, secrets, middlewares
+       = known keys here: app, engine, build, http, deploy, processes, env, secrets, services, middlewares
     "#);
 }
 
@@ -196,7 +196,7 @@ fn unknown_keys_are_named_with_the_nearest_known_one() {
 #[test]
 fn keys_of_later_versions_are_refused_not_dropped() {
     assert_snapshot!(mistakes(
-        "engine = \"swarm\"\n[http]\nhealth = \"/up\"\n[deploy]\nstrategy = \"canary\"\n[cron.nightly]\nschedule = \"@daily\"\n[services.db]\n"
+        "engine = \"swarm\"\n[http]\nhealth = \"/up\"\n[deploy]\nstrategy = \"canary\"\n[cron.nightly]\nschedule = \"@daily\"\n[services.db]\nimage = \"x\"\nbackup = \"daily\"\n"
     ), @r#"
     coracle.toml:1:10: engine: engine "swarm" is not supported by this version of Coracle
      1 | engine = "swarm"
@@ -210,10 +210,41 @@ fn keys_of_later_versions_are_refused_not_dropped() {
      6 | [cron.nightly]
        |  ^^^^
        = remove it, or write x- before its name to keep it as a note
-    coracle.toml:8:2: services: is not supported by this version of Coracle
-     8 | [services.db]
+    coracle.toml:10:1: services.db.backup: is not supported by this version of Coracle
+     10 | backup = "daily"
+        | ^^^^^^
+        = remove it, or write x- before its name to keep it as a note
+    "#);
+}
+
+#[test]
+fn services_keep_data_and_see_the_configuration_they_name() {
+    let text = "secrets = [\"KEY\"]\n[services.db]\nimage = \"postgres:16\"\nvolume = \"/var/lib/postgresql/data\"\n\
+        secrets = [\"POSTGRES_PASSWORD\"]\nhealth = \"pg_isready -q\"\nenv = { TZ = \"UTC\" }\nmemory = \"512M\"\n\
+        [environments.staging.services.db]\nimage = \"postgres:17\"\n";
+    let manifest = Manifest::parse(text).unwrap();
+    let app = |environment| manifest.resolve(Some("shop".parse().unwrap()), environment).unwrap();
+    let spec = app(None);
+    let db = &spec.services[&"db".parse().unwrap()];
+    assert_eq!((db.volumes[0].name.as_str(), db.volumes[0].path.as_str()), ("db", "/var/lib/postgresql/data"));
+    assert_eq!(db.container.config, ["POSTGRES_PASSWORD".parse().unwrap()]);
+    assert_eq!(spec.secrets, ["KEY".parse().unwrap(), "POSTGRES_PASSWORD".parse().unwrap()]);
+    let image =
+        |spec: &AppSpec| serde_json::to_value(&spec.services[&"db".parse().unwrap()].source).unwrap()["reference"].clone();
+    assert_eq!((image(&spec), image(&app(Some("staging")))), ("postgres:16".into(), "postgres:17".into()));
+    assert!(!spec.is_stack(), "the app itself is still built as a whole");
+    assert_snapshot!(mistakes("[services.web]\nvolume = \"x\"\n[processes.web]\n"), @r#"
+    coracle.toml:1:2: services: web is the name of a process and of a service
+     1 | [services.web]
        |  ^^^^^^^^
-       = remove it, or write x- before its name to keep it as a note
+    coracle.toml:1:11: services.web: names no image
+     1 | [services.web]
+       |           ^^^
+       = write image = "postgres:16", say
+    coracle.toml:2:10: services.web.volume: volume "x" must be written name:/path
+     2 | volume = "x"
+       |          ^^^
+       = write it as "data:/path"
     "#);
 }
 
