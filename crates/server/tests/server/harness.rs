@@ -67,17 +67,28 @@ impl Env {
         Self::start_with(|_| ()).await
     }
 
+    /// On a machine whose engine claims to be of this kind.
+    pub(crate) async fn start_on(kind: EngineKind) -> Self {
+        let mut env = Self { machine: FakeEngine::new(kind), ..Self::unserved() };
+        env.serve(|_| ()).await;
+        env
+    }
+
     pub(crate) async fn start_with(change: impl FnOnce(&mut ServerOptions)) -> Self {
-        let mut env = Self {
+        let mut env = Self::unserved();
+        env.serve(change).await;
+        env
+    }
+
+    fn unserved() -> Self {
+        Self {
             dir: tempfile::tempdir().unwrap(),
             machine: FakeEngine::new(EngineKind::Process),
             client: Client::new(Endpoint::Unix("/nowhere".into())),
             api_tcp: None,
             stop: CancellationToken::new(),
             serving: None,
-        };
-        env.serve(change).await;
-        env
+        }
     }
 
     /// Starts the server of this directory and machine.
@@ -88,7 +99,7 @@ impl Env {
         change(&mut options);
         let parts = Parts {
             engines: vec![self.machine.engine()],
-            default_engine: EngineKind::Process,
+            default_engine: self.machine.engine().kind,
             traffic: no_traffic(),
             http: vec!["127.0.0.1:8080".parse().unwrap()],
         };

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod access;
+mod compose;
 mod configuration;
 mod deployments;
 mod document;
