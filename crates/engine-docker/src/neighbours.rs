@@ -3,17 +3,23 @@
 //! A list tells all that changes about most containers (their state, their networks, their ports), so those that have not
 //! changed in it are not inspected again. What a health check says is in no list that can be relied upon; containers with one
 //! are inspected every time.
+//!
+//! A container that has been told to stop counts as one that does not run, though it does until it has ended: requests that are
+//! led elsewhere from then on are not lost. By the time an engine tells that a container has ended, its address has long been
+//! nobody's.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptionsBuilder;
-use coracle_engine::{EngineError, ExposedPort, Health, Neighbour, Neighbours};
+use coracle_engine::{Change, EngineError, ExposedPort, Health, Neighbour, Neighbours};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
+use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -26,6 +32,9 @@ const AT_ONCE: usize = 8;
 /// How long to wait before asking an engine again whose events broke off.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How long a container may take to end after it was told to; then it is taken for one that does not want to.
+const ENDING: Duration = Duration::from_secs(60);
+
 /// Container events that may change where requests go.
 const CONTAINER_EVENTS: &[&str] =
     &["start", "restart", "die", "stop", "kill", "pause", "unpause", "destroy", "rename", "update", "health_status"];
@@ -35,8 +44,66 @@ const NETWORK_EVENTS: &[&str] = &["connect", "disconnect"];
 /// Containers that are not ours.
 pub(crate) struct Others {
     client: Arc<Client>,
+    known: Arc<Known>,
+}
+
+/// What is known of them.
+#[derive(Default)]
+struct Known {
     /// What was seen last of each, by id.
     seen: Mutex<HashMap<String, Seen>>,
+    told: Told,
+}
+
+impl Known {
+    fn seen(&self) -> MutexGuard<'_, HashMap<String, Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What an event means.
+    fn change(&self, event: &EventMessage) -> Change {
+        self.told.hear(event);
+        let id = event.actor.as_ref().and_then(|actor| actor.id.clone()).unwrap_or_default();
+        let to_stop = || self.seen().get(&id).is_some_and(|seen| self.told.to_stop(&id, seen.stop_signal));
+        match event.action.as_deref() {
+            Some("die") => Change::Ending(id),
+            Some("kill") if to_stop() => Change::Ending(id),
+            _ => Change::Other,
+        }
+    }
+}
+
+/// Signals that containers were sent since they were started, by id, and when the last one was.
+#[derive(Default)]
+struct Told(Mutex<HashMap<String, (HashSet<i32>, Instant)>>);
+
+impl Told {
+    /// Takes note of what an event tells.
+    fn hear(&self, event: &EventMessage) {
+        let Some((actor, action)) = event.actor.as_ref().zip(event.action.as_deref()) else { return };
+        let Some(id) = actor.id.clone() else { return };
+        let signal = || actor.attributes.as_ref()?.get("signal")?.parse().ok();
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match action {
+            "kill" => {
+                if let Some(signal) = signal() {
+                    let (signals, at) = told.entry(id).or_insert_with(|| (HashSet::new(), Instant::now()));
+                    signals.insert(signal);
+                    *at = Instant::now();
+                }
+            }
+            "start" | "destroy" => drop(told.remove(&id)),
+            _ => {}
+        }
+    }
+
+    /// Whether a container has been told to stop, not long ago.
+    fn to_stop(&self, id: &str, stop_signal: i32) -> bool {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.get(id).is_some_and(|(signals, at)| {
+            at.elapsed() < ENDING && (signals.contains(&stop_signal) || signals.contains(&Signal::KILL.as_raw()))
+        })
+    }
 }
 
 /// What was seen of a container, and what the list said then.
@@ -44,16 +111,18 @@ pub(crate) struct Others {
 struct Seen {
     listed: Listed,
     neighbour: Neighbour,
+    /// By which it is told to stop.
+    stop_signal: i32,
 }
 
 impl Others {
     pub(crate) fn new(client: Arc<Client>) -> Self {
-        Self { client, seen: Mutex::default() }
+        Self { client, known: Arc::default() }
     }
 
     /// Nothing if it is gone meanwhile.
     async fn look(&self, listed: Listed) -> Result<Option<Seen>, EngineError> {
-        let known = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&listed.id).cloned();
+        let known = self.known.seen().get(&listed.id).cloned();
         if let Some(known) = known.filter(|known| known.listed == listed && known.neighbour.health == Health::Unchecked) {
             return Ok(Some(known));
         }
@@ -63,7 +132,8 @@ impl Others {
             Some(other) => self.inspect(other).await?.map(|other| other.network_settings.addresses()).unwrap_or_default(),
             None => inspected.network_settings.addresses(),
         };
-        Ok(Some(Seen { listed, neighbour: inspected.neighbour(networks) }))
+        let stop_signal = signal(inspected.config.stop_signal.as_deref().unwrap_or_default());
+        Ok(Some(Seen { listed, neighbour: inspected.neighbour(networks), stop_signal }))
     }
 
     async fn inspect(&self, id: &str) -> Result<Option<Inspected>, EngineError> {
@@ -78,26 +148,36 @@ impl Neighbours for Others {
         let wanted = listed.into_iter().filter(|listed| !listed.is_coracle_s() && listed.has_label(label_prefix));
         let looks = futures::stream::iter(wanted.map(|listed| self.look(listed))).buffer_unordered(AT_ONCE);
         let found: Vec<Seen> = looks.try_filter_map(|seen| async { Ok(seen) }).try_collect().await?;
-        let mut neighbours: Vec<Neighbour> = found.iter().map(|seen| seen.neighbour.clone()).collect();
+        let told = |seen: &Seen| {
+            let running = seen.neighbour.running && !self.known.told.to_stop(&seen.neighbour.id, seen.stop_signal);
+            Neighbour { running, ..seen.neighbour.clone() }
+        };
+        let mut neighbours: Vec<Neighbour> = found.iter().map(told).collect();
         neighbours.sort_by(|one, other| one.id.cmp(&other.id));
         let by_id = found.into_iter().map(|seen| (seen.listed.id.clone(), seen)).collect();
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = by_id;
+        *self.known.seen() = by_id;
         Ok(neighbours)
     }
 
-    fn changes(&self) -> BoxStream<'static, ()> {
-        let client = self.client.clone();
-        futures::stream::unfold((client, None), |(client, events)| async move {
-            let mut events: BoxStream<'static, bool> = match events {
+    fn changes(&self) -> BoxStream<'static, Change> {
+        let (client, known) = (self.client.clone(), self.known.clone());
+        futures::stream::unfold((client, known, None), |(client, known, events)| async move {
+            let mut events = match events {
                 Some(events) => events,
                 None => listen(&client),
             };
             match events.next().await {
-                Some(true) => Some(((), (client, Some(events)))),
+                Some(Ok(event)) => {
+                    let change = known.change(&event);
+                    Some((change, (client, known, Some(events))))
+                }
                 // What happened while nobody listened is told as one change.
-                _ => {
+                broken => {
+                    if let Some(Err(error)) = broken {
+                        tracing::debug!(error = message(&error), "the engine's events broke off");
+                    }
                     tokio::time::sleep(PAUSE).await;
-                    Some(((), (client, None)))
+                    Some((Change::Other, (client, known, None)))
                 }
             }
         })
@@ -109,17 +189,30 @@ impl Neighbours for Others {
     }
 }
 
-/// Events, as whether there was one.
-fn listen(client: &Client) -> BoxStream<'static, bool> {
+fn listen(client: &Client) -> BoxStream<'static, Result<EventMessage, bollard::errors::Error>> {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let filters = HashMap::from([
         ("type".to_owned(), words(&["container", "network"])),
         ("event".to_owned(), words(&[CONTAINER_EVENTS, NETWORK_EVENTS].concat())),
     ]);
-    let events = client.patient().events(Some(EventsOptionsBuilder::default().filters(&filters).build()));
-    events
-        .map(|event| event.inspect_err(|error| tracing::debug!(error = message(error), "the engine's events broke off")).is_ok())
-        .boxed()
+    client.patient().events(Some(EventsOptionsBuilder::default().filters(&filters).build())).boxed()
+}
+
+/// A signal's number, by which engines tell of it: images name them `SIGQUIT`, `QUIT` or `3`. SIGTERM if it is none we know.
+fn signal(name: &str) -> i32 {
+    let named = match name.strip_prefix("SIG").unwrap_or(name) {
+        "HUP" => Signal::HUP,
+        "INT" => Signal::INT,
+        "QUIT" => Signal::QUIT,
+        "KILL" => Signal::KILL,
+        "USR1" => Signal::USR1,
+        "USR2" => Signal::USR2,
+        "WINCH" => Signal::WINCH,
+        // systemd's.
+        "RTMIN+3" => return 37,
+        number => return number.parse().unwrap_or(Signal::TERM.as_raw()),
+    };
+    named.as_raw()
 }
 
 /// A container in a list.
@@ -166,6 +259,7 @@ struct Inspected {
 #[serde(rename_all = "PascalCase", default)]
 struct Config {
     labels: Option<BTreeMap<String, String>>,
+    stop_signal: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -282,5 +376,25 @@ mod tests {
         let published: Vec<_> = neighbour.ports.iter().map(|port| (port.number, port.published.len())).collect();
         assert_eq!(published, [(53, 0), (80, 2)]);
         assert_eq!(neighbour.ports[1].published, [(None, 8080), ("127.0.0.1".parse().ok(), 81)]);
+    }
+
+    #[test]
+    fn what_is_told_to_stop_counts_as_stopped_until_it_is_started_again() {
+        let event = |action: &str, signal: Option<&str>| {
+            let attributes = signal.map(|signal| HashMap::from([("signal".to_owned(), signal.to_owned())]));
+            let actor = bollard::models::EventActor { id: Some("a".to_owned()), attributes };
+            EventMessage { action: Some(action.to_owned()), actor: Some(actor), ..EventMessage::default() }
+        };
+        let told = Told::default();
+        let stops = |name: &str| told.to_stop("a", signal(name));
+        // By which many programs are told to read their configuration again.
+        told.hear(&event("kill", Some("1")));
+        assert!(!stops("") && !stops("SIGQUIT"));
+        told.hear(&event("kill", Some("3")));
+        assert!(stops("SIGQUIT") && stops("QUIT") && stops("3") && !stops("SIGTERM") && !stops(""));
+        told.hear(&event("start", None));
+        assert!(!stops("SIGQUIT"));
+        told.hear(&event("kill", Some("9")));
+        assert!(stops("") && stops("SIGRTMIN+3") && !told.to_stop("b", 15));
     }
 }

@@ -20,7 +20,7 @@ pub mod runtime;
 
 pub use builder::{BuildLimits, BuildRequest, Builder, NamedContext, OutputLine, OutputSink};
 pub use error::{BuildError, EngineError};
-pub use neighbours::{ExposedPort, Neighbour, Neighbours};
+pub use neighbours::{Change, ExposedPort, Neighbour, Neighbours};
 pub use runtime::{
     Bind, Exit, File, Health, Instance, InstanceEvent, InstanceSpec, InstanceState, Isolation, LogLine, LogQuery, PortRequest,
     Runtime, Stats, Stream, Surroundings,

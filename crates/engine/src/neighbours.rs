@@ -19,10 +19,19 @@ pub trait Neighbours: Send + Sync {
 
     /// Tells that something may have changed, soon after it did. A hint, as [`Runtime::events`](crate::Runtime::events) are:
     /// whoever listens also looks on a timer. Goes on for as long as it is listened to.
-    fn changes(&self) -> BoxStream<'static, ()>;
+    fn changes(&self) -> BoxStream<'static, Change>;
 
     /// Whether containers can be reached by their own addresses from this machine; otherwise only by the ports they publish.
     fn are_reachable(&self) -> bool;
+}
+
+/// Something that may have changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The container with this id ends, or has ended. Whoever acts on it at once need not wait for the next list.
+    Ending(String),
+    /// Whatever else.
+    Other,
 }
 
 /// A container that is not ours.
@@ -40,7 +49,7 @@ pub struct Neighbour {
     pub networks: BTreeMap<String, Option<IpAddr>>,
     /// Whether it has the machine's own network.
     pub on_host_network: bool,
-    /// Whether its program runs, and is not paused.
+    /// Whether its program runs, is not paused, and has not been told to stop.
     pub running: bool,
     /// What its HEALTHCHECK says.
     pub health: Health,

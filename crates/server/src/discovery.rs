@@ -11,13 +11,13 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use coracle_engine::{Health, Neighbour, Neighbours};
+use coracle_engine::{Change, Health, Neighbour, Neighbours};
 use coracle_labels::{
     Binding, Configuration, Container, Entrance, Exposure, Kind, NetworkMode, Options, Part, Port, Problem, Status,
 };
 use coracle_orchestrator::HostOrchestrator;
 use coracle_proxy_table::{Route, Table};
-use futures::stream::BoxStream;
+use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -89,34 +89,55 @@ impl Discovery {
 
     /// Discovers until `stop` fires.
     pub(crate) async fn run(&self, stop: CancellationToken) {
-        let mut changes = self.neighbours.changes();
+        let mut changes = self.neighbours.changes().fuse();
+        let mut last = Vec::new();
+        let mut listing = Some(self.list().boxed());
+        let mut pace = Pace::new(Instant::now());
         loop {
-            let look = tokio::time::timeout(LIST_LIMIT, self.look());
             tokio::select! {
-                looked = look => {
-                    let late = || format!("the engine did not tell what containers there are within {LIST_LIMIT:?}");
-                    if let Err(why) = looked.unwrap_or_else(|_| Err(late())) {
-                        self.fail(why);
+                () = stop.cancelled() => return,
+                listed = until(&mut listing) => {
+                    listing = None;
+                    pace.looked(Instant::now());
+                    match listed {
+                        Ok(found) => {
+                            last = found;
+                            self.serve(&last).await;
+                        }
+                        Err(why) => self.fail(why),
                     }
                 }
-                () = stop.cancelled() => return,
-            }
-            let looked = Instant::now();
-            tokio::select! {
-                () = next_change(&mut changes, looked) => {}
-                () = stop.cancelled() => return,
+                Some(change) = changes.next() => {
+                    pace.changed(Instant::now());
+                    // Lists take their time on a machine that is busy starting and stopping containers.
+                    if let Change::Ending(id) = change
+                        && let Some(ending) = last.iter_mut().find(|neighbour| neighbour.id == id && neighbour.running)
+                    {
+                        ending.running = false;
+                        self.serve(&last).await;
+                    }
+                }
+                () = tokio::time::sleep_until(pace.due()), if listing.is_none() => {
+                    pace.begins();
+                    listing = Some(self.list().boxed());
+                }
             }
         }
     }
 
-    /// Looks once. The table is published if it changes.
-    async fn look(&self) -> Result<(), String> {
+    async fn list(&self) -> Result<Vec<Neighbour>, String> {
         let prefix = (self.options.labels.exposure == Exposure::Labelled).then_some(PREFIX);
-        let found = self.neighbours.list(prefix).await.map_err(|error| error.to_string())?;
+        let listed = tokio::time::timeout(LIST_LIMIT, self.neighbours.list(prefix)).await;
+        let late = |_| format!("the engine did not tell what containers there are within {LIST_LIMIT:?}");
+        listed.map_err(late)?.map_err(|error| error.to_string())
+    }
+
+    /// Makes routes of what there is. The table is published if that changes it.
+    async fn serve(&self, found: &[Neighbour]) {
         let reachable = self.neighbours.are_reachable();
-        let containers: Vec<Container> = found.into_iter().map(|neighbour| container(neighbour, reachable)).collect();
-        let options =
-            Options { use_bind_port_ip: self.options.labels.use_bind_port_ip || !reachable, ..self.options.labels.clone() };
+        let containers: Vec<Container> = found.iter().map(|neighbour| container(neighbour, reachable)).collect();
+        let use_bind_port_ip = self.options.labels.use_bind_port_ip || !reachable;
+        let options = Options { use_bind_port_ip, ..self.options.labels.clone() };
         let configuration = coracle_labels::configure(&containers, &options);
         let mut part = vetting::vetted(coracle_labels::part(&configuration, &options, self.entrance));
         contradict(&mut part, &self.published.table());
@@ -124,7 +145,9 @@ impl Discovery {
         self.tell(&problems);
         let discovered = Discovered { containers: Some(containers.len()), configuration, problems, failure: None };
         *self.discovered.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(discovered);
-        self.orchestrator.set_guests(table).await.map_err(|error| error.to_string())
+        if let Err(error) = self.orchestrator.set_guests(table).await {
+            self.fail(error.to_string());
+        }
     }
 
     /// Says what is new among the problems; what is no mistake, quietly.
@@ -169,35 +192,64 @@ fn contradict(part: &mut Part, published: &Table) {
     part.problems.sort();
 }
 
-/// Waits for a change, or until it is time to look anyway; then until the pace allows it. What changes meanwhile is seen with it.
-async fn next_change(changes: &mut BoxStream<'static, ()>, looked: Instant) {
-    match tokio::time::timeout(INTERVAL, changes.next()).await {
-        // Time is up.
-        Err(_) => return,
-        // Nobody tells any more: the timer remains.
-        Ok(None) => return tokio::time::sleep(INTERVAL).await,
-        Ok(Some(())) => {}
+/// Waits for the future that there is; forever if there is none.
+async fn until<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
-    tokio::time::sleep_until(looked + PACE).await;
-    while let Some(Some(())) = changes.next().now_or_never() {}
+}
+
+/// When it is to be looked.
+#[derive(Debug)]
+struct Pace {
+    looked: Instant,
+    changed: Option<Instant>,
+}
+
+impl Pace {
+    fn new(looked: Instant) -> Self {
+        Self { looked, changed: None }
+    }
+
+    /// A look begins, which sees everything that has changed until now.
+    fn begins(&mut self) {
+        self.changed = None;
+    }
+
+    /// It has ended; what changed meanwhile is still to be looked at.
+    fn looked(&mut self, now: Instant) {
+        self.looked = now;
+    }
+
+    fn changed(&mut self, now: Instant) {
+        self.changed.get_or_insert(now);
+    }
+
+    fn due(&self) -> Instant {
+        match self.changed {
+            Some(changed) => changed.max(self.looked + PACE),
+            None => self.looked + INTERVAL,
+        }
+    }
 }
 
 /// An engine's container as one whose labels can be read.
-fn container(neighbour: Neighbour, reachable: bool) -> Container {
+fn container(neighbour: &Neighbour, reachable: bool) -> Container {
     // What is published on all of the machine's addresses is on this one, too.
     let anywhere = (!reachable).then(|| std::net::IpAddr::from([127, 0, 0, 1]));
     let binding = |(ip, port): (Option<std::net::IpAddr>, u16)| Binding { ip: ip.or(anywhere), port };
-    let ports = neighbour.ports.into_iter().map(|port| Port {
+    let ports = neighbour.ports.iter().map(|port| Port {
         number: port.number,
-        protocol: port.protocol,
-        bindings: port.published.into_iter().map(binding).collect(),
+        protocol: port.protocol.clone(),
+        bindings: port.published.iter().copied().map(binding).collect(),
     });
     Container {
-        id: neighbour.id,
-        name: neighbour.name,
-        labels: neighbour.labels,
+        id: neighbour.id.clone(),
+        name: neighbour.name.clone(),
+        labels: neighbour.labels.clone(),
         ports: ports.collect(),
-        networks: if reachable { neighbour.networks } else { Default::default() },
+        networks: if reachable { neighbour.networks.clone() } else { Default::default() },
         network_mode: if neighbour.on_host_network { NetworkMode::Host } else { NetworkMode::Own },
         status: if neighbour.running { Status::Running } else { Status::Other },
         health: match neighbour.health {
@@ -213,17 +265,24 @@ fn container(neighbour: Neighbour, reachable: bool) -> Container {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn many_changes_are_one_look_and_none_is_missed() {
-        let (tell, told) = futures::channel::mpsc::unbounded();
-        let mut changes = told.boxed();
-        for count in [1, 100] {
-            assert!((0..count).all(|_| tell.unbounded_send(()).is_ok()));
-            let looked = Instant::now();
-            let in_time = tokio::time::timeout(INTERVAL / 2, next_change(&mut changes, looked)).await;
-            assert!(in_time.is_ok() && looked.elapsed() >= PACE, "{:?}", looked.elapsed());
-            assert!(changes.next().now_or_never().is_none(), "a change is left that has been seen");
-        }
+    #[test]
+    fn the_first_change_is_looked_at_at_once_and_those_after_it_together() {
+        let begun = Instant::now();
+        let mut pace = Pace::new(begun);
+        assert_eq!(pace.due(), begun + INTERVAL);
+        let later = begun + PACE * 5;
+        pace.changed(later);
+        pace.changed(later + PACE);
+        assert_eq!(pace.due(), later);
+        pace.begins();
+        // What changes while it is looked may not have been seen.
+        let ended = later + PACE * 2;
+        pace.changed(later + PACE);
+        pace.looked(ended);
+        assert_eq!(pace.due(), ended + PACE);
+        pace.begins();
+        pace.looked(ended + PACE * 2);
+        assert_eq!(pace.due(), ended + PACE * 2 + INTERVAL);
     }
 
     #[test]
@@ -244,7 +303,7 @@ mod tests {
         };
         let reached = |neighbour: Neighbour, reachable: bool| {
             let options = Options { use_bind_port_ip: !reachable, ..Options::default() };
-            let containers = [container(neighbour, reachable)];
+            let containers = [container(&neighbour, reachable)];
             let part = coracle_labels::part(&coracle_labels::configure(&containers, &options), &options, Entrance::default());
             part.table.services.values().flat_map(|service| &service.targets).map(|it| it.address.to_string()).collect::<String>()
         };

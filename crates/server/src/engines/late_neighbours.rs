@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coracle_engine::{EngineError, Neighbour, Neighbours};
+use coracle_engine::{Change, EngineError, Neighbour, Neighbours};
 use coracle_engine_docker::{DockerEngine, DockerOptions};
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -37,13 +37,13 @@ impl Neighbours for LateNeighbours {
         self.get().await?.list(label_prefix).await
     }
 
-    fn changes(&self) -> BoxStream<'static, ()> {
+    fn changes(&self) -> BoxStream<'static, Change> {
         let late = self.clone();
         let connected = async move {
             loop {
                 if let Ok(neighbours) = late.get().await {
                     // That it is there now is a change, too.
-                    return futures::stream::once(async {}).chain(neighbours.changes());
+                    return futures::stream::once(async { Change::Other }).chain(neighbours.changes());
                 }
                 tokio::time::sleep(INTERVAL).await;
             }
