@@ -22,7 +22,6 @@ use coracle_proxy_http::{Arrival, BodyLength, Forwarding, Parsed, TargetForm, cl
 use coracle_proxy_middleware::{Answer, Passage};
 use http::Version;
 use smallvec::SmallVec;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::account::{Account, Origin};
@@ -41,6 +40,7 @@ use crate::refusal::Refusal;
 use crate::route::{RequestFacts, Route, bare_host};
 use crate::side::{Downstream, Relay};
 use crate::target::{InFlight, Target};
+use crate::tunnel::Server;
 use crate::worker::Seat;
 
 /// How often a request that never left is tried again.
@@ -65,7 +65,7 @@ pub(crate) enum Outcome {
     Broken,
     /// The answer was a change of protocols.
     Changed {
-        server: TcpStream,
+        server: Server,
         /// What the target has sent of the new protocol.
         from_server: Vec<u8>,
         upgraded: InFlight,

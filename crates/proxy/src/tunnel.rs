@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::buffer::with_scratch;
+use crate::h2::Channel;
 use crate::stream::ClientStream;
 use crate::target::{InFlight, Target};
 use crate::worker::Counted;
@@ -28,7 +29,7 @@ const TURNS: usize = 16;
 /// The two sides of an upgraded connection.
 pub(crate) struct Tunnel<C = ClientStream> {
     pub(crate) client: C,
-    pub(crate) server: TcpStream,
+    pub(crate) server: Server,
     /// What the client has sent beyond its request.
     pub(crate) from_client: Vec<u8>,
     /// What the target has sent beyond the head of its answer.
@@ -36,6 +37,46 @@ pub(crate) struct Tunnel<C = ClientStream> {
     pub(crate) upgraded: InFlight,
     /// What limits count until it ends.
     pub(crate) passage: Option<Box<Passage>>,
+}
+
+/// The target's side.
+pub(crate) enum Server {
+    /// A connection of its own.
+    Socket(TcpStream),
+    /// A stream of one that requests share.
+    Stream(Box<Channel<'static>>),
+}
+
+impl AsyncRead for Server {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Socket(socket) => Pin::new(socket).poll_read(cx, into),
+            Self::Stream(stream) => Pin::new(stream).poll_read(cx, into),
+        }
+    }
+}
+
+impl AsyncWrite for Server {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Socket(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Stream(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Socket(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Stream(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Socket(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Stream(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
 }
 
 /// Runs a tunnel until it ends.
@@ -66,7 +107,7 @@ pub(crate) async fn run_within<C: AsyncRead + AsyncWrite + Unpin>(tunnel: Tunnel
 /// Whether it was ended from here.
 fn poll_both(
     cx: &mut Context<'_>,
-    (client, server): (&mut (impl AsyncRead + AsyncWrite + Unpin), &mut TcpStream),
+    (client, server): (&mut (impl AsyncRead + AsyncWrite + Unpin), &mut Server),
     (up, down): (&mut Direction, &mut Direction),
     target: &Arc<Target>,
 ) -> Poll<bool> {

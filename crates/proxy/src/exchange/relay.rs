@@ -15,7 +15,7 @@ use crate::date;
 use crate::refusal::Refusal;
 use crate::side::{Answered, Downstream, End, Flow, Next, Relay, Source};
 use crate::target::{Count, InFlight, Target};
-use crate::upstream::H1Upstream;
+use crate::tunnel::Server;
 
 impl<D: Downstream> Exchange<'_, D> {
     /// Sends the client the answer whose head has come.
@@ -51,7 +51,7 @@ impl<D: Downstream> Exchange<'_, D> {
             keep(up, in_flight.target(), self.caller.seat);
             return Err(Stop::Answer(Box::new(answer)));
         }
-        if switches && let Reached::H1(up) = up {
+        if switches {
             self.target_answered(in_flight.target());
             return self.change(up, in_flight).await;
         }
@@ -183,7 +183,7 @@ impl<D: Downstream> Exchange<'_, D> {
     }
 
     /// Sends the client the change of protocols.
-    async fn change(&mut self, up: H1Upstream, in_flight: InFlight) -> Result<Outcome, Stop> {
+    async fn change(&mut self, up: Reached, in_flight: InFlight) -> Result<Outcome, Stop> {
         let deadline = self.caller.deadline;
         deadline.set(self.caller.seat.plane.limits.stall);
         self.account.status = self.pair.response.status.as_u16();
@@ -197,7 +197,13 @@ impl<D: Downstream> Exchange<'_, D> {
             return Err(Stop::Broken);
         }
         let upgraded = InFlight::begin(in_flight.target(), self.caller.seat.index, Count::Upgraded);
-        let (server, from_server) = up.into_changed();
+        let (server, from_server) = match up {
+            Reached::H1(up) => {
+                let (stream, read) = up.into_changed();
+                (Server::Socket(stream), read)
+            }
+            Reached::H2(up) => (Server::Stream(Box::new(up.into_changed().ok_or(Stop::Broken)?)), Vec::new()),
+        };
         let passage = self.passed.take().map(|passed| Box::new(passed.passage));
         Ok(Outcome::Changed { server, from_server, upgraded, passage })
     }

@@ -16,6 +16,7 @@ mod websocket;
 pub(crate) use downstream::serve;
 pub(crate) use pool::{Pool, open};
 pub(crate) use upstream::H2Upstream;
+pub(crate) use websocket::Channel;
 
 /// What a connection begins with (RFC 9113, section 3.4), as far as it looks like the head of a request.
 pub(crate) const PREFACE_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";

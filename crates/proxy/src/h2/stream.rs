@@ -135,13 +135,13 @@ impl<'m> H2Client<'m> {
 
     fn into_tunnel(
         mut self,
-        server: tokio::net::TcpStream,
+        server: tunnel::Server,
         from_server: Vec<u8>,
         upgraded: InFlight,
         passage: Option<Box<Passage>>,
     ) -> Option<Tunnel<Channel<'m>>> {
         self.incoming.reopen();
-        let client = Channel { incoming: self.incoming, outgoing: self.outgoing?, meter: self.meter };
+        let client = Channel { incoming: self.incoming, outgoing: self.outgoing?, meter: Some(self.meter), lane: None };
         Some(Tunnel { client, server, from_client: Vec::new(), from_server, upgraded, passage })
     }
 

@@ -3,17 +3,21 @@
 use std::task::{Context, Poll, ready};
 
 use ::h2::client::ResponseFuture;
+use ::h2::ext::Protocol;
 use ::h2::{Error, Reason};
 use coracle_proxy_http::{BodyLength, Fields, HeadLimits, RequestHead, ResponseHead};
-use http::{Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 
 use super::body::{Incoming, Outgoing};
 use super::pool::Lane;
+use super::websocket::{self, Channel};
 use crate::side::{Answer, Answered, Broken, Next, NoAnswer, Sink, Source, Upstream};
 
 /// One stream of a connection to a target. Dropping it takes back what is not through.
 pub(crate) struct H2Upstream {
     response: Option<ResponseFuture>,
+    /// The key of the WebSocket that is asked for.
+    key: Option<String>,
     outgoing: Option<Outgoing>,
     incoming: Option<Incoming>,
     limits: HeadLimits,
@@ -36,7 +40,12 @@ enum State {
 impl H2Upstream {
     /// For one exchange.
     pub(crate) fn new(lane: Lane, limits: HeadLimits) -> Self {
-        Self { response: None, outgoing: None, incoming: None, limits, state: State::Unsent, lane }
+        Self { response: None, key: None, outgoing: None, incoming: None, limits, state: State::Unsent, lane }
+    }
+
+    /// The stream as it is, after a change of protocols; nothing if there has been none.
+    pub(crate) fn into_changed(self) -> Option<Channel<'static>> {
+        Some(Channel { incoming: self.incoming?, outgoing: self.outgoing?, meter: None, lane: Some(self.lane) })
     }
 
     fn try_send(&mut self, head: &RequestHead, body: BodyLength) -> Result<(), State> {
@@ -45,7 +54,19 @@ impl H2Upstream {
         *request.uri_mut() = head.to_uri(false).map_err(|_bad| State::Unspeakable)?;
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = head.to_header_map(body);
-        let has_ended = body.is_empty();
+        let opens = websocket::is_asked_for(head);
+        if opens {
+            // Without it, the request would be another one.
+            if !self.lane.send.is_extended_connect_protocol_enabled() {
+                return Err(State::Unspeakable);
+            }
+            let key = head.fields.get("Sec-WebSocket-Key").and_then(|key| std::str::from_utf8(key).ok());
+            self.key = Some(key.ok_or(State::Unspeakable)?.to_owned());
+            *request.method_mut() = Method::CONNECT;
+            request.extensions_mut().insert(Protocol::from_static("websocket"));
+            request.headers_mut().remove("sec-websocket-key");
+        }
+        let has_ended = body.is_empty() && !opens;
         let announced = match body {
             BodyLength::Fixed(length) => Some(length),
             _ => None,
@@ -74,6 +95,12 @@ impl H2Upstream {
         }
         let ends = body.as_ref().is_some_and(::h2::RecvStream::is_end_stream);
         let parsed = head.read_h2(&parts, &request.method, ends, &self.limits).map_err(|_bad| NoAnswer::Garbage)?;
+        if body.is_some()
+            && head.status.is_success()
+            && let Some(key) = &self.key
+        {
+            websocket::as_switched(key, head).ok_or(NoAnswer::Garbage)?;
+        }
         if let Some(body) = body {
             self.incoming = Some(Incoming::new(body, false, self.limits));
             self.response = None;
@@ -139,7 +166,13 @@ impl Sink for H2Upstream {
     }
 
     fn end(&mut self, trailers: Option<&Fields>) -> Result<(), Broken> {
-        self.outgoing.as_mut().map_or(Err(Broken::Gone), |outgoing| outgoing.end(trailers))
+        match &mut self.outgoing {
+            // The request is through, the stream is not: what follows on it is the WebSocket's.
+            Some(_) if self.key.is_some() => Ok(()),
+            Some(outgoing) => outgoing.end(trailers),
+            // It has not left, which is no fault of the body's: whoever asks for the answer is told.
+            None => Ok(()),
+        }
     }
 
     fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {

@@ -1,5 +1,5 @@
-//! WebSockets on a stream of HTTP/2 (RFC 8441). The target is asked for one as HTTP/1.1 has it, with a key of this proxy's
-//! own: HTTP/2 has none.
+//! WebSockets on a stream of HTTP/2 (RFC 8441), on either side. Between the two sides a WebSocket is as HTTP/1.1 has it, with a
+//! key of this proxy's own where the client has none.
 
 use std::io;
 use std::pin::Pin;
@@ -7,12 +7,14 @@ use std::task::{Context, Poll, ready};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use coracle_proxy_http::{RequestHead, ResponseHead};
+use coracle_proxy_http::{Known, RequestHead, ResponseHead};
+use http::StatusCode;
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::{Incoming, Outgoing};
 use super::meter::Meter;
+use super::pool::Lane;
 use crate::side::{Broken, Next};
 
 /// RFC 6455, section 1.3.
@@ -42,6 +44,19 @@ impl Key {
     }
 }
 
+/// Whether a request is for a WebSocket.
+pub(super) fn is_asked_for(head: &RequestHead) -> bool {
+    head.fields.get_known(Known::Upgrade).is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Makes what a target of HTTP/2 opens a WebSocket with into what HTTP/1.1 opens it with.
+pub(super) fn as_switched(key: &str, head: &mut ResponseHead) -> Option<()> {
+    head.status = StatusCode::SWITCHING_PROTOCOLS;
+    head.fields.set_known(Known::Connection, "upgrade").ok()?;
+    head.fields.set_known(Known::Upgrade, "websocket").ok()?;
+    head.fields.set("Sec-WebSocket-Accept", accept(key)).ok()
+}
+
 /// RFC 6455, section 4.2.2.
 fn accept(key: &str) -> String {
     let mut hash = Sha1::new();
@@ -51,10 +66,22 @@ fn accept(key: &str) -> String {
 }
 
 /// A stream as a tunnel takes it.
-pub(super) struct Channel<'m> {
+pub(crate) struct Channel<'m> {
     pub(super) incoming: Incoming,
     pub(super) outgoing: Outgoing,
-    pub(super) meter: &'m Meter,
+    /// What a client sends is looked at; a target is believed.
+    pub(super) meter: Option<&'m Meter>,
+    /// The place on the connection to a target. Last: the stream ends before the connection can.
+    #[allow(dead_code, reason = "held for what dropping it does")]
+    pub(super) lane: Option<Lane>,
+}
+
+impl Channel<'_> {
+    fn count(&self, bytes: usize) {
+        if let Some(meter) = self.meter {
+            meter.piece(bytes);
+        }
+    }
 }
 
 fn broken(_: Broken) -> io::Error {
@@ -67,7 +94,7 @@ impl AsyncRead for Channel<'_> {
             let content = self.incoming.content();
             let count = content.len().min(into.remaining());
             into.put_slice(&content[..count]);
-            self.meter.piece(count);
+            self.count(count);
             self.incoming.consume(count);
         }
         Poll::Ready(Ok(()))
@@ -76,7 +103,7 @@ impl AsyncRead for Channel<'_> {
 
 impl AsyncWrite for Channel<'_> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.meter.piece(0);
+        self.count(0);
         self.outgoing.poll_put(cx, bytes).map_err(broken)
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_proxy::table::{Admission, Protocol, ServiceId, Table};
+use h2::ext::Protocol as Upgraded;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Method, Request, Response};
@@ -43,6 +44,8 @@ struct Manner {
     streams: Option<u32>,
     /// After so many a connection is closed gracefully.
     goodbye: Option<usize>,
+    /// Takes WebSockets (RFC 8441).
+    sockets: bool,
 }
 
 impl Server {
@@ -63,6 +66,9 @@ impl Server {
                 let (answer, opened) = (answer.clone(), Arc::clone(&opened));
                 tasks.spawn(async move {
                     let mut builder = h2::server::Builder::new();
+                    if manner.sockets {
+                        builder.enable_connect_protocol();
+                    }
                     if let Some(streams) = manner.streams {
                         builder.max_concurrent_streams(streams);
                     }
@@ -194,7 +200,7 @@ async fn a_call_may_be_a_conversation() {
 async fn streams_share_connections_and_further_ones_are_opened_when_those_are_full() {
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
     let opened = Arc::clone(&gate);
-    let server = Server::calling(Manner { streams: Some(10), goodbye: None }, move |mut call: Call| {
+    let server = Server::calling(Manner { streams: Some(10), ..Manner::default() }, move |mut call: Call| {
         let opened = Arc::clone(&opened);
         async move {
             if call.request.uri().path() == "/wait" {
@@ -241,7 +247,7 @@ async fn long_bodies_go_both_ways() {
 
 #[tokio::test]
 async fn a_target_that_says_goodbye_again_and_again_loses_nothing() {
-    let server = Server::echo(Manner { streams: None, goodbye: Some(5) }).await;
+    let server = Server::echo(Manner { goodbye: Some(5), ..Manner::default() }).await;
     let mut env = one_worker().await;
     env.publish(grpc(&[("t", server.address)])).await;
     let client = Client::to(env.http()).await;
@@ -346,4 +352,90 @@ async fn a_target_that_is_none_or_speaks_something_else_is_a_bad_gateway() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     env.publish(grpc(&[("n", nobody)])).await;
     assert_eq!(client.ask(request(Method::POST, "/"), b"").await.unwrap().status, 502);
+}
+
+/// Opens WebSockets and echoes them.
+async fn sockets() -> Server {
+    Server::calling(Manner { sockets: true, ..Manner::default() }, |mut call: Call| async move {
+        let asked = &call.request;
+        let protocol = asked.extensions().get::<Upgraded>().map(Upgraded::as_str);
+        assert_eq!((asked.method(), asked.uri().path(), protocol), (&Method::CONNECT, "/ws", Some("websocket")));
+        let has = |name: &str| asked.headers().contains_key(name);
+        assert!(has("sec-websocket-version") && !has("sec-websocket-key") && !has("upgrade") && !has("connection"));
+        if has("x-refuse") {
+            let refusal = Response::builder().status(403).body(()).unwrap();
+            drop(call.respond.send_response(refusal, true));
+            return;
+        }
+        let opened = Response::builder().header("sec-websocket-protocol", "chat").body(()).unwrap();
+        let mut stream = call.respond.send_response(opened, false).unwrap();
+        let body = call.request.body_mut();
+        while let Some(Ok(piece)) = body.data().await {
+            body.flow_control().release_capacity(piece.len()).unwrap();
+            stream.send_data(piece, false).unwrap();
+        }
+        drop(stream.send_data(Bytes::from_static(b"through"), true));
+    })
+    .await
+}
+
+const KNOCK: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+#[tokio::test]
+async fn websockets_reach_targets_whatever_their_clients_speak() {
+    let server = sockets().await;
+    let mut env = one_worker().await;
+    env.publish(grpc(&[("t", server.address)])).await;
+    let mut wire = env.connect().await;
+    wire.send(&format!("{KNOCK}\r\n")).await;
+    let head = soon(wire.read_until("\r\n\r\n")).await.to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 101 "), "{head}");
+    // The example of RFC 6455, section 1.3.
+    for line in
+        ["upgrade: websocket\r\n", "sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n", "sec-websocket-protocol: chat\r\n"]
+    {
+        assert!(head.contains(line), "{line}: {head}");
+    }
+    for text in ["hello", &"long ".repeat(50_000)] {
+        wire.send(text).await;
+        let mut echoed = Vec::new();
+        while echoed.len() < text.len() {
+            echoed.extend(wire.read_any().await);
+        }
+        assert!(echoed == text.as_bytes(), "{} of {} bytes", echoed.len(), text.len());
+    }
+    // The same connection to the target has room for another, of a client that speaks HTTP/2.
+    let client = Client::to(env.http()).await;
+    until("connect is allowed", async || client.send.is_extended_connect_protocol_enabled()).await;
+    let mut asked = request(Method::CONNECT, "/ws");
+    asked.extensions_mut().insert(Upgraded::from_static("websocket"));
+    asked.headers_mut().insert("sec-websocket-version", "13".parse().unwrap());
+    let (response, mut stream) = client.begin(asked, false).await.unwrap();
+    let mut response = soon(response).await.unwrap();
+    assert_eq!(response.status(), 200);
+    stream.send_data(Bytes::from_static(b"hi"), true).unwrap();
+    let mut echoed = Vec::new();
+    while let Some(piece) = soon(response.body_mut().data()).await {
+        echoed.extend_from_slice(&piece.unwrap());
+    }
+    assert_eq!(String::from_utf8(echoed).unwrap(), "hithrough");
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+    // What the target says instead of opening one is passed on.
+    let mut refused = env.connect().await;
+    refused.send(&format!("{KNOCK}X-Refuse: 1\r\n\r\n")).await;
+    assert_eq!(soon(refused.answer()).await.status, 403);
+    drop(wire);
+    until("nothing is open", async || env.in_flight().await == 0).await;
+}
+
+#[tokio::test]
+async fn a_target_that_takes_no_websockets_gets_none() {
+    let server = Server::echo(Manner::default()).await;
+    let mut env = one_worker().await;
+    env.publish(grpc(&[("t", server.address)])).await;
+    let mut wire = env.connect().await;
+    wire.send(&format!("{KNOCK}\r\n")).await;
+    let refused = soon(wire.try_answer(false)).await;
+    assert_eq!(refused.as_ref().map(|answer| answer.status).ok(), Some(502), "{refused:?}");
+    assert_eq!(env.get("h", "/").await.status, 200);
 }
