@@ -5,6 +5,7 @@
 
 mod asking;
 mod following;
+mod labelling;
 mod program;
 mod proxying;
 mod scripted;
