@@ -9,7 +9,7 @@ use super::Maker;
 use crate::service::{Build, Service};
 
 /// Keys of `build` that Docker's own builder interface does not offer.
-fn beyond(build: &Build) -> [(&'static str, bool); 10] {
+fn beyond(build: &Build) -> [(&'static str, bool); 9] {
     [
         ("entitlements", !build.entitlements.is_empty()),
         ("ssh", !build.ssh.is_empty()),
@@ -20,7 +20,6 @@ fn beyond(build: &Build) -> [(&'static str, bool); 10] {
         ("isolation", build.isolation.is_some()),
         ("privileged", build.privileged),
         ("ulimits", !build.ulimits.is_empty()),
-        ("tags", !build.tags.is_empty()),
     ]
 }
 
@@ -73,6 +72,9 @@ impl Maker<'_> {
         });
         let args = args.collect();
         let (dockerfile, inline) = self.dockerfile(name, build, &context)?;
+        if !build.secrets.is_empty() {
+            self.cannot(&["services", name, "build", "secrets"], "is not honoured yet; give them to the service when it runs");
+        }
         let extras = BuildExtras {
             inline,
             contexts: self.contexts(name, build),

@@ -66,7 +66,11 @@ impl Maker<'_> {
         let memory = limits.and_then(|limits| limits.memory.as_deref()).or(service.mem_limit.as_deref());
         let path = ["services", name, "mem_limit"];
         let memory = memory.and_then(|text| self.size(&path, text)).filter(|size| size.get() > 0);
-        let cpus = limits.and_then(|limits| limits.cpus).or(service.cpus).filter(|cpus| *cpus > 0.0);
+        let quota = service.cpu_quota.filter(|quota| *quota > 0);
+        // The kernel's usual period is a tenth of a second.
+        let of_quota =
+            quota.map(|quota| quota as f64 / service.cpu_period.filter(|period| *period > 0).unwrap_or(100_000) as f64);
+        let cpus = limits.and_then(|limits| limits.cpus).or(service.cpus).or(of_quota).filter(|cpus| *cpus > 0.0);
         let pids = limits.and_then(|limits| limits.pids).or(service.pids_limit);
         let pids = match pids {
             None | Some(0) => Limits::default().pids,
@@ -84,14 +88,7 @@ impl Maker<'_> {
         let path = |key| ["services", name, key];
         let reserved = service.deploy.as_ref().and_then(|deploy| deploy.resources.reservations.as_ref());
         let reserved = reserved.and_then(|reserved| reserved.memory.as_deref()).or(service.mem_reservation.as_deref());
-        let cpu_reserved = service.deploy.as_ref().and_then(|deploy| deploy.resources.reservations.as_ref()?.cpus);
-        if cpu_reserved.is_some() {
-            self.cannot(
-                &["services", name, "deploy", "resources", "reservations", "cpus"],
-                "there is one machine; use `cpu_shares`",
-            );
-        }
-        let (aliases, networks) = self.networks(service);
+        let (aliases, networks) = self.networks(name, service);
         ContainerSettings {
             confinement: Confinement::Engine,
             entrypoint: service.entrypoint.clone(),
@@ -164,11 +161,19 @@ impl Maker<'_> {
     }
 
     /// The names that a service has in the project's networks, and the networks of others that it joins.
-    fn networks(&self, service: &Service) -> (Vec<String>, Vec<ExternalNetwork>) {
+    fn networks(&mut self, name: &str, service: &Service) -> (Vec<String>, Vec<ExternalNetwork>) {
         let (mut aliases, mut others) = (Vec::new(), Vec::new());
-        for (name, attachment) in &service.networks {
+        for (network, attachment) in &service.networks {
             let attachment = attachment.clone().unwrap_or_default();
-            match self.project.networks.get(name).filter(|network| network.external) {
+            let is_own = self.project.networks.get(network).is_none_or(|network| !network.external);
+            let is_fixed = is_own && (attachment.ipv4_address.is_some() || attachment.ipv6_address.is_some());
+            if is_fixed || attachment.mac_address.is_some() || !attachment.link_local_ips.is_empty() {
+                self.cannot(
+                    &["services", name, "networks", network],
+                    "two releases run at once, and an address is one's own; use names",
+                );
+            }
+            match self.project.networks.get(network).filter(|network| network.external) {
                 Some(network) => others.push(ExternalNetwork {
                     name: network.name.clone(),
                     aliases: attachment.aliases,

@@ -120,7 +120,7 @@ fn host_config(client: &Client, spec: &InstanceSpec, port: Option<u16>, network:
                 .iter()
                 .map(|volume| mount(client, spec, volume))
                 .chain(binds.iter().map(settings::bind))
-                .chain(spec.surroundings.container.anonymous_volumes.iter().map(settings::anonymous))
+                .chain(spec.surroundings.container.anonymous_volumes.iter().map(|path| settings::anonymous(path)))
                 .collect(),
         ),
         port_bindings: published.map(|port| HashMap::from([(format!("{port}/tcp"), Some(vec![on_loopback()]))])),

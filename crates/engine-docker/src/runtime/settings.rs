@@ -130,8 +130,8 @@ pub(super) fn bind(bind: &Bind) -> Mount {
 }
 
 /// A volume without a name, which goes with the container.
-pub(super) fn anonymous(path: &String) -> Mount {
-    Mount { typ: Some(MountType::VOLUME), target: Some(path.clone()), ..Default::default() }
+pub(super) fn anonymous(path: &str) -> Mount {
+    Mount { typ: Some(MountType::VOLUME), target: Some(path.to_owned()), ..Default::default() }
 }
 
 fn health_config(health: &HealthCheck, has_start_interval: bool) -> HealthConfig {
