@@ -42,7 +42,7 @@ impl Watch {
         });
         let watcher = watcher.map_err(|error| DevError::Watch(error.to_string()))?;
         let stack = Arc::new(stack.clone());
-        let mut places = Places { watcher, stack, known: BTreeSet::new() };
+        let mut places = Places { watcher, stack, own: own_output(), known: BTreeSet::new() };
         let begun = tokio::task::spawn_blocking(move || places.begin().map(|()| places));
         let places = begun.await.map_err(|error| DevError::Watch(error.to_string()))??;
         Ok(Self(tokio::spawn(collect(places, changes, events, told))))
@@ -52,6 +52,8 @@ impl Watch {
 /// The folders that are watched.
 struct Places {
     watcher: RecommendedWatcher,
+    /// Where this program's own output goes, if that is a file: told as a change, it would change again, without end.
+    own: Vec<PathBuf>,
     stack: Arc<Stack>,
     known: BTreeSet<PathBuf>,
 }
@@ -116,10 +118,15 @@ impl Places {
             }
             changed.insert(path);
         }
-        let stack = &self.stack;
+        let (stack, own) = (&self.stack, &self.own);
+        changed.retain(|path| !own.contains(path));
         changed.retain(|path| stack.files.contains(path) || stack.rules().any(|(_, rule)| rule.covers(path).is_some()));
         Ok(())
     }
+}
+
+fn own_output() -> Vec<PathBuf> {
+    ["/proc/self/fd/1", "/proc/self/fd/2"].iter().filter_map(|output| std::fs::read_link(output).ok()).collect()
 }
 
 async fn collect<E>(

@@ -85,19 +85,18 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
 /// Removes what is left, by whichever engine it was made.
 async fn down(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure> {
     // A file that is broken by now must not keep anybody from cleaning up.
-    let directory = match Project::find(arguments, context) {
-        Ok(project) => project.directory().to_owned(),
+    let (directory, made_by) = match Project::find(arguments, context) {
+        Ok(project) => (project.directory().to_owned(), Some(project.engine())),
         Err(failure) => {
-            context.output.remark("the project cannot be read; cleaning up after this folder");
-            context.output.failure(&failure);
-            context.directory.clone()
+            context.output.remark(format!("cleaning up although the project cannot be read: {}", failure.told()));
+            (context.directory.clone(), None)
         }
     };
     let folder = folder(&directory, context)?;
     let _held = folder.hold().map_err(failure)?;
     let mut count = 0;
     for kind in [EngineKind::Docker, EngineKind::Process] {
-        if folder.state().join(kind.as_str()).exists() {
+        if made_by == Some(kind) || folder.state().join(kind.as_str()).exists() {
             count += take_down(&folder, &engine(kind, &folder).await?, arguments.volumes).await.map_err(failure)?;
         }
     }

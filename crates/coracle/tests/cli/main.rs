@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod asking;
+mod developing;
 mod following;
 mod labelling;
 mod program;

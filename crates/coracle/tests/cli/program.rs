@@ -74,6 +74,7 @@ pub(crate) struct Running {
     out: Receiver<String>,
     err: Receiver<String>,
     seen: String,
+    complained: String,
 }
 
 impl Running {
@@ -81,7 +82,7 @@ impl Running {
         let mut child = command.spawn().unwrap();
         let out = lines(child.stdout.take().unwrap());
         let err = lines(child.stderr.take().unwrap());
-        Self { child, out, err, seen: String::new() }
+        Self { child, out, err, seen: String::new(), complained: String::new() }
     }
 
     /// Waits until standard output shows this.
@@ -90,6 +91,14 @@ impl Running {
             let line =
                 self.out.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{text:?} was never shown, only:\n{}", self.seen));
             self.seen.push_str(&line);
+        }
+    }
+
+    /// Waits until standard error shows this.
+    pub(crate) fn complains(&mut self, text: &str) {
+        while !self.complained.contains(text) {
+            let line = self.err.recv_timeout(PATIENCE);
+            self.complained.push_str(&line.unwrap_or_else(|_| panic!("{text:?} was never told, only:\n{}", self.complained)));
         }
     }
 
@@ -123,7 +132,7 @@ impl Running {
             }
         };
         let out = std::mem::take(&mut self.seen) + &rest(&self.out);
-        let err = rest(&self.err);
+        let err = std::mem::take(&mut self.complained) + &rest(&self.err);
         let code = self.child.wait().unwrap().code();
         Ended { code, out, err }
     }

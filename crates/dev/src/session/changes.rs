@@ -80,19 +80,22 @@ impl Session {
                 return Ok(());
             }
         }
-        for group in self.stack.spec.start_order()? {
-            for name in group.iter().filter(|name| parts.contains(*name)) {
-                self.replace(name).await?;
+        let mut replaced = Vec::new();
+        for name in self.stack.spec.start_order()?.into_iter().flatten().filter(|name| parts.contains(name)) {
+            if self.replace(&name).await? {
+                replaced.push(name);
             }
         }
-        self.restart_with(parts.iter().cloned().collect()).await?;
+        self.restart_with(replaced.clone()).await?;
         let used = self.copies.values().map(|copy| copy.artifact.clone());
         let keep: Vec<_> = used.chain(self.artifacts.values().map(|artifact| artifact.id.clone())).collect();
         if let Err(error) = self.engine.builder.prune(&self.stack.spec.app, &keep).await {
             tracing::warn!(%error, "old builds are left behind");
         }
-        let titles: Vec<_> = parts.iter().map(|name| self.stack.title(name)).collect();
-        self.tell.note(format!("reloaded {}", titles.join(", ")));
+        let titles: Vec<_> = replaced.iter().map(|name| self.stack.title(name)).collect();
+        if !titles.is_empty() {
+            self.tell.note(format!("reloaded {}", titles.join(", ")));
+        }
         Ok(())
     }
 

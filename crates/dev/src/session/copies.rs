@@ -216,44 +216,37 @@ impl Session {
         all.filter(|(name, part)| with(part) && !parts.contains(name)).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Replaces the copies of a part by new ones. Where old and new can run beside each other, the old ones stay until the
-    /// new ones take connections, and stay for good if these do not.
-    pub(super) async fn replace(&mut self, name: &ProcessName) -> Result<(), DevError> {
+    /// Replaces the copies of a part by new ones, and answers whether that could be done. Where old and new can run beside
+    /// each other, the old ones stay until the new ones take connections, and stay for good if these do not.
+    pub(super) async fn replace(&mut self, name: &ProcessName) -> Result<bool, DevError> {
         let old = self.ids_of(name);
-        let beside = has_door(&self.stack, name, self.engine.kind) && old.iter().all(|id| id.release != self.generation);
-        if !beside {
+        if !has_door(&self.stack, name, self.engine.kind) || old.iter().any(|id| id.release == self.generation) {
             self.stop(&old).await?;
             return match self.up(std::slice::from_ref(name)).await {
+                Ok(()) => Ok(true),
                 Err(DevError::Stopped) => Err(DevError::Stopped),
                 Err(error) => {
                     self.tell.trouble(format!("{} is down: {error}", self.stack.title(name)));
-                    Ok(())
+                    Ok(false)
                 }
-                Ok(()) => Ok(()),
             };
         }
         self.open_door(name).await?;
         let started = self.start_part(name).await?;
-        let mut ready = Ok(());
-        for id in started.keys() {
-            ready = self.wait_until_ready(id).await;
-            if ready.is_err() {
-                break;
-            }
-        }
         let new: Vec<_> = started.keys().cloned().collect();
         self.copies.extend(started);
-        match ready {
+        match self.wait_until_ready(&new).await {
             Ok(()) => {
                 self.lead(name).await?;
-                self.stop(&old).await
+                self.stop(&old).await?;
+                Ok(true)
             }
             Err(DevError::Stopped) => Err(DevError::Stopped),
             Err(error) => {
                 let stays = if old.is_empty() { "" } else { "; the old one stays" };
                 self.stop(&new).await?;
                 self.tell.trouble(format!("{error}{stays}"));
-                Ok(())
+                Ok(false)
             }
         }
     }
@@ -278,8 +271,15 @@ impl Session {
         }
     }
 
-    /// Waits until an instance takes connections.
-    async fn wait_until_ready(&self, id: &InstanceId) -> Result<(), DevError> {
+    /// Waits until instances take connections.
+    async fn wait_until_ready(&self, ids: &[InstanceId]) -> Result<(), DevError> {
+        for id in ids {
+            self.wait_until_one_is_ready(id).await?;
+        }
+        Ok(())
+    }
+
+    async fn wait_until_one_is_ready(&self, id: &InstanceId) -> Result<(), DevError> {
         let deadline = Instant::now() + READY;
         loop {
             let part = || self.voice(id).name;
