@@ -85,12 +85,28 @@ pub(crate) fn definition() -> clap::Command {
     CommandLine::command()
 }
 
-/// `ps:scale`, `config:set` and their like, which fingers know from elsewhere, as the two words they stand for. Only the
-/// first word that is not an option can be a command; nothing behind it is touched.
-pub(crate) fn split_colon(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+/// What fingers know from elsewhere, in the words that are meant by it.
+pub(crate) fn familiar(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let definition = definition();
-    let mut words: Vec<_> = typed.into_iter().collect();
-    let Some(at) = first_command(&definition, &words) else { return words };
+    let words = split_colon(&definition, typed.into_iter().collect());
+    volumes_of_dev(&definition, words)
+}
+
+/// `dev --down -v` is what Compose calls removing volumes as well. Everywhere else, and before the command, `-v` is the global
+/// option, which must never cost anybody data.
+fn volumes_of_dev(definition: &clap::Command, mut words: Vec<OsString>) -> Vec<OsString> {
+    let at = first_command(definition, &words).filter(|at| words[*at] == "dev");
+    let Some(own) = at.map(|at| &mut words[at + 1..]) else { return words };
+    if own.iter().any(|word| word == "--down") {
+        own.iter_mut().filter(|word| *word == "-v").for_each(|word| *word = "--volumes".into());
+    }
+    words
+}
+
+/// `ps:scale`, `config:set` and their like as the two words they stand for. Only the
+/// first word that is not an option can be a command; nothing behind it is touched.
+fn split_colon(definition: &clap::Command, mut words: Vec<OsString>) -> Vec<OsString> {
+    let Some(at) = first_command(definition, &words) else { return words };
     let Some((outer, inner)) = words[at].to_str().and_then(|word| word.split_once(':')) else { return words };
     if definition.find_subcommand(outer).is_some_and(|outer| outer.find_subcommand(inner).is_some()) {
         let pair = [outer.into(), inner.into()];
@@ -125,7 +141,7 @@ mod tests {
     use super::*;
 
     fn split(line: &str) -> String {
-        let words = split_colon(line.split(' ').map(OsString::from));
+        let words = familiar(line.split(' ').map(OsString::from));
         words.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")
     }
 
@@ -142,6 +158,15 @@ mod tests {
         assert_eq!(split("coracle run -- config:set"), "coracle run -- config:set");
         assert_eq!(split("coracle ps:nonsense"), "coracle ps:nonsense");
         assert_eq!(split("coracle"), "coracle");
+    }
+
+    #[test]
+    fn volumes_go_only_where_the_word_for_it_belongs_to_the_command() {
+        assert_eq!(split("coracle --json dev --down -v"), "coracle --json dev --down --volumes");
+        assert_eq!(split("coracle dev -v --down"), "coracle dev --volumes --down");
+        for untouched in ["coracle -v dev --down", "coracle dev -v", "coracle dev --verbose --down", "coracle run dev --down -v"] {
+            assert_eq!(split(untouched), untouched);
+        }
     }
 
     #[test]

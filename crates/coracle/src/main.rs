@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     if let Some(code) = beside_an_instance() {
         return code;
     }
-    let line = match CommandLine::try_parse_from(arguments::split_colon(std::env::args_os())) {
+    let line = match CommandLine::try_parse_from(arguments::familiar(std::env::args_os())) {
         Ok(line) => line,
         Err(answer) => return show(&answer),
     };

@@ -52,10 +52,8 @@ pub(crate) struct Arguments {
     /// Remove the containers and networks that are left, instead of starting anything
     #[arg(long, conflicts_with_all = ["services", "port"])]
     down: bool,
-    /// With --down: remove volumes and images too
-    // The name under which the global option is known, which therefore is not there for this command: `-v` means volumes here,
-    // as it does in Compose.
-    #[arg(id = "verbose", short = 'v', long = "volumes", requires = "down")]
+    /// With --down: remove volumes and images too; written -v as well, behind --down or before it
+    #[arg(long, requires = "down")]
     volumes: bool,
 }
 

@@ -1,4 +1,5 @@
 //! `coracle dev` in real containers and with real processes.
+#![allow(clippy::print_stderr)]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -267,6 +268,72 @@ fn services_that_end_are_told_with_their_codes_and_decide_the_exit_code() {
     dev.interrupt();
     dev.end().code(0);
     assert_eq!(containers(&desk), Vec::<String>::new());
+    drop(cleanup);
+}
+
+#[test]
+fn files_are_copied_into_what_runs_and_a_second_ctrl_c_kills() {
+    if !has_docker(&["debian:bookworm-slim"]) {
+        return;
+    }
+    let desk = Desk::with_shop(&[]);
+    let cleanup = Cleanup(&desk);
+    write(&desk, "pages/first", "1");
+    write(&desk, "pages/node_modules/x", "ignored");
+    let looking = "while :; do echo seen $$(ls /pages | tr '\\n' ' '); sleep 0.2; done";
+    write(
+        &desk,
+        "compose.yaml",
+        &format!(
+            r#"
+services:
+  web:
+    image: debian:bookworm-slim
+    command: ["bash", "-c", "trap 'echo not yet' TERM; mkdir -p /pages; {looking}"]
+    stop_grace_period: 10m
+    develop:
+      watch:
+        - {{path: pages, target: /pages, action: sync, initial_sync: true, ignore: [node_modules/]}}
+        - {{path: conf, target: /etc/shop, action: sync+exec, exec: {{command: ["cat", "/etc/shop/name"]}}}}
+        - {{path: again, action: restart}}
+  beside:
+    image: debian:bookworm-slim
+    init: true
+    command: ["sh", "-c", "echo beside is up; exec sleep 600"]
+    depends_on: {{web: {{condition: service_started, restart: true}}}}
+"#
+        ),
+    );
+    write(&desk, "conf/name", "one");
+    write(&desk, "again", "");
+    let mut dev = in_foreground(&desk, &["dev"]);
+    dev.shows("web    | seen first\n");
+    dev.shows("everything is up");
+    write(&desk, "pages/second", "2");
+    dev.shows("web    | seen first second\n");
+    std::fs::remove_file(desk.shop().join("pages/first")).unwrap();
+    dev.shows("web    | seen second\n");
+    write(&desk, "conf/name", "what was written\n");
+    dev.shows("web    | what was written\n");
+    assert!(dev.seen().matches("beside is up").count() < 2, "nothing was restarted so far");
+
+    // The first asks, the second insists.
+    ctrl_c(&dev);
+    dev.shows("not yet");
+    ctrl_c(&dev);
+    dev.end().code(130);
+    assert_eq!(containers(&desk), Vec::<String>::new());
+
+    let quick = std::fs::read_to_string(desk.shop().join("compose.yaml")).unwrap().replace("10m", "0s");
+    write(&desk, "compose.yaml", &quick);
+    let mut dev = in_foreground(&desk, &["dev"]);
+    dev.shows("everything is up");
+    dev.shows("beside is up");
+    write(&desk, "again", "!");
+    // Whoever wants to be restarted with another one is.
+    dev.shows_times("beside is up", 2);
+    ctrl_c(&dev);
+    dev.end().code(0);
     drop(cleanup);
 }
 

@@ -87,7 +87,12 @@ impl Running {
 
     /// Waits until standard output shows this.
     pub(crate) fn shows(&mut self, text: &str) {
-        while !self.seen.contains(text) {
+        self.shows_times(text, 1);
+    }
+
+    /// Waits until standard output has shown this so often.
+    pub(crate) fn shows_times(&mut self, text: &str, times: usize) {
+        while self.seen.matches(text).count() < times {
             let line =
                 self.out.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{text:?} was never shown, only:\n{}", self.seen));
             self.seen.push_str(&line);
