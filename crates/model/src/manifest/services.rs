@@ -152,3 +152,44 @@ impl ServiceLayer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use insta::assert_snapshot;
+
+    use crate::manifest::Manifest;
+    use crate::manifest::tests::mistakes;
+    use crate::spec::AppSpec;
+
+    #[test]
+    fn services_keep_data_and_see_the_configuration_they_name() {
+        let text = "secrets = [\"KEY\"]\n[services.db]\nimage = \"postgres:16\"\nvolume = \"/var/lib/postgresql/data\"\n\
+            secrets = [\"POSTGRES_PASSWORD\"]\nhealth = \"pg_isready -q\"\nenv = { TZ = \"UTC\" }\nmemory = \"512M\"\n\
+            [environments.staging.services.db]\nimage = \"postgres:17\"\n";
+        let manifest = Manifest::parse(text).unwrap();
+        let app = |environment| manifest.resolve(Some("shop".parse().unwrap()), environment).unwrap();
+        let spec = app(None);
+        let db = &spec.services[&"db".parse().unwrap()];
+        assert_eq!((db.volumes[0].name.as_str(), db.volumes[0].path.as_str()), ("db", "/var/lib/postgresql/data"));
+        assert_eq!(db.container.config, ["POSTGRES_PASSWORD".parse().unwrap()]);
+        assert_eq!(spec.secrets, ["KEY".parse().unwrap(), "POSTGRES_PASSWORD".parse().unwrap()]);
+        let image =
+            |spec: &AppSpec| serde_json::to_value(&spec.services[&"db".parse().unwrap()].source).unwrap()["reference"].clone();
+        assert_eq!((image(&spec), image(&app(Some("staging")))), ("postgres:16".into(), "postgres:17".into()));
+        assert!(!spec.is_stack(), "the app itself is still built as a whole");
+        assert_snapshot!(mistakes("[services.web]\nvolume = \"x\"\n[processes.web]\n"), @r#"
+        coracle.toml:1:2: services: web is the name of a process and of a service
+         1 | [services.web]
+           |  ^^^^^^^^
+        coracle.toml:1:11: services.web: names no image
+         1 | [services.web]
+           |           ^^^
+           = write image = "postgres:16", say
+        coracle.toml:2:10: services.web.volume: volume "x" must be written name:/path
+         2 | volume = "x"
+           |          ^^^
+           = write it as "data:/path"
+        "#);
+    }
+}

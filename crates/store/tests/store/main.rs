@@ -8,3 +8,4 @@ mod deployments;
 mod harness;
 mod opening;
 mod releases;
+mod services;
