@@ -85,7 +85,9 @@ async fn take_in(context: &Shared, app: &AppName, options: DeployOptions, reques
         intake::spec(&tree, app, &options, config, context.intake).await
     };
     match resolved.await {
-        Ok(Resolved { spec, notes }) => Ok((DeployRequest { spec, source: tree.path().to_owned(), commit, stateful, notes }, tree)),
+        Ok(Resolved { spec, notes }) => {
+            Ok((DeployRequest { spec, source: tree.path().to_owned(), commit, stateful, notes }, tree))
+        }
         Err(problem) => {
             tree.remove().await;
             Err(problem.into())
