@@ -96,3 +96,26 @@ fn this_process_joins_through_the_doors_of_a_group() {
     assert_eq!(text.matches(&format!("/{name}")).count(), doors.len(), "{text}");
     group.remove(Duration::from_secs(5)).unwrap();
 }
+
+#[test]
+fn a_meter_counts_from_its_start() {
+    let Some((hierarchy, name)) = hierarchy("meter") else { return };
+    let group = hierarchy.create(&name, &GroupLimits::default()).unwrap();
+    let mut meter = group.meter();
+    let mut child = waiting("x = b'x' * 20_000_000\nfor n in range(3_000_000): pass\nprint(flush=True)\ninput()");
+    group.add(child.id()).unwrap();
+    meter.start();
+    child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while meter.cpu_us() < 10_000 || meter.memory_peak() < 20_000_000 {
+        assert!(Instant::now() < deadline, "{meter:?} {} {}", meter.cpu_us(), meter.memory_peak());
+        std::thread::yield_now();
+    }
+    assert_eq!(meter.oom_kills(), 0);
+    let used = meter.cpu_us();
+    meter.start();
+    assert!(meter.cpu_us() < used, "{} and {used}", meter.cpu_us());
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    child.wait().unwrap();
+    group.remove(Duration::from_secs(5)).unwrap();
+}

@@ -23,7 +23,7 @@ fn main() -> Outcome {
 
 fn serve(socket: &str, settings: &[&str]) -> Outcome {
     let mut options = daemon::Options::new(socket, Vec::new());
-    let (mut slots, mut preload, mut directory) = (8, Vec::new(), None);
+    let (mut slots, mut preload, mut packages, mut directory) = (8, Vec::new(), Vec::new(), None);
     for setting in settings {
         match setting.split_once('=').ok_or("settings are NAME=VALUE")? {
             ("cores", milli) => options.limits.cpu_milli = milli.parse()?,
@@ -35,12 +35,14 @@ fn serve(socket: &str, settings: &[&str]) -> Outcome {
             ("wall", milliseconds) => options.limits.wall = Duration::from_millis(milliseconds.parse()?),
             ("patience", milliseconds) => options.patience = Duration::from_millis(milliseconds.parse()?),
             ("preload", modules) => preload = modules.split(',').map(str::to_owned).collect(),
+            ("packages", path) => packages.push(path.into()),
             ("directory", path) => directory = Some(path.into()),
             (other, _) => return Err(format!("there is no setting {other}").into()),
         }
     }
     let mut image = Image::find("default", Source::Host { python: None }, slots)?;
     image.preload = preload;
+    image.packages = packages;
     options.images.push(image);
     if let Some(path) = directory {
         options.images.push(Image::find("directory", Source::Directory { path, python: None }, 1)?);
@@ -72,10 +74,14 @@ async fn bench(socket: &str, count: usize) -> Outcome {
     for callers in [1, 2, 8, 64] {
         let (before, start) = (cpu_of(daemon)?, Instant::now());
         let tasks: Vec<_> = (0..callers).map(|_| tokio::spawn(call(sandbox.clone(), count / callers))).collect();
-        let mut times = Vec::new();
+        let (mut times, mut waits) = (Vec::new(), Vec::new());
         for task in tasks {
-            times.extend(task.await?.map_err(|error| format!("an execution: {error}"))?);
+            for (time, queued) in task.await?.map_err(|error| format!("an execution: {error}"))? {
+                times.push(time);
+                waits.push(queued);
+            }
         }
+        waits.sort();
         let (wall, cpu) = (start.elapsed(), cpu_of(daemon)? - before);
         times.sort();
         let at = |share: f64| times.get(((times.len() - 1) as f64 * share) as usize).copied().unwrap_or_default();
@@ -88,6 +94,7 @@ async fn bench(socket: &str, count: usize) -> Outcome {
             times.len() as f64 / wall.as_secs_f64(),
             1.0 / per.as_secs_f64()
         );
+        println!("            waiting for a slot: median {:.2?}, longest {:.2?}", waits[waits.len() / 2], waits[waits.len() - 1]);
     }
     kills(&sandbox).await?;
     computing(&sandbox).await?;
@@ -121,7 +128,7 @@ async fn computing(sandbox: &Sandbox) -> Outcome {
     let code = "import time\ndef f(n): return n if n < 2 else f(n - 1) + f(n - 2)\n\
                 def g():\n    b = time.process_time(); f(24); return time.process_time() - b\nprint(min(g() for _ in range(25)))";
     let execution = Execution::new("default", code);
-    let inside: f64 = String::from_utf8(drain(sandbox, &execution).await?)?.trim().parse()?;
+    let inside: f64 = String::from_utf8(drain(sandbox, &execution).await?.0)?.trim().parse()?;
     let bare = std::process::Command::new("/usr/bin/python3").args(["-c", code]).output()?;
     let bare: f64 = String::from_utf8(bare.stdout)?.trim().parse()?;
     println!("computing: {inside:.4} s inside, {bare:.4} s bare: {:.3}", inside / bare);
@@ -149,25 +156,27 @@ fn memory(daemon: u32) -> Outcome {
     Ok(())
 }
 
-/// Runs a program and answers its output.
-async fn drain(sandbox: &Sandbox, execution: &Execution) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+/// Runs a program and answers its output and how long it waited.
+async fn drain(sandbox: &Sandbox, execution: &Execution) -> Result<(Vec<u8>, Duration), Box<dyn std::error::Error>> {
     let mut running = sandbox.execute(execution).await?;
-    let mut output = Vec::new();
+    let (mut output, mut waited) = (Vec::new(), Duration::ZERO);
     while let Some(event) = running.next().await? {
-        if let Event::Stdout(bytes) = event {
-            output.extend_from_slice(&bytes);
+        match event {
+            Event::Stdout(bytes) => output.extend_from_slice(&bytes),
+            Event::Started { queued } => waited = queued,
+            _ => {}
         }
     }
-    Ok(output)
+    Ok((output, waited))
 }
 
-async fn call(sandbox: Sandbox, count: usize) -> Result<Vec<Duration>, String> {
+async fn call(sandbox: Sandbox, count: usize) -> Result<Vec<(Duration, Duration)>, String> {
     let execution = Execution::new("default", "print(42)");
     let mut times = Vec::with_capacity(count);
     for _ in 0..count {
         let start = Instant::now();
-        let output = drain(&sandbox, &execution).await.map_err(|error| error.to_string())?;
-        times.push(start.elapsed());
+        let (output, queued) = drain(&sandbox, &execution).await.map_err(|error| error.to_string())?;
+        times.push((start.elapsed(), queued));
         if output != b"42\n" {
             return Err(format!("answered {:?}", String::from_utf8_lossy(&output)));
         }

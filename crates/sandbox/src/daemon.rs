@@ -79,6 +79,9 @@ impl Options {
     }
 }
 
+/// The daemon's niceness.
+const PRECEDENCE: i32 = -10;
+
 /// Why a daemon does not start, or ends.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -143,6 +146,10 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         disk_inodes: options.disk_inodes,
         nofile: options.nofile,
     };
+    // Whoever ends programs at their limits must get to it, however busy they keep the machine. Without it, it may be late.
+    if let Err(error) = rustix::process::setpriority_process(None, PRECEDENCE) {
+        tracing::warn!(%error, "the daemon gets no precedence over the programs it watches");
+    }
     let (maker, socket) = crate::maker::start(&plan).map_err(failed("start the maker"))?;
     // One thread: children are this thread's, and die with it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed("start the runtime"))?;

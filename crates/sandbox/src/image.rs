@@ -10,6 +10,9 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 /// Where the zygote's script is in every root.
 pub(crate) const ZYGOTE: &str = "/.coracle/zygote.py";
 
+/// Below this are the packages.
+const PACKAGES: &str = "/.coracle/packages";
+
 const SCRIPT: &[u8] = include_bytes!("zygote.py");
 
 /// Where the root comes from.
@@ -38,6 +41,9 @@ pub struct Image {
     pub slots: usize,
     /// Modules that are imported ahead. Each makes every slot a little larger and every program that uses it quicker.
     pub preload: Vec<String>,
+    /// Directories of the machine with packages that programs can import, such as `pip install --target` makes. They are
+    /// seen read-only, and come before the interpreter's own.
+    pub packages: Vec<PathBuf>,
     source: Source,
     python: PathBuf,
     /// Directories of the interpreter outside `/usr`.
@@ -71,8 +77,15 @@ impl Image {
     /// Finds the interpreter of an image. Runs it, where it is the machine's own; a directory's is not run before it is in a
     /// jail.
     pub fn find(name: &str, source: Source, slots: usize) -> Result<Self, ImageError> {
-        let mut image =
-            Self { name: name.to_owned(), slots, preload: Vec::new(), source, python: PathBuf::new(), prefixes: Vec::new() };
+        let mut image = Self {
+            name: name.to_owned(),
+            slots,
+            preload: Vec::new(),
+            packages: Vec::new(),
+            source,
+            python: PathBuf::new(),
+            prefixes: Vec::new(),
+        };
         match image.source.clone() {
             Source::Host { python } => image.find_on_host(python)?,
             Source::Directory { path, python } => image.find_in_directory(&path, python)?,
@@ -131,6 +144,11 @@ impl Image {
         }
     }
 
+    /// Where the packages are seen, in their order.
+    pub(crate) fn package_places(&self) -> Vec<PathBuf> {
+        (0..self.packages.len()).map(|number| PathBuf::from(format!("{PACKAGES}/{number}"))).collect()
+    }
+
     /// The pieces of the root.
     pub(crate) fn root(&self) -> Result<Root, ImageError> {
         let mut root = Root { devices: true, ..Root::default() };
@@ -140,6 +158,8 @@ impl Image {
             Source::Host { .. } => self.add_host(&mut root)?,
             Source::Directory { path, .. } => self.add_directory(path, &mut root)?,
         }
+        let packages = self.packages.iter().zip(self.package_places());
+        root.show.extend(packages.map(|(source, target)| Show { source: source.clone(), target, writable: false }));
         Ok(root)
     }
 

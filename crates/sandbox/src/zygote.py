@@ -44,6 +44,9 @@ syscall.restype = ctypes.c_long
 prctl = libc.prctl
 prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 prctl.restype = ctypes.c_int
+# The same with two arguments, for what is done forty times.
+prctl_short = libc["prctl"]
+prctl_short.argtypes = [ctypes.c_int, ctypes.c_ulong]
 setns = libc.setns
 unshare = libc.unshare
 before_fork, after_fork_parent, after_fork_child = (
@@ -139,6 +142,7 @@ class Zygote:
         try:
             self.enter_slot(descriptors)
             self.give_up(descriptors)
+            reseed()
             warm_up(self.null)
             for number, descriptor in enumerate(descriptors[2:5]):
                 os.dup2(descriptor, number)
@@ -171,7 +175,7 @@ class Zygote:
         os.setresgid(self.group, self.group, self.group)
         # The capabilities in the bounding set go first: taking them out is itself privileged.
         for cap in range(self.last_cap):
-            prctl(PR_CAPBSET_DROP, cap, 0, 0, 0)
+            prctl_short(PR_CAPBSET_DROP, cap)
         os.setresuid(self.user, self.user, self.user)
         if syscall(SYS_CAPSET, ctypes.addressof(self.cap_header), ctypes.addressof(self.cap_none), 0, 0, 0) < 0:
             refused("drop capabilities")
@@ -181,6 +185,14 @@ class Zygote:
             refused("set no_new_privs")
         os.setsid()
         self.last.install()
+
+
+def reseed():
+    """What a copy must not share with the next one. `random` sees to itself after a fork; numpy's global generator, where it
+    was imported ahead, does not."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
 
 
 def receive(control):
@@ -223,11 +235,15 @@ class Job:
         return text
 
 
+PLACE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+
+
 def place(path, content):
-    directory = os.path.dirname(path)
-    if directory:
-        os.makedirs(directory, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        descriptor = os.open(path, PLACE, 0o644)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        descriptor = os.open(path, PLACE, 0o644)
     try:
         view = memoryview(content)
         while view:

@@ -31,8 +31,13 @@ pub(super) fn parent(socket: &Path) -> String {
 
 /// Ends and removes what a daemon at this place has left, or is leaving.
 pub(super) fn clear(hierarchy: &Hierarchy, parent: &str) {
-    let groups = hierarchy.children(parent).into_iter().chain([parent.to_owned()]);
-    for group in groups.filter_map(|name| hierarchy.find(&name)) {
+    let names = hierarchy.children(parent).into_iter().chain([parent.to_owned()]);
+    let groups: Vec<Group> = names.filter_map(|name| hierarchy.find(&name)).collect();
+    // All of them first: each takes a while to die.
+    for group in &groups {
+        group.kill(Duration::ZERO);
+    }
+    for group in groups {
         group.kill(PATIENCE);
         if let Err(error) = group.remove(PATIENCE) {
             tracing::warn!(%error, "a cgroup stays behind");

@@ -61,6 +61,8 @@ fn become_python(image: &Image, plan: &Plan) -> io::Result<()> {
     close_on_exec_from(4)?;
     unblock_signals();
     default_signals();
+    // The daemon goes before the programs that it watches, and they are not to inherit that.
+    rustix::process::setpriority_process(None, 0)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let limits = [
         (Resource::Core, 0),
@@ -81,6 +83,10 @@ fn become_python(image: &Image, plan: &Plan) -> io::Result<()> {
     for module in &image.preload {
         arguments.push(text(module)?);
     }
-    let variables = VARIABLES.iter().map(|variable| text(variable)).collect::<io::Result<Vec<_>>>()?;
+    let mut variables = VARIABLES.iter().map(|variable| text(variable)).collect::<io::Result<Vec<_>>>()?;
+    let packages: Vec<String> = image.package_places().iter().map(|place| place.display().to_string()).collect();
+    if !packages.is_empty() {
+        variables.push(text(&format!("PYTHONPATH={}", packages.join(":")))?);
+    }
     Err(exec(&python, &arguments, &variables))
 }

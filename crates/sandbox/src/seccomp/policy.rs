@@ -174,8 +174,10 @@ pub const ALLOWED: &[Allowed] = &[
         "process ids, groups and sessions",
     ),
     allow(&[SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_getresuid, SYS_getresgid, SYS_getgroups], "asking who one is"),
-    allow(
+    when(
         &[SYS_setuid, SYS_setgid, SYS_setreuid, SYS_setregid, SYS_setresuid, SYS_setresgid],
+        0,
+        crate::maker::INNER.uid as u64,
         "becoming who one is already; nobody else exists in the user namespace",
     ),
     allow(&[SYS_capget], "libraries look whether they are privileged"),

@@ -2,7 +2,7 @@
 
 use coracle_sandbox::{Execution, Reason};
 
-use crate::host::{Host, finish};
+use crate::host::{Host, finish, mounts};
 
 /// How many; `CORACLE_ENDURANCE` makes it more.
 fn rounds() -> usize {
@@ -12,7 +12,6 @@ fn rounds() -> usize {
 #[tokio::test]
 async fn many_runs_leave_nothing_behind() {
     let Some(host) = Host::start(&["slots=4", "cores=1000", "copies=200"]).await else { return };
-    let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let mixed = |number: usize| {
         let (code, reason) = match number % 8 {
             0 => ("import os\nfor _ in range(20):\n    if os.fork() == 0: os.setsid(); import time; time.sleep(100)", Reason::Ok),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use coracle_sandbox::{Execution, Reason};
 
-use crate::host::{Host, finish, until_said};
+use crate::host::{Host, finish, mounts, until_said};
 
 /// Calls a system call by its number and prints its answer: an error's name, or `!` and the result.
 const CALL: &str = r"
@@ -100,7 +100,7 @@ async fn forbidden_calls_answer_with_an_error_and_have_no_effect() {
             arguments.split(", ").filter(|one| !one.is_empty()).map(|one| format!(", {}", long(one))).collect();
         code.push_str(&format!("call({name:?}, {number}{arguments})\n"));
     }
-    let before = (std::fs::read_to_string("/proc/self/mountinfo").unwrap(), rustix::system::uname().nodename().to_owned());
+    let before = (mounts(), rustix::system::uname().nodename().to_owned());
     let done = host.python(&code).await;
     done.is(Reason::Ok);
     let text = done.text();
@@ -113,7 +113,7 @@ async fn forbidden_calls_answer_with_an_error_and_have_no_effect() {
         assert_eq!(line, format!("{name} {expected}"));
     }
     assert_eq!(text.lines().count(), calls.len(), "{text}");
-    assert!(before.0 == std::fs::read_to_string("/proc/self/mountinfo").unwrap(), "the machine's mounts have changed");
+    assert!(before.0 == mounts(), "the machine's mounts have changed");
     assert_eq!(before.1, rustix::system::uname().nodename());
     host.quiet().await;
 }

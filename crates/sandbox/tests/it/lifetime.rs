@@ -94,8 +94,8 @@ async fn forged_frames_are_output() {
 #[tokio::test]
 async fn the_daemons_death_is_everybodys_and_a_new_one_serves() {
     let Some(mut host) = Host::start(&["slots=3"]).await else { return };
-    let code =
-        "import os, time\nos.fork()\nos.setsid() if os.fork() else None\nprint('on', flush=True)\nwhile True: time.sleep(1)";
+    host.quiet().await;
+    let code = "import os, time\nif os.fork() == 0: os.setsid()\nos.fork()\nprint('on', flush=True)\nwhile True: time.sleep(1)";
     let mut running = host.sandbox.execute(&Execution::new("default", code)).await.unwrap();
     until_said(&mut running, "on").await;
     let before = host.inhabitants().iter().map(|(pid, _, _)| *pid).collect::<Vec<_>>();
