@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use coracle_api::{AppStatus, Deployment, InstanceState, Release};
-use coracle_model::AppName;
+use coracle_api::{AppStatus, Deployment, InstanceState, InstanceStatus, Release};
+use coracle_model::{AppName, ProcessName};
 use http::Method;
 use tokio::process::Command;
 
@@ -27,8 +27,15 @@ pub struct App {
 impl App {
     pub(crate) fn new(env: Env, example: &str) -> Self {
         let tree = Tree::example(example, env.path(example));
-        let name = tree.read("coracle.toml").lines().find_map(|line| line.strip_prefix("app = ")?.trim_matches('"').parse().ok());
-        Self { name: name.expect("the manifest names the app"), tree, env }
+        // Without a manifest it is called as its folder is.
+        let called = match tree.path().join("coracle.toml").exists() {
+            true => {
+                tree.read("coracle.toml").lines().find_map(|line| Some(line.strip_prefix("app = ")?.trim_matches('"').to_owned()))
+            }
+            false => tree.path().file_name().and_then(|name| name.to_str()).map(str::to_owned),
+        };
+        let name = called.and_then(|name| name.parse().ok());
+        Self { name: name.expect("the manifest or the folder names the app"), tree, env }
     }
 
     /// The host it is reached at.
@@ -80,6 +87,12 @@ impl App {
         deployed
     }
 
+    /// Deploys the tree as it is, with these words after `coracle deploy`.
+    pub async fn deploy_with(&self, words: &[&str]) -> Deployed {
+        let words: Vec<&str> = ["deploy"].iter().chain(words).copied().collect();
+        Deploying::begin(self.command(&words)).end().await
+    }
+
     /// Looks at a page of it.
     pub async fn get(&self, path: &str) -> Answer {
         self.ask(Method::GET, path, "").await
@@ -126,11 +139,14 @@ impl App {
             let status = self.env.client().app(&self.name).await.map_err(|error| error.to_string())?;
             let active = status.release.as_ref().map(|release| release.number);
             let wanted: u32 = status.processes.iter().map(|process| process.wanted).sum();
-            let sound = status
-                .instances
-                .iter()
-                .all(|instance| Some(instance.release) == active && matches!(instance.state, InstanceState::Running { .. }));
-            let count = status.instances.len();
+            // What keeps data is no process, and bears the number of the release that described it.
+            let is_process = |name: &ProcessName| status.processes.iter().any(|process| process.name == *name);
+            let (processes, services): (Vec<_>, Vec<_>) =
+                status.instances.iter().partition(|instance| is_process(&instance.process));
+            let runs = |instance: &&InstanceStatus| matches!(instance.state, InstanceState::Running { .. });
+            let sound =
+                processes.iter().all(|instance| Some(instance.release) == active && runs(instance)) && services.iter().all(runs);
+            let count = processes.len();
             if sound && count == wanted as usize && status.deployment.is_none() {
                 Ok(())
             } else {

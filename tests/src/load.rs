@@ -65,6 +65,12 @@ impl Load {
         Self { post_every: 0, ..self }
     }
 
+    /// The same, for another page.
+    #[must_use]
+    pub fn of_page(self, path: &str) -> Self {
+        Self { path: path.to_owned(), ..self }
+    }
+
     /// Begins. Dropping what comes back ends it.
     pub fn start(self) -> RunningLoad {
         let stop = CancellationToken::new();

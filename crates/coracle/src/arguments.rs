@@ -164,7 +164,8 @@ mod tests {
     fn volumes_go_only_where_the_word_for_it_belongs_to_the_command() {
         assert_eq!(split("coracle --json dev --down -v"), "coracle --json dev --down --volumes");
         assert_eq!(split("coracle dev -v --down"), "coracle dev --volumes --down");
-        for untouched in ["coracle -v dev --down", "coracle dev -v", "coracle dev --verbose --down", "coracle run dev --down -v"] {
+        for untouched in ["coracle -v dev --down", "coracle dev -v", "coracle dev --verbose --down", "coracle run dev --down -v"]
+        {
             assert_eq!(split(untouched), untouched);
         }
     }

@@ -39,7 +39,7 @@ pub(crate) fn instance(stack: &Stack, folder: &Folder, id: InstanceId, artifact:
         Exposure::Http(http) => http.port,
         Exposure::ByName => stack.spec.http.port,
         Exposure::Labels { port } => *port,
-        Exposure::Hidden => None,
+        Exposure::Hidden | Exposure::Inside { .. } => None,
     };
     let port = port.or(artifact.port).unwrap_or(DEFAULT_PORT);
     let command = part.command.clone().or_else(|| artifact.processes.get(&id.process).cloned().flatten());

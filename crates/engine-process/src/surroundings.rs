@@ -52,7 +52,7 @@ pub(crate) fn task_of(site: &Site, spec: &InstanceSpec, slug: &SlugName, record:
         env: env.into_iter().collect(),
         cwd: slug.tree(&site.home),
         port: match spec.port {
-            PortRequest::None => PortChoice::None,
+            PortRequest::None | PortRequest::Neighbours(_) => PortChoice::None,
             PortRequest::Listen(_) => PortChoice::Free,
         },
         group: site.means.group(site.owner.as_str(), &spec.id.to_string(), group_limits(&spec.limits), true),

@@ -177,6 +177,9 @@ pub enum PortRequest {
     /// It listens; where several instances share one network stack, the engine picks a free port, and where each has
     /// its own, it is this one.
     Listen(u16),
+    /// It listens on this one for its neighbours, and is not told so. Where several instances share one network stack, nobody
+    /// is promised anything.
+    Neighbours(u16),
 }
 
 /// An instance as the engine sees it.

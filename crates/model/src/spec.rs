@@ -333,7 +333,7 @@ impl ProcessSpec {
     pub fn serves(&self, name: &ProcessName) -> bool {
         match self.exposure {
             Exposure::ByName => name.is_web(),
-            Exposure::Hidden => false,
+            Exposure::Hidden | Exposure::Inside { .. } => false,
             Exposure::Http(_) | Exposure::Labels { .. } => true,
         }
     }

@@ -109,6 +109,11 @@ pub enum Exposure {
     ByName,
     /// Nobody.
     Hidden,
+    /// Other parts of the same release, on this port: a release is not ready before it takes connections.
+    Inside {
+        /// The port inside.
+        port: u16,
+    },
     /// Requests for these hosts.
     Http(Box<HttpSpec>),
     /// What its `traefik.*` labels say; this port, where they name none.

@@ -57,7 +57,7 @@ impl Making<'_> {
             Exposure::ByName => release.spec.http.port,
             Exposure::Http(http) => http.port,
             Exposure::Labels { port } => *port,
-            Exposure::Hidden => None,
+            Exposure::Hidden | Exposure::Inside { .. } => None,
         };
         let port = port.or(artifact.port).unwrap_or(DEFAULT_PORT);
         InstanceSpec {
@@ -65,7 +65,11 @@ impl Making<'_> {
             artifact: artifact.id.clone(),
             command: spec.command.clone(),
             env: self.environment(process, spec, is_service),
-            port: if spec.serves(process) { PortRequest::Listen(port) } else { PortRequest::None },
+            port: match spec.exposure {
+                Exposure::Inside { port } => PortRequest::Neighbours(port),
+                _ if spec.serves(process) => PortRequest::Listen(port),
+                _ => PortRequest::None,
+            },
             limits: spec.limits,
             volumes: spec.volumes.clone(),
             surroundings: self.surroundings(spec, is_service),

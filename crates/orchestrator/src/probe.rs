@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use coracle_engine::{Engine, EngineError, Exit, Health, InstanceState, OutputSink};
 use coracle_model::container::{HealthCheck, HealthTest};
+use coracle_model::stack::Exposure;
 use coracle_model::{InstanceId, ProcessName, Release, Span};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
@@ -59,7 +60,7 @@ impl Check {
                     patience: own.map(patience).unwrap_or_default(),
                 },
                 None if release.artifact_of(part).has_healthcheck && !disabled => Self::Image,
-                None if release.serves(part) => Self::Tcp,
+                None if release.serves(part) || is_inside(release, part) => Self::Tcp,
                 None => Self::Running,
             },
         }
@@ -83,6 +84,11 @@ impl Check {
             Self::Running => "running".to_owned(),
         }
     }
+}
+
+/// Whether other parts of the release ask for this one.
+pub(crate) fn is_inside(release: &Release, part: &ProcessName) -> bool {
+    release.spec.part(part).is_some_and(|spec| matches!(spec.exposure, Exposure::Inside { .. }))
 }
 
 /// How long a health check gives a program before it is a failure.

@@ -253,7 +253,7 @@ fn definition_differences(old: &ProcessSpec, new: &ProcessSpec) -> Vec<String> {
     let port = |spec: &ProcessSpec| match &spec.exposure {
         Exposure::Http(http) => Some(http.port),
         Exposure::Labels { port } => Some(*port),
-        Exposure::ByName | Exposure::Hidden => None,
+        Exposure::ByName | Exposure::Hidden | Exposure::Inside { .. } => None,
     };
     differs("the port it serves on", port(old) != port(new));
     what.extend(setting_differences(&old.container, &new.container));

@@ -87,14 +87,7 @@ pub const CRATES: &[Rule] = &[
     },
     Rule {
         name: "coracle-orchestrator",
-        may_use: &[
-            "coracle-model",
-            "coracle-build",
-            "coracle-store",
-            "coracle-engine",
-            "coracle-proxy-table",
-            "coracle-labels",
-        ],
+        may_use: &["coracle-model", "coracle-build", "coracle-store", "coracle-engine", "coracle-proxy-table", "coracle-labels"],
         because: "it names no concrete engine, and of the proxy it knows the proxy-table alone",
     },
     Rule {

@@ -34,6 +34,7 @@ macro_rules! on_both_engines {
 mod broken_releases;
 mod called_off;
 mod certificates;
+mod compose;
 mod configuration;
 mod crash;
 mod discovery;

@@ -62,9 +62,6 @@ const DATABASES: [&str; 42] = [
     "surrealdb",
 ];
 
-/// Databases that hold nothing worth keeping unless the file gives them a volume: caches, as a rule.
-const CACHES: [&str; 7] = ["redis", "redis-stack", "redis-stack-server", "valkey", "keydb", "dragonfly", "nats"];
-
 impl Maker<'_> {
     /// Whether a service keeps data.
     pub(super) fn keeps_data(&mut self, name: &str, service: &Service, part: &ProcessSpec) -> bool {
@@ -75,11 +72,11 @@ impl Maker<'_> {
                 self.wrong(&["services", name, "x-coracle", "stateful"], "must be true or false");
                 return false;
             }
-            (None, Some(ProcessSource::Image { reference, .. })) if is_database(reference, part.keeps_data()) => {
+            (None, Some(ProcessSource::Image { reference, .. })) if is_database(reference) => {
                 (true, "its image is that of a database")
             }
             (None, Some(ProcessSource::Build(build))) => match self.base_of(build) {
-                Some(base) if is_database(&base, part.keeps_data()) => (true, "it is built upon a database"),
+                Some(base) if is_database(&base) => (true, "it is built upon a database"),
                 _ => return false,
             },
             _ => (part.keeps_data(), "it writes to a volume"),
@@ -94,11 +91,11 @@ impl Maker<'_> {
     }
 }
 
-fn is_database(reference: &str, has_volume: bool) -> bool {
+fn is_database(reference: &str) -> bool {
     let name = reference.split('@').next().unwrap_or(reference);
     let name = name.rsplit('/').next().unwrap_or(name);
     let name = name.split(':').next().unwrap_or(name);
-    DATABASES.contains(&name) && (has_volume || !CACHES.contains(&name))
+    DATABASES.contains(&name)
 }
 
 #[cfg(test)]
@@ -107,14 +104,18 @@ mod tests {
 
     #[test]
     fn databases_are_known_by_the_name_of_their_image() {
-        for reference in
-            ["postgres", "postgres:16-alpine", "docker.io/library/mysql:8", "host:5000/x/mariadb@sha256:00", "bitnami/postgresql"]
-        {
-            assert!(is_database(reference, false), "{reference}");
+        for reference in [
+            "postgres",
+            "postgres:16-alpine",
+            "docker.io/library/mysql:8",
+            "host:5000/x/mariadb@sha256:00",
+            "bitnami/postgresql",
+            "redis:7",
+        ] {
+            assert!(is_database(reference), "{reference}");
         }
-        for reference in ["nginx", "postgres-exporter:1", "prodrigestivill/postgres-backup-local", "redis:7"] {
-            assert!(!is_database(reference, false), "{reference}");
+        for reference in ["nginx", "postgres-exporter:1", "prodrigestivill/postgres-backup-local"] {
+            assert!(!is_database(reference), "{reference}");
         }
-        assert!(is_database("redis:7", true));
     }
 }

@@ -80,6 +80,9 @@ impl Maker<'_> {
                 }
                 None => {
                     by_port.extend(http.map(|port| (service.clone(), name.clone(), port.target)));
+                    if let Some(port) = inner_port(definition).filter(|_| http.is_none() && !*keeps) {
+                        part.exposure = Exposure::Inside { port };
+                    }
                     http.is_some()
                 }
             };
@@ -220,6 +223,10 @@ fn is_labelled(service: &Service) -> bool {
 
 fn labelled_port(service: &Service) -> Option<u16> {
     let labelled = service.labels.iter().find(|(key, _)| key.to_ascii_lowercase().ends_with(LABELLED_PORT));
-    let exposed = || service.expose.first().and_then(|port| port.split('/').next()?.parse().ok());
-    labelled.and_then(|(_, value)| value.parse().ok()).or_else(exposed)
+    labelled.and_then(|(_, value)| value.parse().ok()).or_else(|| inner_port(service))
+}
+
+/// The first TCP port that a service says other services may ask.
+fn inner_port(service: &Service) -> Option<u16> {
+    service.expose.iter().find_map(|port| port.strip_suffix("/tcp").unwrap_or(port).parse().ok())
 }

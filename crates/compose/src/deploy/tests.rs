@@ -96,7 +96,7 @@ volumes: {pg_data: {}}
     let names = |parts: &BTreeMap<ProcessName, ProcessSpec>| parts.keys().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(
         (names(&spec.processes), names(&spec.services)),
-        (vec!["cache".into(), "migrate".into(), "web".into()], vec!["db".to_owned()])
+        (vec!["migrate".into(), "web".into()], vec!["cache".to_owned(), "db".to_owned()])
     );
     assert!(spec.is_stack() && part(&spec, "migrate").task && spec.engine == Some(EngineKind::Docker));
     let web = part(&spec, "web");
@@ -145,7 +145,7 @@ volumes: {media: {}, files: {}, queue: {}, odd: {}}
     ];
     let spec = Tree::new(compose, &files).spec(&[]);
     let services: Vec<_> = spec.services.keys().map(ToString::to_string).collect();
-    assert_eq!(services, ["db", "files", "held", "local", "queue"]);
+    assert_eq!(services, ["cache", "db", "files", "held", "local", "queue"]);
     assert_eq!(part(&spec, "local").container.binds[0].source, BindSource::Kept("pgdata".into()));
     assert_eq!(part(&spec, "source").container.binds[0].source, BindSource::Tree("api".into()));
     assert!(part(&spec, "front").volumes[0].read_only);
@@ -226,7 +226,7 @@ networks: {edge: {external: true, name: proxy-net}}
     assert_eq!(container.anonymous_volumes, ["/anonymous"]);
     assert_eq!(container.binds[0].source, BindSource::Host("/etc/localtime".into()));
     assert_eq!(container.health.as_ref().unwrap().test, HealthTest::Disabled);
-    assert_eq!(part(&spec, "web").exposure, Exposure::Hidden);
+    assert_eq!(part(&spec, "web").exposure, Exposure::Inside { port: 80 });
 }
 
 #[test]

@@ -23,9 +23,11 @@ impl ContainerRuntime {
         env.extend(spec.env.iter().map(|(name, value)| (name.to_string(), value.expose().to_owned())));
         let port = match spec.port {
             PortRequest::None => None,
-            PortRequest::Listen(port) => Some(port),
+            PortRequest::Listen(port) | PortRequest::Neighbours(port) => Some(port),
         };
-        env.extend(port.map(|port| ("PORT".to_owned(), port.to_string())));
+        if let PortRequest::Listen(port) = spec.port {
+            env.insert("PORT".to_owned(), port.to_string());
+        }
         let container = &spec.surroundings.container;
         env.extend(container.env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())));
         let mut entrypoint = None;

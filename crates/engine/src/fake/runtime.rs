@@ -205,7 +205,7 @@ impl FakeRuntime {
         let cannot = |cause: String| EngineError::CannotStart { id: spec.id.clone(), cause };
         let port = match spec.port {
             PortRequest::None => None,
-            PortRequest::Listen(_) => Some(Port::take().map_err(|error| cannot(error.to_string()))?),
+            PortRequest::Listen(_) | PortRequest::Neighbours(_) => Some(Port::take().map_err(|error| cannot(error.to_string()))?),
         };
         let address = port.as_ref().map(|port| port.address);
         let script = {

@@ -16,6 +16,9 @@ use crate::progress::Event;
 
 /// A process that does not listen counts as started when it has run this long.
 const SETTLE: Duration = Duration::from_secs(1);
+/// How long a part that others ask for may take to listen where it is said to. Files say so of ports that nobody listens on,
+/// too, so that this is no reason to fail.
+const NEIGHBOUR_LIMIT: Duration = Duration::from_secs(20);
 /// How long a task may take: a migration of much data is no failure.
 const TASK_LIMIT: Duration = Duration::from_secs(60 * 60);
 
@@ -97,10 +100,11 @@ impl Rollout<'_> {
         }
     }
 
-    /// Waits until every new instance that receives requests is healthy.
+    /// Waits until every new instance that receives requests is healthy, and what these need too.
     pub(super) async fn probe_serving(&self, candidacy: &Candidacy) -> Result<(), Failure> {
         self.enter(Phase::Probe).await?;
-        let instances = self.instances(candidacy, |process| candidacy.release.serves(process));
+        let is_task = |process: &ProcessName| candidacy.release.spec.processes.get(process).is_some_and(|spec| spec.task);
+        let instances = self.instances(candidacy, |process| candidacy.needed.contains(process) && !is_task(process));
         self.unless_cancelled(self.probe(candidacy, &instances)).await
     }
 
@@ -109,12 +113,18 @@ impl Rollout<'_> {
         let limit = release.spec.deploy.timeout.duration();
         let probes = instances.iter().map(|id| async move {
             let check = Check::of(release, &id.process);
+            let is_hint = check == Check::Tcp && probe::is_inside(release, &id.process);
+            let limit = if is_hint { limit.min(NEIGHBOUR_LIMIT) } else { limit };
             match probe::until_healthy(engine, id, &check, limit).await {
                 Ok(address) => {
-                    if let Some(address) = address {
+                    if let Some(address) = address.filter(|_| release.serves(&id.process)) {
                         self.core.change(|registry| registry.ready.insert(id.clone(), address));
                     }
                     self.progress.tell(Event::Healthy(id.clone()));
+                    Ok(())
+                }
+                Err(Unhealthy::Failing(reason)) if is_hint => {
+                    self.note(format!("{id}: {reason}; it is said to listen there, but nothing asks for it: going on"));
                     Ok(())
                 }
                 Err(reason) => Err(self.unhealthy(engine, id, reason, &check).await),

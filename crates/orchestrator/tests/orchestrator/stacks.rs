@@ -172,7 +172,10 @@ async fn what_keeps_data_changes_on_purpose_only() {
     assert!(notes.iter().any(|note| note.contains("db is replaced")), "{notes:?}");
     assert!(world.instances().contains(&"shop.v3.db.1".to_owned()) && !world.instances().contains(&"shop.v1.db.1".to_owned()));
     let held = world.proxy.tables.lock().unwrap().iter().any(|table| {
-        table.services.values().any(|service| matches!(service.admission, Admission::Hold { deadline_ms, .. } if deadline_ms != 15_000))
+        table
+            .services
+            .values()
+            .any(|service| matches!(service.admission, Admission::Hold { deadline_ms, .. } if deadline_ms != 15_000))
     });
     assert!(held, "requests wait while it is replaced");
 

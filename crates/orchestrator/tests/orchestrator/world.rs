@@ -113,7 +113,13 @@ impl World {
     }
 
     pub(crate) fn request(&self, spec: AppSpec) -> DeployRequest {
-        DeployRequest { spec, source: self.dir.path().join("tree"), commit: None, stateful: StatefulChanges::None, notes: Vec::new() }
+        DeployRequest {
+            spec,
+            source: self.dir.path().join("tree"),
+            commit: None,
+            stateful: StatefulChanges::None,
+            notes: Vec::new(),
+        }
     }
 
     pub(crate) async fn deploy(&self, spec: AppSpec) -> Result<Deployed, OrchestratorError> {
