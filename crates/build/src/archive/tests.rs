@@ -364,7 +364,9 @@ proptest! {
 #[test]
 fn a_compose_project_is_sent_with_every_build_context_and_its_variables() {
     let tree = tempfile::tempdir().unwrap();
-    for (path, text) in [("compose.yaml", "services: {}"), (".dockerignore", "client\n.env\n"), (".env", "A=1"), ("client/Dockerfile", "")] {
+    for (path, text) in
+        [("compose.yaml", "services: {}"), (".dockerignore", "client\n.env\n"), (".env", "A=1"), ("client/Dockerfile", "")]
+    {
         let path = tree.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();

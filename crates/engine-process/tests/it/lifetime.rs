@@ -41,7 +41,7 @@ async fn what_needs_a_container_is_refused_by_its_name() {
     spec.surroundings.container.shm_size = Some(coracle_model::ByteSize::mib(1));
     let Err(EngineError::CannotStart { cause, .. }) = bench.engine.runtime.start(&spec).await else { panic!("started") };
     assert!(cause.contains("cannot honour cap_add, shm_size"), "{cause}");
-    spec.surroundings.container = Box::default();
+    *spec.surroundings.container = coracle_model::container::ContainerSettings::default();
     spec.surroundings.container.env.insert("GREETING".to_owned(), "own".into());
     spec.command = Some("sh -c 'test \"$GREETING\" = own'".parse().unwrap());
     let cancel = CancellationToken::new();
