@@ -71,6 +71,7 @@ async fn run(socket: &str, file: &str) -> Outcome {
 async fn bench(socket: &str, count: usize) -> Outcome {
     let sandbox = Sandbox::connect(socket).await?;
     let daemon = sandbox.health().await?.pid;
+    paced(&sandbox).await?;
     for callers in [1, 2, 8, 64] {
         let (before, start) = (cpu_of(daemon)?, Instant::now());
         let tasks: Vec<_> = (0..callers).map(|_| tokio::spawn(call(sandbox.clone(), count / callers))).collect();
@@ -99,6 +100,21 @@ async fn bench(socket: &str, count: usize) -> Outcome {
     kills(&sandbox).await?;
     computing(&sandbox).await?;
     memory(daemon)
+}
+
+/// One call every 20 ms, so that each finds all slots made and nothing being made.
+async fn paced(sandbox: &Sandbox) -> Outcome {
+    let execution = Execution::new("default", "print(42)");
+    let mut times = Vec::new();
+    for _ in 0..200 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let start = Instant::now();
+        drain(sandbox, &execution).await?;
+        times.push(start.elapsed());
+    }
+    times.sort();
+    println!("one every 20 ms: p10 {:.2?} p50 {:.2?} p90 {:.2?} p99 {:.2?}", times[20], times[100], times[180], times[198]);
+    Ok(())
 }
 
 /// How long after its limit a program's end is known.

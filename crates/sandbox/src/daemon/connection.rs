@@ -65,13 +65,12 @@ impl Connection {
         }
     }
 
-    /// Waits until the client sends something (if `reading`) or takes something that is to be sent. Must not be called when
-    /// there is neither.
-    pub(super) async fn ready(&self, reading: bool) -> io::Result<()> {
-        let interest = match (reading, self.outgoing.is_empty()) {
-            (true, true) => Interest::READABLE,
+    /// Waits until the client sends something (if `reading`) or takes something (if `sending`); one of them must be.
+    pub(super) async fn ready(&self, reading: bool, sending: bool) -> io::Result<()> {
+        let interest = match (reading, sending) {
+            (true, false) => Interest::READABLE,
             (false, _) => Interest::WRITABLE,
-            (true, false) => Interest::READABLE | Interest::WRITABLE,
+            (true, true) => Interest::READABLE | Interest::WRITABLE,
         };
         self.stream.ready(interest).await.map(drop)
     }

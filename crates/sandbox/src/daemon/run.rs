@@ -22,6 +22,8 @@ const ROOM: usize = 64 << 10;
 const MOST_TYPED: usize = 1 << 20;
 /// How long streams may stay open after everybody who could write is dead.
 const CLOSING: Duration = Duration::from_secs(2);
+/// What comes in this time from the start is sent together: most programs are over by then, and their clients wake up once.
+const TOGETHER: Duration = Duration::from_millis(2);
 /// The shortest time between two looks at the processor time.
 const SHORTEST_LOOK: Duration = Duration::from_millis(5);
 
@@ -94,7 +96,9 @@ impl<'a> Run<'a> {
         let truncated = self.bring_back(work).await;
         let end = self.end(truncated);
         Answer::Event(Event::End(end)).encode(&mut self.connection.outgoing);
-        self.client
+        // At once, as far as it goes; burying the slot can wait.
+        self.client?;
+        Ok(self.connection.push()?)
     }
 
     fn is_over(&self) -> bool {
@@ -104,13 +108,17 @@ impl<'a> Run<'a> {
     /// Waits until something happens and deals with it.
     async fn step(&mut self) {
         let reading = self.client.is_ok() && (self.typed.len() < MOST_TYPED || !self.typing);
-        let talking = self.client.is_ok() && (reading || !self.connection.outgoing.is_empty());
+        let unsent = !self.connection.outgoing.is_empty();
+        let together = self.started + TOGETHER;
+        let sending = unsent && Instant::now() >= together;
+        let talking = self.client.is_ok() && (reading || sending);
         let stdin_waits = self.slot.stdin.is_some() && !self.typed.is_empty();
         let look = self.closing.unwrap_or(self.look);
+        let look = if unsent && !sending { look.min(together) } else { look };
         tokio::select! {
             biased;
             ended = self.slot.worker.ended(), if self.ended.is_none() => self.worker_ended(ended),
-            ready = self.connection.ready(reading), if talking => self.talk(ready, reading),
+            ready = self.connection.ready(reading, sending), if talking => self.talk(ready, reading),
             _ = self.slot.stdout.readable(), if self.out.open => self.read_stdout(),
             _ = self.slot.stderr.readable(), if self.err.open => self.read_stderr(),
             _ = self.slot.control.writable(), if !self.task.job.is_empty() => self.feed_job(),
@@ -149,8 +157,10 @@ impl<'a> Run<'a> {
         self.push();
     }
 
+    /// Sends what there is, unless there may soon be more.
     fn push(&mut self) {
         if self.client.is_ok()
+            && self.started.elapsed() >= TOGETHER
             && let Err(error) = self.connection.push()
         {
             self.lose_client(error.into());

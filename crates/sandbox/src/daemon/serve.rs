@@ -241,7 +241,7 @@ impl Daemon {
 /// Waits until the client goes away; what it sends meanwhile stays for later.
 async fn left(connection: &mut Connection) -> ConnectionError {
     loop {
-        match connection.ready(true).await.and_then(|()| connection.read()) {
+        match connection.ready(true, false).await.and_then(|()| connection.read()) {
             Ok(true) => tokio::task::yield_now().await,
             Ok(false) => return io::Error::from(io::ErrorKind::UnexpectedEof).into(),
             Err(error) => return error.into(),
