@@ -32,6 +32,8 @@ pub struct Surroundings<'a> {
     pub app: AppName,
     /// The source tree that was sent, absolute: paths of the project lie in it.
     pub tree: &'a Path,
+    /// A directory of the server's own: nothing of it is mounted, however a path gets there.
+    pub closed: Option<&'a Path>,
     /// Where it is reached, if that was said elsewhere; else at `<app>.localhost`.
     pub hosts: Option<Vec<HostPattern>>,
 }
@@ -78,6 +80,7 @@ pub fn app_spec(loaded: &Loaded, surroundings: Surroundings<'_>) -> Deployable {
     let mut maker = Maker {
         project: &loaded.project,
         tree,
+        closed: surroundings.closed.map(|path| path.canonicalize().unwrap_or_else(|_| path.to_owned())),
         names: BTreeMap::new(),
         obstacles: Vec::new(),
         mistakes: Vec::new(),
@@ -91,8 +94,9 @@ pub fn app_spec(loaded: &Loaded, surroundings: Surroundings<'_>) -> Deployable {
     let mut made: BTreeMap<ProcessName, (ProcessSpec, bool)> = BTreeMap::new();
     for (service, name) in &parts {
         let Some(definition) = loaded.project.services.get(service) else { continue };
-        let part = maker.part(service, definition);
+        let mut part = maker.part(service, definition);
         let keeps = maker.keeps_data(service, definition, &part);
+        maker.keep_directories(service, keeps, &mut part);
         made.insert(name.clone(), (part, keeps));
     }
     maker.find_tasks(&mut made);
@@ -113,6 +117,7 @@ pub fn app_spec(loaded: &Loaded, surroundings: Surroundings<'_>) -> Deployable {
 struct Maker<'a> {
     project: &'a Project,
     tree: PathBuf,
+    closed: Option<PathBuf>,
     /// The services by the names that they have in the app.
     names: BTreeMap<String, ProcessName>,
     obstacles: Vec<Obstacle>,

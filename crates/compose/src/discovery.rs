@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::Options;
 use crate::environment;
 use crate::error::{ErrorKind, Fault};
+use crate::files::Reader;
 use crate::paths;
 use crate::substitution::{self, Environment};
 use crate::warnings::Warnings;
@@ -27,7 +28,7 @@ pub(crate) struct Place {
 }
 
 /// Finds a project's files, directory, variables and profiles.
-pub(crate) fn find(options: &Options, warnings: &mut Warnings) -> Result<Place, Fault> {
+pub(crate) fn find(options: &Options, reader: &Reader, warnings: &mut Warnings) -> Result<Place, Fault> {
     let cwd = paths::clean(&options.working_dir);
     let given_directory = options.project_dir.as_ref().map(|directory| paths::clean(&cwd.join(directory)));
     let mut files: Vec<String> = options.files.iter().map(|file| absolute(&cwd, file)).collect();
@@ -37,7 +38,7 @@ pub(crate) fn find(options: &Options, warnings: &mut Warnings) -> Result<Place, 
     };
 
     let mut environment = options.environment.clone();
-    read_env_files(options, &cwd, &directory_of(&files), &mut environment)?;
+    read_env_files(options, reader, &cwd, &directory_of(&files), &mut environment)?;
     if files.is_empty()
         && let Some(listed) = environment.get("COMPOSE_FILE").filter(|listed| !listed.is_empty())
     {
@@ -49,7 +50,7 @@ pub(crate) fn find(options: &Options, warnings: &mut Warnings) -> Result<Place, 
     }
     let directory = directory_of(&files);
     // The files may live elsewhere than the first look assumed.
-    read_env_files(options, &cwd, &directory, &mut environment)?;
+    read_env_files(options, reader, &cwd, &directory, &mut environment)?;
 
     let mut profiles = options.profiles.clone();
     if profiles.is_empty() {
@@ -64,7 +65,13 @@ fn absolute(cwd: &Path, file: impl AsRef<Path>) -> String {
 }
 
 /// Adds what environment files say to what is known already.
-fn read_env_files(options: &Options, cwd: &Path, directory: &Path, environment: &mut Environment) -> Result<(), Fault> {
+fn read_env_files(
+    options: &Options,
+    reader: &Reader,
+    cwd: &Path,
+    directory: &Path,
+    environment: &mut Environment,
+) -> Result<(), Fault> {
     let mut named: Vec<String> = options.env_files.iter().map(|file| paths::join(cwd, file)).collect();
     if named.is_empty() {
         let listed = environment.get("COMPOSE_ENV_FILES").map_or("", String::as_str);
@@ -78,7 +85,7 @@ fn read_env_files(options: &Options, cwd: &Path, directory: &Path, environment: 
         }
         named = vec![usual];
     }
-    let read = environment::read_project_files(&named, environment)?;
+    let read = environment::read_project_files(&named, environment, reader)?;
     for (name, value) in read {
         environment.entry(name).or_insert(value);
     }

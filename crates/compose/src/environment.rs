@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use crate::defaults;
 use crate::dotenv;
 use crate::error::{ErrorKind, Fault};
-use crate::files;
+use crate::files::Reader;
 use crate::node::{Data, Map, Node};
 use crate::position::Mark;
 use crate::substitution::Environment;
@@ -49,14 +49,14 @@ fn fill(node: &mut Node, environment: &Environment) {
 }
 
 /// Reads a service's `env_file` and `label_file` entries into `environment` and `labels`, and takes them away.
-pub(crate) fn read_files(service: &mut Node, environment: &Environment) -> Result<(), Fault> {
+pub(crate) fn read_files(service: &mut Node, environment: &Environment, reader: &Reader) -> Result<(), Fault> {
     let at = service.at;
     let Some(service) = service.as_map_mut() else { return Ok(()) };
     if let Some(files) = service.shift_remove("env_file") {
         let own = as_pairs(service.get("environment"));
         let mut read: IndexMap<String, Option<String>> = IndexMap::new();
         for file in files.as_list().unwrap_or_default() {
-            read_env_file(file, environment, &own, &mut read)?;
+            read_env_file(file, (environment, &own), reader, &mut read)?;
         }
         overlay(service, "environment", read, own, at);
     }
@@ -65,7 +65,7 @@ pub(crate) fn read_files(service: &mut Node, environment: &Environment) -> Resul
         let mut read = IndexMap::new();
         for file in files.as_list().unwrap_or_default() {
             let path = file.as_text().unwrap_or_default();
-            read_pairs(path, file.at, &|name| environment.get(name).cloned(), &mut read)?;
+            read_pairs(reader, (path, file.at), &|name| environment.get(name).cloned(), &mut read)?;
         }
         overlay(service, "labels", read, own, at);
     }
@@ -106,8 +106,8 @@ fn overlay(service: &mut Map, key: &str, read: IndexMap<String, Option<String>>,
 
 fn read_env_file(
     file: &Node,
-    environment: &Environment,
-    own: &Pairs,
+    (environment, own): (&Environment, &Pairs),
+    reader: &Reader,
     read: &mut IndexMap<String, Option<String>>,
 ) -> Result<(), Fault> {
     let Some(path) = file.text_of("path") else { return Ok(()) };
@@ -121,7 +121,7 @@ fn read_env_file(
         };
     }
     if file.text_of("format") == Some("raw") {
-        let text = files::read_text(path).map_err(|fault| fault.at(file.at))?;
+        let text = reader.text(path).map_err(|fault| fault.at(file.at))?;
         for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
             let (name, value) = line.split_once('=').map_or((line, None), |(name, value)| (name, Some(value.to_owned())));
             read.insert(name.to_owned(), value.or_else(|| environment.get(name).cloned()));
@@ -133,16 +133,16 @@ fn read_env_file(
         let declared = || own.get(name).and_then(|(value, _)| value.clone());
         environment.get(name).cloned().or_else(declared).or_else(|| earlier.get(name).cloned().flatten())
     };
-    read_pairs(path, file.at, &lookup, read)
+    read_pairs(reader, (path, file.at), &lookup, read)
 }
 
 fn read_pairs(
-    path: &str,
-    at: Mark,
+    reader: &Reader,
+    (path, at): (&str, Mark),
     lookup: &dyn Fn(&str) -> Option<String>,
     read: &mut IndexMap<String, Option<String>>,
 ) -> Result<(), Fault> {
-    let text = files::read_text(path).map_err(|fault| fault.at(at))?;
+    let text = reader.text(path).map_err(|fault| fault.at(at))?;
     let pairs = dotenv::parse(&text, lookup).map_err(|error| Fault::new(ErrorKind::Value, format!("{path}: {error}")).at(at))?;
     for (name, value) in pairs {
         // A name without a value says nothing.
@@ -154,12 +154,12 @@ fn read_pairs(
 }
 
 /// Reads project-level environment files; later ones win, and each sees `environment` and the ones before.
-pub(crate) fn read_project_files(paths: &[String], environment: &Environment) -> Result<Environment, Fault> {
+pub(crate) fn read_project_files(paths: &[String], environment: &Environment, reader: &Reader) -> Result<Environment, Fault> {
     let mut read: IndexMap<String, Option<String>> = IndexMap::new();
     for path in paths {
         let earlier = read.clone();
         let lookup = |name: &str| environment.get(name).cloned().or_else(|| earlier.get(name).cloned().flatten());
-        read_pairs(path, Mark::default(), &lookup, &mut read)?;
+        read_pairs(reader, (path, Mark::default()), &lookup, &mut read)?;
     }
     Ok(read.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
 }

@@ -1,21 +1,52 @@
-//! Reading files, with a bound on their size.
+//! Reading files, with a bound on their size and, for projects of strangers, on where they lie.
 
 use std::fs::File;
 use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use crate::budget::MAX_FILE;
 use crate::error::{ErrorKind, Fault};
 
-/// Reads a whole file as text.
-pub(crate) fn read_text(path: &str) -> Result<String, Fault> {
-    let unreadable = |error: std::io::Error| Fault::new(ErrorKind::File, format!("cannot read {path}: {error}"));
-    let file = File::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(too_large(path));
+/// Reads the files that a project names.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reader {
+    /// Where they have to lie, links resolved; anywhere, if nothing is said.
+    within: Option<PathBuf>,
+}
+
+impl Reader {
+    /// Reads regular files within a directory alone, wherever links lead, or anything.
+    pub(crate) fn new(within: Option<&Path>) -> Self {
+        Self { within: within.map(|root| root.canonicalize().unwrap_or_else(|_| root.to_owned())) }
     }
-    String::from_utf8(bytes).map_err(|_| Fault::new(ErrorKind::File, format!("{path} is not UTF-8")))
+
+    /// A whole file as text.
+    pub(crate) fn text(&self, path: &str) -> Result<String, Fault> {
+        let unreadable = |error: std::io::Error| Fault::new(ErrorKind::File, format!("cannot read {path}: {error}"));
+        let file = match &self.within {
+            None => File::open(path).map_err(unreadable)?,
+            Some(root) => {
+                let real = Path::new(path).canonicalize().map_err(unreadable)?;
+                if !real.starts_with(root) {
+                    let message = format!("{path} lies outside of the folder that is sent to the server");
+                    return Err(
+                        Fault::new(ErrorKind::File, message).hint("copy it into the folder, or deploy from the folder above")
+                    );
+                }
+                // Of a pipe the opening alone would wait for a writer.
+                if !real.metadata().map_err(unreadable)?.is_file() {
+                    return Err(Fault::new(ErrorKind::File, format!("{path} is not a regular file")));
+                }
+                File::open(real).map_err(unreadable)?
+            }
+        };
+        let mut bytes = Vec::new();
+        file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() as u64 > MAX_FILE {
+            return Err(too_large(path));
+        }
+        String::from_utf8(bytes).map_err(|_| Fault::new(ErrorKind::File, format!("{path} is not UTF-8")))
+    }
 }
 
 /// The error for a file past the bound.

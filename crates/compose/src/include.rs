@@ -71,7 +71,7 @@ fn one(loader: &mut Loader<'_>, entry: &Node, including: &[String], scope: &Scop
             if Path::new(&usual).is_file() { vec![usual] } else { Vec::new() }
         }
     };
-    let mut variables = environment::read_project_files(&env_files, scope.environment)?;
+    let mut variables = environment::read_project_files(&env_files, scope.environment, &loader.reader)?;
     // What the including project knows has precedence.
     variables.extend(scope.environment.iter().map(|(name, value)| (name.clone(), value.clone())));
     let inner = Scope { directory: &directory, environment: &variables, including };

@@ -83,6 +83,9 @@ pub struct Options {
     pub working_dir: PathBuf,
     /// What stands on standard input, for the file `-`.
     pub stdin: Option<String>,
+    /// Nothing outside of this directory is read, wherever paths and links lead: for projects of somebody else. `None`: what
+    /// the files name is read.
+    pub within: Option<PathBuf>,
 }
 
 /// A loaded project.

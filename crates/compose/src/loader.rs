@@ -9,7 +9,7 @@ use crate::defaults;
 use crate::environment;
 use crate::error::{ErrorKind, Fault};
 use crate::extends::{self, Context};
-use crate::files;
+use crate::files::Reader;
 use crate::include;
 use crate::merge;
 use crate::node::{Data, Map, Node};
@@ -34,6 +34,7 @@ pub(crate) struct Loader<'o> {
     pub(crate) account: Account,
     pub(crate) home: Option<String>,
     pub(crate) stdin: Option<&'o str>,
+    pub(crate) reader: Reader,
 }
 
 /// What the files of one model share: the main one's, or an included one's.
@@ -72,7 +73,7 @@ impl Loader<'_> {
             Some(text) if file == "-" => text,
             None if file == "-" => return Err(Fault::new(ErrorKind::File, "no standard input was given for `-`")),
             _ => {
-                read = files::read_text(file)?;
+                read = self.reader.text(file)?;
                 &read
             }
         };

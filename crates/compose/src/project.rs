@@ -11,6 +11,7 @@ use crate::consistency;
 use crate::discovery::{self, Place};
 use crate::environment;
 use crate::error::{ComposeError, ErrorKind, Fault};
+use crate::files::Reader;
 use crate::loader::{Loader, SERVICE_RULE, Scope};
 use crate::node::Node;
 use crate::normalize;
@@ -195,13 +196,17 @@ impl Project {
 
 /// Loads a project.
 pub(crate) fn load(options: &Options) -> Result<Loaded, ComposeError> {
-    let mut loader =
-        Loader { home: options.environment.get("HOME").cloned(), stdin: options.stdin.as_deref(), ..Loader::default() };
+    let mut loader = Loader {
+        home: options.environment.get("HOME").cloned(),
+        stdin: options.stdin.as_deref(),
+        reader: Reader::new(options.within.as_deref()),
+        ..Loader::default()
+    };
     assemble(options, &mut loader).map_err(|fault| fault.tell(&loader.sources))
 }
 
 fn assemble(options: &Options, loader: &mut Loader<'_>) -> Result<Loaded, Fault> {
-    let mut place = discovery::find(options, &mut loader.account.warnings)?;
+    let mut place = discovery::find(options, &loader.reader, &mut loader.account.warnings)?;
     let mut files = Vec::new();
     for file in &place.files {
         files.push((file.clone(), loader.documents(file)?));
@@ -236,13 +241,13 @@ fn resolve(loader: &mut Loader<'_>, mut tree: Node, name: String, place: Place) 
     let disabled = take_services(&mut value, &inactive);
     consistency::check(&consistency::Model { tree: &tree, disabled: &disabled, value: &value })?;
 
-    read_files(&mut tree, &mut value, &place)?;
+    read_files(&mut tree, &mut value, &place, &loader.reader)?;
     let project = typed(&value, &disabled, name, place, tree, loader.sources.clone())?;
     Ok(Loaded { project, value, warnings: std::mem::take(&mut loader.account.warnings).into_texts() })
 }
 
 /// Reads the environment and label files of the active services, whose values the files change.
-fn read_files(tree: &mut Node, value: &mut Value, place: &Place) -> Result<(), Fault> {
+fn read_files(tree: &mut Node, value: &mut Value, place: &Place, reader: &Reader) -> Result<(), Fault> {
     let Some(services) = tree.as_map_mut().and_then(|top| top.get_mut("services")).and_then(Node::as_map_mut) else {
         return Ok(());
     };
@@ -253,7 +258,7 @@ fn read_files(tree: &mut Node, value: &mut Value, place: &Place) -> Result<(), F
         if !names_files || !is_active(service, &place.profiles) {
             continue;
         }
-        environment::read_files(service, &place.environment).map_err(|fault| fault.on(&trail.key(name)))?;
+        environment::read_files(service, &place.environment, reader).map_err(|fault| fault.on(&trail.key(name)))?;
         let Some(rendered) = value["services"].get_mut(name).and_then(Value::as_object_mut) else { continue };
         for key in ["env_file", "label_file"] {
             rendered.remove(key);

@@ -33,7 +33,7 @@ pub struct Translated {
 /// Makes a stack of a project.
 pub fn translate(loaded: &Loaded) -> Translated {
     let project = &loaded.project;
-    let surroundings = Surroundings { app: app_name(&project.name), tree: Path::new(ROOT), hosts: None };
+    let surroundings = Surroundings { app: app_name(&project.name), tree: Path::new(ROOT), closed: None, hosts: None };
     let Deployable { mut spec, obstacles, mistakes, .. } = deploy::app_spec(loaded, surroundings);
     let said = |obstacles: Vec<Obstacle>| obstacles.into_iter().map(|obstacle| placed(obstacle, project)).collect();
     let mut translated = Translated {

@@ -105,7 +105,7 @@ fn lead_to_instances(service: &mut Service, parts: &[Labelled<'_>]) {
         if let Some((id, address)) = found {
             // An instance may listen at further ports, for further services.
             let own = target_id(id);
-            target.id = if *address == target.address { own } else { TargetId(format!("{}:{}", own.0, target.address.port())) };
+            target.id = if *address == target.address { own } else { further_target(id, target.address.port()) };
         }
     }
     if service.targets.is_empty() {
@@ -113,6 +113,18 @@ fn lead_to_instances(service: &mut Service, parts: &[Labelled<'_>]) {
         let part = parts.iter().find(of_part).or_else(|| parts.iter().find(|part| part.instances.is_empty()));
         service.admission = part.map_or(Admission::Open, |part| part.otherwise.clone());
     }
+}
+
+/// The targets of an instance at further ports, which its part's labels name.
+pub(crate) fn further_targets(release: &Release, id: &InstanceId) -> Vec<TargetId> {
+    const PORT: &str = ".loadbalancer.server.port";
+    let labels = release.spec.part(&id.process).map(|part| &part.container.labels);
+    let ports = labels.into_iter().flatten().filter(|(name, _)| name.to_ascii_lowercase().ends_with(PORT));
+    ports.map(|(_, port)| further_target(id, port.trim())).collect()
+}
+
+fn further_target(id: &InstanceId, port: impl std::fmt::Display) -> TargetId {
+    TargetId(format!("{}:{port}", target_id(id).0))
 }
 
 /// Names end with the app's instead of the provider's: those of two apps are two, and those of discovered containers are

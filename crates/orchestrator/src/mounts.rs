@@ -40,6 +40,9 @@ impl Mounts {
             spec.parts().flat_map(|(_, part)| &part.container.binds).map(|bind| &bind.source).collect();
         for source in sources {
             let place = self.place(&spec.app, number, source);
+            if !matches!(source, BindSource::Host(_)) {
+                refuse_links(&self.root, &place)?;
+            }
             match (source, from) {
                 (BindSource::Tree(path), Source::Tree(tree)) => copy(&inside(tree, path)?, &place)?,
                 (BindSource::Tree(_), Source::Release(earlier)) => copy(&self.place(&spec.app, *earlier, source), &place)?,
@@ -98,6 +101,18 @@ fn inside(tree: &Path, path: &str) -> io::Result<PathBuf> {
         true => Ok(real),
         false => Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{path} leads out of the source tree"))),
     }
+}
+
+/// A link that was copied before, or that a container left where it writes, may lead anywhere: nothing is written through one.
+fn refuse_links(root: &Path, place: &Path) -> io::Result<()> {
+    let below_root = place.ancestors().take_while(|path| path.starts_with(root) && *path != root);
+    for path in below_root {
+        if path.symlink_metadata().is_ok_and(|facts| facts.is_symlink()) {
+            let message = format!("{} is a link: mount what it leads to", path.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+        }
+    }
+    Ok(())
 }
 
 fn remove(path: &Path) {
@@ -190,6 +205,34 @@ mod tests {
             mounts.place(&spec.app, number(1), &BindSource::Tree("../../etc".into())),
             mounts.release(&spec.app, number(1)).join("etc")
         );
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link_that_was_kept() {
+        let (dir, tree, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mounts = Mounts::new(dir.path().to_owned());
+        fs::create_dir_all(tree.path().join("conf")).unwrap();
+        fs::write(tree.path().join("real"), "new").unwrap();
+        fs::write(outside.path().join("file"), "old").unwrap();
+        let mut spec = AppSpec::named("shop".parse().unwrap());
+        let bind = |path: &str| BindMount {
+            source: BindSource::Tree(path.into()),
+            path: "/x".into(),
+            read_only: true,
+            propagation: None,
+        };
+        let mut part = coracle_model::ProcessSpec::default();
+        part.container.binds = vec![bind("conf/link")];
+        spec.processes.insert("web".parse().unwrap(), part);
+        let number = ReleaseNumber::new(1).unwrap();
+        // What was kept before leads out; what comes now has the same name.
+        let kept = mounts.place(&spec.app, number, &BindSource::Tree("conf".into()));
+        fs::create_dir_all(&kept).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("file"), kept.join("link")).unwrap();
+        std::os::unix::fs::symlink("../real", tree.path().join("conf/link")).unwrap();
+        let refused = mounts.keep(&spec, number, &Source::Tree(tree.path())).unwrap_err();
+        assert!(refused.to_string().contains("is a link"), "{refused}");
+        assert_eq!(fs::read_to_string(outside.path().join("file")).unwrap(), "old");
     }
 
     #[test]

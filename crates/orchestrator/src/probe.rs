@@ -79,7 +79,8 @@ impl Check {
         match self {
             Self::Http { path, .. } => format!("GET {path}"),
             Self::Image => "the image's HEALTHCHECK".to_owned(),
-            Self::Program { argv, .. } => format!("its health check `{}`", argv.join(" ")),
+            // Its words have the configuration filled in: a password may be one of them.
+            Self::Program { .. } => "its health check".to_owned(),
             Self::Tcp => "a TCP connection".to_owned(),
             Self::Running => "running".to_owned(),
         }

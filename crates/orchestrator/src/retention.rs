@@ -9,6 +9,7 @@ use coracle_store::AppRecord;
 
 use crate::core::Core;
 use crate::error::OrchestratorError;
+use crate::labelled::further_targets;
 use crate::table::target_id;
 
 /// Stopping is given this long where no release says anything.
@@ -22,9 +23,11 @@ impl Core {
         let mut targets: Vec<TargetId> = Vec::new();
         for id in instances {
             // Of a release that is not on record any more, everything may have received requests.
-            if self.store.release(&id.app, id.release).await.map_or(true, |release| release.serves(&id.process)) {
+            let release = self.store.release(&id.app, id.release).await;
+            if release.as_ref().map_or(true, |release| release.serves(&id.process)) {
                 targets.push(target_id(id));
             }
+            targets.extend(release.iter().flat_map(|release| further_targets(release, id)));
         }
         if targets.is_empty() {
             return;

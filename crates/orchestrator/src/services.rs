@@ -264,6 +264,8 @@ fn setting_differences(old: &ContainerSettings, new: &ContainerSettings) -> Vec<
     let fields = |settings: &ContainerSettings| {
         let mut settings = settings.clone();
         (settings.restart, settings.stop_grace_period) = (RestartPolicy::default(), None);
+        // Names by which a release calls it are given when it is joined to that release's network.
+        settings.aliases.clear();
         settings.labels.retain(|name, _| !name.starts_with("traefik."));
         serde_json::to_value(settings).ok().and_then(|value| value.as_object().cloned()).unwrap_or_default()
     };

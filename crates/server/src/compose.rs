@@ -37,6 +37,12 @@ pub(crate) fn is_there(tree: &Path) -> bool {
 /// Resolves the compose files of a tree.
 pub(crate) fn resolve(tree: &Path, request: Request<'_>) -> Result<Resolved, Problem> {
     let Request { app, options, config, hosts } = request;
+    // The state directory may be reached by a link, and paths are compared.
+    let tree = &tree.canonicalize().map_err(|error| {
+        Problem::new(ProblemKind::Unavailable, format!("the folder that was sent is gone: {error}")).hint("deploy again")
+    })?;
+    // Trees lie in a directory of the state directory's.
+    let closed = tree.ancestors().nth(2).filter(|_| tree.parent().is_some_and(|parent| parent.ends_with("incoming")));
     let loaded = coracle_compose::load(&coracle_compose::Options {
         files: inside(tree, options.compose_files.as_deref())?,
         project_dir: Some(tree.to_owned()),
@@ -46,17 +52,14 @@ pub(crate) fn resolve(tree: &Path, request: Request<'_>) -> Result<Resolved, Pro
         environment: config,
         working_dir: tree.to_owned(),
         stdin: None,
+        within: Some(tree.clone()),
     });
     let mut loaded = loaded.map_err(|error| {
         let hint = error.hint.clone().unwrap_or_else(|| "correct it, then `coracle deploy`".to_owned());
         Problem::new(ProblemKind::Invalid, without(tree, &error.to_string())).hint(hint)
     })?;
-    if let Some(file) = loaded.project.files().iter().find(|file| !Path::new(file).starts_with(tree)) {
-        let detail = format!("{file} lies outside of the folder that is sent to the server");
-        return Err(Problem::new(ProblemKind::Invalid, detail).hint("copy it into the folder, or deploy from the folder above"));
-    }
     let warnings = std::mem::take(&mut loaded.warnings);
-    let made = deploy::app_spec(&loaded, Surroundings { app: app.clone(), tree, hosts });
+    let made = deploy::app_spec(&loaded, Surroundings { app: app.clone(), tree, closed, hosts });
     let Deployable { spec, obstacles, mistakes, mut notes } = made;
     refuse(&mistakes, "correct them, then `coracle deploy`")?;
     if options.ignore_unsupported {

@@ -1,10 +1,11 @@
 //! `volumes`: named volumes, directories beside the file, and what is mounted from elsewhere.
 //!
 //! A bind mount of something that the tree holds is the release's: it is kept with it, and what a container writes there
-//! goes with it. One of a path that the tree does not hold is a directory that outlives releases, kept by the server.
+//! goes with it. One of a path that the tree does not hold is a directory that outlives releases, kept by the server; and so is
+//! every directory that a service writes to which keeps data: what the tree holds of it is what it begins with.
 
 use coracle_model::container::{BindMount, BindSource, ContainerSettings, Tmpfs};
-use coracle_model::{VolumeMount, VolumeName};
+use coracle_model::{ProcessSource, ProcessSpec, VolumeMount, VolumeName};
 
 use super::Maker;
 use crate::service::{Mount, Service};
@@ -33,14 +34,39 @@ impl Maker<'_> {
         volumes
     }
 
+    /// The directories that a service writes to which keeps data outlive releases, even if the tree has something of that name.
+    pub(super) fn keep_directories(&mut self, name: &str, keeps: bool, part: &mut ProcessSpec) {
+        let is_image = matches!(part.source, Some(ProcessSource::Image { .. }));
+        for bind in part.container.binds.iter_mut().filter(|bind| !bind.read_only) {
+            let BindSource::Tree(inside) = &bind.source else { continue };
+            if !self.tree.join(inside).is_dir() {
+                continue;
+            }
+            if keeps {
+                bind.source = BindSource::Kept(inside.clone());
+            } else if is_image {
+                self.notes.push(format!(
+                    "what {name} writes to {inside} goes with the release, since the folder is a part of it; mount it `:ro`, or say \
+                     `x-coracle: {{stateful: true}}` if it is to be kept"
+                ));
+            }
+        }
+    }
+
     fn volume(&mut self, path: &[&str], source: &str, mount: &Mount) -> Option<VolumeMount> {
         let options = mount.volume.clone().unwrap_or_default();
         if options.subpath.is_some() {
             self.cannot(path, "`subpath` is not honoured");
         }
         let external = self.project.volumes.get(source).filter(|volume| volume.external).map(|volume| volume.name.clone());
-        let lower = source.to_ascii_lowercase();
-        let plain = lower.trim_matches(|end: char| !end.is_ascii_alphanumeric());
+        let plain = plain_name(source);
+        if let Some(other) = self.project.volumes.keys().find(|other| *other != source && plain_name(other) == plain) {
+            self.wrong(
+                path,
+                format!("{source} and {other} would be one volume: names differ in more than case and marks at their ends"),
+            );
+            return None;
+        }
         let name: VolumeName = self.read(path, plain.parse())?;
         Some(VolumeMount { name, path: mount.target.clone(), read_only: mount.read_only, external })
     }
@@ -48,6 +74,8 @@ impl Maker<'_> {
     fn bind(&mut self, path: &[&str], mount: &Mount) -> Option<BindMount> {
         let source = mount.source.as_deref().unwrap_or_default();
         let sent_with = self.tree.parent().unwrap_or(&self.tree);
+        let is_closed = |path: &std::path::Path| self.closed.as_ref().is_some_and(|closed| path.starts_with(closed));
+        let real = std::path::Path::new(source).canonicalize().unwrap_or_else(|_| source.into());
         let source = match self.inside(source) {
             Some(inside) if self.tree.join(&inside).exists() => BindSource::Tree(inside),
             Some(inside) if mount.read_only => {
@@ -59,6 +87,10 @@ impl Maker<'_> {
                 self.wrong(path, "lies outside of the folder that is sent to the server");
                 return None;
             }
+            None if is_closed(std::path::Path::new(source)) || is_closed(&real) => {
+                self.wrong(path, "the server's own state cannot be mounted");
+                return None;
+            }
             None => BindSource::Host(source.to_owned()),
         };
         let options = mount.bind.clone().unwrap_or_default();
@@ -67,6 +99,11 @@ impl Maker<'_> {
         }
         Some(BindMount { source, path: mount.target.clone(), read_only: mount.read_only, propagation: options.propagation })
     }
+}
+
+/// A volume's name as ours are: in lower case, without marks at its ends.
+fn plain_name(source: &str) -> String {
+    source.to_ascii_lowercase().trim_matches(|end: char| !end.is_ascii_alphanumeric()).to_owned()
 }
 
 fn in_memory(mount: &Mount) -> Tmpfs {

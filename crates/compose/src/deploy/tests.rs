@@ -33,7 +33,7 @@ impl Tree {
             ..Options::default()
         };
         let loaded = crate::load(&options).unwrap_or_else(|error| panic!("{error}"));
-        app_spec(&loaded, Surroundings { app: "shop".parse().unwrap(), tree: self.0.path(), hosts: None })
+        app_spec(&loaded, Surroundings { app: "shop".parse().unwrap(), tree: self.0.path(), closed: None, hosts: None })
     }
 
     fn spec(&self, config: &[(&str, &str)]) -> AppSpec {
@@ -349,4 +349,30 @@ fn what_cannot_be_is_told_with_its_place() {
         told.iter().any(|told| told.contains("unknown key")) && told.iter().any(|told| told.contains("true or false")),
         "{told:?}"
     );
+}
+
+#[test]
+fn what_a_database_writes_beside_its_file_outlives_releases_whatever_the_tree_holds() {
+    let compose = r#"
+services:
+  db: {image: "postgres:16", volumes: ["./pgdata:/var/lib/postgresql/data", "./init.sql:/docker-entrypoint-initdb.d/init.sql"]}
+  front: {image: nginx, volumes: ["./conf:/etc/nginx/conf.d"]}
+"#;
+    let files = [("pgdata/.gitkeep", ""), ("init.sql", "SELECT 1;"), ("conf/site.conf", "x")];
+    let spec = Tree::new(compose, &files).spec(&[]);
+    let sources = |name: &str| part(&spec, name).container.binds.iter().map(|bind| bind.source.clone()).collect::<Vec<_>>();
+    assert_eq!(sources("db"), [BindSource::Kept("pgdata".into()), BindSource::Tree("init.sql".into())]);
+    assert_eq!(sources("front"), [BindSource::Tree("conf".into())]);
+}
+
+#[test]
+fn two_volumes_do_not_become_one() {
+    let compose = r#"
+services:
+  one: {image: one, volumes: ["Data:/data"]}
+  two: {image: two, volumes: ["data:/data"]}
+volumes: {Data: {}, data: {}}
+"#;
+    let told = Tree::new(compose, &[]).deployable(&[]).mistakes;
+    assert!(told.iter().any(|told| told.message.contains("one volume")), "{told:?}");
 }

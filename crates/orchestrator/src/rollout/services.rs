@@ -121,7 +121,12 @@ impl Rollout<'_> {
         let releases = std::iter::once(release.number).chain(old.iter().map(|old| old.number)).collect();
         let (_, spec) = self.core.service_spec(&release.app, record, releases).await?;
         match engine.runtime.start(&spec).await {
-            Ok(_) => Ok(engine.runtime.join(&spec.id, release.number, &spec.surroundings.container.aliases).await?),
+            Ok(_) => {
+                // By the names that this release calls it, which are not always those of its own description.
+                let named = release.spec.services.get(&spec.id.process).map(|part| &part.container.aliases);
+                let aliases = named.unwrap_or(&spec.surroundings.container.aliases);
+                Ok(engine.runtime.join(&spec.id, release.number, aliases).await?)
+            }
             Err(error) => Err(self.cannot_start(engine, error).await),
         }
     }

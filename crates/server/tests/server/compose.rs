@@ -92,9 +92,31 @@ async fn what_cannot_be_is_refused_with_its_place_and_can_be_overlooked() {
         let problem = deploy(&env, &[("compose.yaml", SHOP)], &options).await.unwrap_err();
         assert!(problem.detail.contains("outside of the folder"), "{problem:?}");
     }
-    let outside = "include: [../../../../../../../../etc/hostname]\nservices: {a: {image: a}}";
-    let problem = deploy(&env, &[("compose.yaml", outside)], &DeployOptions::default()).await.unwrap_err();
-    assert_eq!(problem.kind, ProblemKind::Invalid);
+    assert!(env.incoming_is_empty());
+}
+
+#[tokio::test]
+async fn nothing_of_the_servers_own_files_is_read() {
+    let env = Env::start_on(EngineKind::Docker).await;
+    for outside in [
+        "include: [../../../../../../../../etc/hostname]\nservices: {a: {image: a}}",
+        "services: {a: {image: a, extends: {file: /etc/hostname, service: a}}}",
+        "services: {a: {image: a, env_file: /etc/hostname}}",
+        "services: {a: {image: a, env_file: ../../../../../../../../etc/hostname}}",
+        "services: {a: {image: a, label_file: /etc/hostname}}",
+        "include: [{path: b.yaml, env_file: /etc/hostname}]\nservices: {a: {image: a}}",
+    ] {
+        let files = [("compose.yaml", outside), ("b.yaml", "services: {b: {image: b}}")];
+        let problem = deploy(&env, &files, &DeployOptions::default()).await.unwrap_err();
+        assert_eq!(problem.kind, ProblemKind::Invalid);
+        assert!(problem.detail.contains("outside of the folder"), "{outside}: {problem:?}");
+    }
+    let files = [("compose.yaml", "services: {a: {image: a}}"), (".env", "COMPOSE_ENV_FILES=/etc/hostname")];
+    let problem = deploy(&env, &files, &DeployOptions::default()).await.unwrap_err();
+    assert!(problem.detail.contains("outside of the folder"), "{problem:?}");
+    let state = "services: {a: {image: a, volumes: [\"../../mounts:/x\"]}}";
+    let problem = deploy(&env, &[("compose.yaml", state)], &DeployOptions::default()).await.unwrap_err();
+    assert!(problem.detail.contains("the server's own state"), "{problem:?}");
     assert!(env.incoming_is_empty());
 }
 
