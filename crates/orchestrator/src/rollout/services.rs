@@ -75,7 +75,38 @@ impl Rollout<'_> {
         self.change_live(|live| live.hold = Some(longest * 2));
         self.core.publish().await?;
         let engine = self.core.engine(old.artifact.engine)?;
-        let instances = self.settled_instances_of(engine, old).await?;
+        let mut instances = self.settled_instances_of(engine, old).await?;
+        // What is replaced may receive requests itself.
+        instances.extend(candidacy.comparison.standings.iter().filter_map(|(name, standing)| match standing {
+            Standing::Changed(now, _) if is_replaced(name, standing, &candidacy.stateful) => {
+                Some(InstanceId { app: old.app.clone(), release: *now, process: name.clone(), index: 1 })
+            }
+            _ => None,
+        }));
+        self.core.drain(&instances, policy.drain.duration()).await;
+        Ok(())
+    }
+
+    /// Services that this deployment has replaced go back to what they were: requests wait meanwhile, as they did before.
+    pub(super) async fn hold_requests_for_return(&self) -> Result<(), Failure> {
+        let (app, to) = (&self.deployment.app, self.deployment.to);
+        let records = self.core.store.services(app).await?;
+        let replaced: BTreeSet<ProcessName> = records
+            .into_iter()
+            .filter(|record| record.release == to && record.previous.is_some())
+            .map(|record| record.name)
+            .collect();
+        let Some(old) = self.old_release().await?.filter(|_| !replaced.is_empty()) else { return Ok(()) };
+        let policy = &old.spec.deploy;
+        let patience = replaced.iter().map(|name| Check::of(&old, name).patience()).max().unwrap_or_default();
+        let longest = policy.drain.duration() + policy.grace.duration() + policy.timeout.duration().max(patience);
+        self.change_live(|live| {
+            live.hold = Some(longest * 2);
+            live.changing = replaced;
+        });
+        self.core.publish().await?;
+        let engine = self.core.engine(old.artifact.engine)?;
+        let instances = self.settled_instances_of(engine, &old).await?;
         self.core.drain(&instances, policy.drain.duration()).await;
         Ok(())
     }

@@ -34,6 +34,10 @@ impl Rollout<'_> {
 
     async fn try_undo(&self) -> Result<(), OrchestratorError> {
         let drain = self.was_exposed();
+        if self.hold_requests_for_return().await.is_err() {
+            // Going back matters more than that nobody notices.
+            tracing::warn!(deployment = %self.deployment.id, "services are taken back while requests come");
+        }
         self.core.discard_release(&self.deployment.app, self.deployment.to, drain).await?;
         if self.deployment.kind == DeploymentKind::Deploy {
             self.core.prune_artifacts(&self.deployment.app).await?;
@@ -74,7 +78,7 @@ impl Rollout<'_> {
         }
     }
 
-    async fn old_release(&self) -> Result<Option<coracle_model::Release>, OrchestratorError> {
+    pub(super) async fn old_release(&self) -> Result<Option<coracle_model::Release>, OrchestratorError> {
         match self.deployment.from {
             Some(number) => Ok(Some(self.core.store.release(&self.deployment.app, number).await?)),
             None => Ok(None),

@@ -212,6 +212,8 @@ async fn a_replaced_service_comes_back_if_the_release_fails() {
     assert!(world.deploy_with(with_newer_db(stack()), StatefulChanges::All).await.is_err());
     world.until("the old database runs again", async || world.instances() == FIRST).await;
     world.until_answers("shop", "v1 web.1").await;
+    // Requests waited while the new one came, and again while the old one came back.
+    assert_eq!(world.holds("shop"), [false, true, false, true, false]);
     // One that cannot even be started as well.
     world.machine.script(Which::process(3, "db"), Script::cannot_start("no such file"));
     assert!(world.deploy_with(with_newer_db(stack()), StatefulChanges::All).await.is_err());

@@ -170,6 +170,15 @@ impl World {
         Some(tables.last()?.services.get(&ServiceId(name.to_owned()))?.admission.clone())
     }
 
+    /// Whether requests for a service have been held, from table to table, each change once.
+    pub(crate) fn holds(&self, name: &str) -> Vec<bool> {
+        let tables = self.proxy.tables.lock().unwrap();
+        let services = tables.iter().filter_map(|table| table.services.get(&ServiceId(name.to_owned())));
+        let mut holds: Vec<bool> = services.map(|service| matches!(service.admission, Admission::Hold { .. })).collect();
+        holds.dedup();
+        holds
+    }
+
     /// Waits until `holds`.
     pub(crate) async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
         let wait = async {
