@@ -268,23 +268,20 @@ impl Session {
         if !self.copies.is_empty() {
             self.tell.note("stopping");
         }
-        let orderly = async {
-            let mut groups = self.stack.spec.start_order().unwrap_or_default();
-            groups.reverse();
-            // What a changed file no longer names.
-            groups.push(self.copies.keys().map(|id| id.process.clone()).collect());
-            for group in groups {
-                let ids = self.copies.keys().filter(|id| group.contains(&id.process));
-                let stops = ids.map(|id| self.stop_one(id));
-                futures::future::join_all(stops).await.into_iter().collect::<Result<(), EngineError>>()?;
-            }
-            Ok::<_, DevError>(())
-        };
-        let stopped = orderly.await;
+        let mut groups = self.stack.spec.start_order().unwrap_or_default();
+        groups.reverse();
+        // What a changed file no longer names.
+        groups.push(self.copies.keys().map(|id| id.process.clone()).collect());
+        // One that cannot be stopped is no reason to leave the others running.
+        let mut first_trouble: Option<EngineError> = None;
+        for group in groups {
+            let ids = self.copies.keys().filter(|id| group.contains(&id.process));
+            let ended = futures::future::join_all(ids.map(|id| self.stop_one(id))).await;
+            first_trouble = first_trouble.or_else(|| ended.into_iter().find_map(Result::err));
+        }
         for (_, copy) in std::mem::take(&mut self.copies) {
             copy.follower.finish().await;
         }
-        stopped?;
         // Networks, and what was started and not yet counted when the session broke off.
         take_down(&self.folder, &self.engine, false).await?;
         let app = self.stack.spec.app.clone();
@@ -293,6 +290,10 @@ impl Session {
         // A build takes its layers from the engine's cache the next time, but a slug would only lie about.
         let keep = if self.engine.kind == EngineKind::Docker { keep } else { Vec::new() };
         self.engine.builder.prune(&app, &keep).await?;
+        // What was taken down after all is gone all the same.
+        if let Some(error) = first_trouble {
+            tracing::debug!(%error, "stopped at the second attempt");
+        }
         Ok(())
     }
 
