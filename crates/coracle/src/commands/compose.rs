@@ -95,6 +95,7 @@ impl ProjectFiles {
             environment: environment(),
             working_dir: context.directory.clone(),
             stdin: if self.files.iter().any(|file| file.as_os_str() == "-") { Some(standard_input()?) } else { None },
+            within: None,
         };
         let loaded = coracle_compose::load(&options).map_err(failure)?;
         for warning in &loaded.warnings {
