@@ -145,8 +145,8 @@ pub fn run_with(options: ProxyOptions, mut source: impl Source) -> Result<(), St
 }
 
 /// By how much a processor that everybody wants goes to requests rather than to new tables, as a nice value (setpriority(2)):
-/// about three parts of four.
-const COURTESY: i32 = 5;
+/// about nine parts of ten.
+const COURTESY: i32 = 10;
 
 /// Has this thread, and those that it starts from now on, give way to the workers, which are there already. Where there are
 /// few processors, a worker would otherwise wait for as long as it takes to make a table ready.

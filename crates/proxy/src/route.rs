@@ -13,18 +13,20 @@ use crate::listener::Listener;
 use crate::metrics::RouteMetrics;
 use crate::service::Service;
 
-/// A route of one snapshot.
+/// A route of one snapshot. What every request looks at comes first: with thousands of routes it is in no cache, and lies in as
+/// few lines of memory as can be.
+#[repr(C)]
 pub(crate) struct Route {
-    pub(crate) id: RouteId,
-    /// Whose requests it takes; everybody's if empty.
-    listeners: Vec<String>,
-    /// Whether they come over TLS.
+    /// Whether its requests come over TLS.
     tls: Option<bool>,
+    /// Whose requests it takes; everybody's if empty.
+    listeners: Box<[String]>,
     /// What is done with its requests and answers; nothing if there is nothing to do.
     pub(crate) chain: Option<Arc<Chain>>,
     /// Who answers; nobody, if a middleware has to.
     pub(crate) service: Option<Arc<Service>>,
     pub(crate) metrics: RouteMetrics,
+    pub(crate) id: RouteId,
 }
 
 impl Route {
@@ -35,7 +37,7 @@ impl Route {
         service: Option<Arc<Service>>,
         metrics: RouteMetrics,
     ) -> Self {
-        Self { id: plan.id.clone(), listeners: plan.listeners.clone(), tls: plan.tls, chain, service, metrics }
+        Self { id: plan.id.clone(), listeners: plan.listeners.clone().into(), tls: plan.tls, chain, service, metrics }
     }
 
     /// Whether it takes requests that came in there.

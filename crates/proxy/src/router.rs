@@ -19,7 +19,7 @@ pub(crate) struct Snapshot {
     /// What it was made of.
     pub(crate) table: Arc<Table>,
     /// Finds places in `routes`. Shared by tables that differ in nothing that it is made of.
-    router: Arc<Router<usize>>,
+    router: Arc<Router<u32>>,
     /// By id.
     routes: Vec<Arc<Route>>,
     /// Where they stand in the table.
@@ -89,7 +89,7 @@ impl Snapshot {
 
     /// A router for a table's routes, in this order: the one there is if their rules are the same, otherwise one with as many of
     /// its rules as fit. Tables come many times a second when many targets come and go; most differ in targets only.
-    fn router_for(&self, table: &Table, places: &[usize]) -> Result<Arc<Router<usize>>, BadTable> {
+    fn router_for(&self, table: &Table, places: &[usize]) -> Result<Arc<Router<u32>>, BadTable> {
         let same = |(new, old): (&usize, &usize)| {
             let (new, old) = (&table.routes[*new], &self.table.routes[*old]);
             (&new.id, &new.rule, new.dialect, new.priority) == (&old.id, &old.rule, old.dialect, old.priority)
@@ -100,7 +100,7 @@ impl Snapshot {
         let known: HashMap<(&str, bool), &Rule> =
             self.router.iter().map(|(rule, _)| ((rule.text(), rule.dialect() == Dialect::V2), rule)).collect();
         let mut rules = Vec::with_capacity(places.len());
-        for (number, plan) in places.iter().map(|place| &table.routes[*place]).enumerate() {
+        for (number, plan) in (0..).zip(places.iter().map(|place| &table.routes[*place])) {
             let dialect = match plan.dialect {
                 coracle_proxy_table::Dialect::V3 => Dialect::V3,
                 coracle_proxy_table::Dialect::V2 => Dialect::V2,
@@ -132,8 +132,10 @@ impl Snapshot {
 
     /// The route of a request that came in there.
     pub(crate) fn find(&self, facts: &impl Facts, listener: &Listener) -> Option<&Arc<Route>> {
-        let place = self.router.find_where(facts, |place| self.routes.get(*place).is_some_and(|route| route.serves(listener)))?;
-        self.routes.get(*place)
+        let place = self
+            .router
+            .find_where(facts, |place| self.routes.get(*place as usize).is_some_and(|route| route.serves(listener)))?;
+        self.routes.get(*place as usize)
     }
 
     /// The route of this id.
