@@ -44,3 +44,12 @@ pub fn skip(story: &str, why: &str) -> bool {
     }
     false
 }
+
+/// Runs `docker` with these words; what it printed, or what it complained about.
+pub async fn docker(words: &[&str]) -> Result<String, String> {
+    let output = tokio::process::Command::new("docker").args(words).stdin(Stdio::null()).output().await.unwrap();
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+        false => Err(format!("docker {words:?}: {}", String::from_utf8_lossy(&output.stderr))),
+    }
+}

@@ -16,7 +16,7 @@ use coracle_model::command::{Piece, Word};
 use coracle_model::plan::Recipe;
 use coracle_model::spec::BuilderChoice;
 use coracle_model::stack::PullPolicy;
-use coracle_model::{AppSpec, BuildPlan, CommandLine, EngineKind, ProcessName};
+use coracle_model::{AppSpec, BuildPlan, COMPOSE_FILES, CommandLine, EngineKind, ProcessName};
 
 use crate::procfile::{Procfile, ProcfileError};
 use crate::static_site;
@@ -258,10 +258,7 @@ impl Tree<'_> {
         if has_package {
             return Err(node::no_start());
         }
-        if ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"]
-            .iter()
-            .any(|path| self.source.is_file(path))
-        {
+        if COMPOSE_FILES.iter().any(|path| self.source.is_file(path)) {
             return Err(unsuitable("compose files are not supported by this version of Coracle", hint));
         }
         let dockerfile = if self.engine == EngineKind::Docker { "a Dockerfile, " } else { "" };

@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use coracle_model::COMPOSE_FILES;
+
 use crate::Options;
 use crate::environment;
 use crate::error::{ErrorKind, Fault};
@@ -13,7 +15,6 @@ use crate::paths;
 use crate::substitution::{self, Environment};
 use crate::warnings::Warnings;
 
-const FILE_NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
 const OVERRIDE_NAMES: [&str; 4] =
     ["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
 
@@ -105,14 +106,14 @@ fn search(start: &Path, warnings: &mut Warnings) -> Result<Vec<String>, Fault> {
         Some(first)
     };
     for directory in start.ancestors() {
-        if let Some(main) = first_of(present(directory, &FILE_NAMES), "config") {
+        if let Some(main) = first_of(present(directory, &COMPOSE_FILES), "config") {
             let mut files = vec![main];
             files.extend(first_of(present(directory, &OVERRIDE_NAMES), "override"));
             return Ok(files);
         }
     }
     let message = format!("no configuration file provided: not found in {} or above", start.display());
-    Err(Fault::new(ErrorKind::File, message).hint(format!("create {} or name a file", FILE_NAMES[0])))
+    Err(Fault::new(ErrorKind::File, message).hint(format!("create {} or name a file", COMPOSE_FILES[0])))
 }
 
 /// The project's name: given, from the environment, from the files (`written`), or the directory's.

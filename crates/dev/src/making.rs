@@ -1,12 +1,11 @@
 //! What parts run: images that are fetched, folders and source trees that are built.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Seek;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_build::PlanError;
-use coracle_engine::{BuildError, BuildLimits, BuildRequest, Engine, EngineError, NamedContext};
+use coracle_engine::{BuildError, BuildLimits, BuildRequest, Engine, EngineError, NamedContext, Tail};
 use coracle_model::plan::Recipe;
 use coracle_model::{AppSpec, Artifact, BuildPlan, ByteSize, Cpus, EngineKind, ProcessName, ReleaseNumber, Span};
 use tokio_util::sync::CancellationToken;
@@ -17,8 +16,6 @@ use crate::stack::{FolderBuild, NamedSource, Source, Stack};
 
 /// How long a build may take from start to end.
 const DEADLINE: Span = Span::seconds(30 * 60);
-/// How many lines of output an error shows.
-const TAIL: usize = 20;
 
 /// The release that everything belongs to whose copies do not run beside each other.
 pub(crate) fn first() -> ReleaseNumber {
@@ -192,23 +189,5 @@ fn limits(spec: &AppSpec) -> BuildLimits {
         memory: spec.build.memory.unwrap_or(ByteSize::bytes(memory / 2).max(ByteSize::mib(512))),
         cpus: spec.build.cpus.unwrap_or(Cpus::milli((cores * 500).max(500))),
         deadline: DEADLINE,
-    }
-}
-
-/// The last lines of an output.
-#[derive(Clone, Default)]
-pub(crate) struct Tail(Arc<Mutex<VecDeque<String>>>);
-
-impl Tail {
-    pub(crate) fn push(&self, line: &str) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() == TAIL {
-            lines.pop_front();
-        }
-        lines.push_back(line.to_owned());
-    }
-
-    fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }

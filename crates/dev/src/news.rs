@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coracle_engine::{OutputLine, OutputSink, Stream};
+use coracle_engine::{OutputLine, OutputSink, Stream, Tail};
 
 /// Something worth telling.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Tell {
     }
 
     /// A sink for the output of a build.
-    pub(crate) fn build(&self, voice: Voice, tail: crate::making::Tail) -> OutputSink {
+    pub(crate) fn build(&self, voice: Voice, tail: Tail) -> OutputSink {
         let tell = self.clone();
         OutputSink::new(move |OutputLine { text, .. }| {
             tail.push(&text);

@@ -1,14 +1,12 @@
 //! From a part to an instance of it.
 
+use coracle_build::dockerfile::DEFAULT_PORT;
 use coracle_engine::{Bind, File, InstanceSpec, PortRequest, Surroundings};
 use coracle_model::container::{BindSource, FileContent};
-use coracle_model::{Artifact, EngineKind, Exposure, InstanceId, ProcessName, Secret};
+use coracle_model::{Artifact, EngineKind, InstanceId, ProcessName, Secret};
 
 use crate::folder::{FOLDER_LABEL, Folder};
 use crate::stack::Stack;
-
-/// The port told to what receives requests, where each instance has ports of its own.
-const DEFAULT_PORT: u16 = 8080;
 
 /// What to start as the `id`.
 pub(crate) fn instance(stack: &Stack, folder: &Folder, id: InstanceId, artifact: &Artifact, kind: EngineKind) -> InstanceSpec {
@@ -35,13 +33,7 @@ pub(crate) fn instance(stack: &Stack, folder: &Folder, id: InstanceId, artifact:
         let content = Secret::new(text.expose());
         Some(File { path: file.path.clone(), content, uid: file.uid, gid: file.gid, mode: file.mode })
     });
-    let port = match &part.exposure {
-        Exposure::Http(http) => http.port,
-        Exposure::ByName => stack.spec.http.port,
-        Exposure::Labels { port } => *port,
-        Exposure::Hidden | Exposure::Inside { .. } => None,
-    };
-    let port = port.or(artifact.port).unwrap_or(DEFAULT_PORT);
+    let port = part.port(&stack.spec.http).or(artifact.port).unwrap_or(DEFAULT_PORT);
     let command = part.command.clone().or_else(|| artifact.processes.get(&id.process).cloned().flatten());
     InstanceSpec {
         artifact: artifact.id.clone(),

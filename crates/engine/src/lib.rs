@@ -17,6 +17,7 @@ pub mod error;
 pub mod fake;
 pub mod neighbours;
 pub mod runtime;
+mod tail;
 
 pub use builder::{BuildLimits, BuildRequest, Builder, NamedContext, OutputLine, OutputSink};
 pub use error::{BuildError, EngineError};
@@ -25,6 +26,7 @@ pub use runtime::{
     Bind, Exit, File, Health, Instance, InstanceEvent, InstanceSpec, InstanceState, Isolation, LogLine, LogQuery, PortRequest,
     Runtime, Stats, Stream, Surroundings,
 };
+pub use tail::Tail;
 
 use std::sync::Arc;
 

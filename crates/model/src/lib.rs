@@ -30,4 +30,4 @@ pub use spec::{
     AppSpec, BuildSpec, DeployPolicy, EngineKind, HttpSpec, Limits, NamedMiddleware, ProcessSpec, Redirect, Strategy, TlsMode,
     VolumeMount,
 };
-pub use stack::{Condition, Dependency, Exposure, ProcessSource, StackError};
+pub use stack::{COMPOSE_FILES, Condition, Dependency, Exposure, ProcessSource, StackError};

@@ -329,6 +329,16 @@ impl ProcessSpec {
         self.volumes.iter().any(|volume| !volume.read_only) || self.container.writes_to_kept_directory()
     }
 
+    /// The port on which it receives requests, if that is said; `app` is how the app as a whole is reached.
+    pub fn port(&self, app: &HttpSpec) -> Option<u16> {
+        match &self.exposure {
+            Exposure::ByName => app.port,
+            Exposure::Http(http) => http.port,
+            Exposure::Labels { port } => *port,
+            Exposure::Hidden | Exposure::Inside { .. } => None,
+        }
+    }
+
     /// Whether it receives requests under this name.
     pub fn serves(&self, name: &ProcessName) -> bool {
         match self.exposure {

@@ -100,6 +100,9 @@ pub enum ContextSource {
     Process(ProcessName),
 }
 
+/// The names under which a compose file is found, the first that exists (Compose Specification, "Compose file").
+pub const COMPOSE_FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+
 /// Who sends requests to a process.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

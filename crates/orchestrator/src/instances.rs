@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use coracle_build::dockerfile::DEFAULT_PORT;
 use coracle_engine::{Bind, File, InstanceSpec, PortRequest, Surroundings};
 use coracle_model::container::FileContent;
 use coracle_model::{CommandLine, EnvName, Exposure, InstanceId, ProcessName, ProcessSpec, Release, Secret};
 
 use crate::mounts::Mounts;
-
-/// The port told to a container whose image exposes none.
-const DEFAULT_PORT: u16 = 8080;
 
 /// The name a release command runs under.
 pub(crate) const RELEASE_COMMAND: &str = "release-command";
@@ -53,13 +51,7 @@ impl Making<'_> {
         let release = self.release;
         let is_service = release.spec.services.contains_key(process);
         let artifact = release.artifact_of(process);
-        let port = match &spec.exposure {
-            Exposure::ByName => release.spec.http.port,
-            Exposure::Http(http) => http.port,
-            Exposure::Labels { port } => *port,
-            Exposure::Hidden | Exposure::Inside { .. } => None,
-        };
-        let port = port.or(artifact.port).unwrap_or(DEFAULT_PORT);
+        let port = spec.port(&release.spec.http).or(artifact.port).unwrap_or(DEFAULT_PORT);
         InstanceSpec {
             id: InstanceId { app: release.app.clone(), release: release.number, process: process.clone(), index },
             artifact: artifact.id.clone(),

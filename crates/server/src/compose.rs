@@ -5,10 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use coracle_api::{DeployOptions, Problem, ProblemKind};
 use coracle_compose::deploy::{self, Deployable, Surroundings};
-use coracle_model::{AppName, AppSpec, HostPattern};
-
-/// The names under which a compose file is found, the first that exists.
-const NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+use coracle_model::{AppName, AppSpec, COMPOSE_FILES, HostPattern};
 
 /// How many obstacles are told in full.
 const TOLD: usize = 20;
@@ -31,7 +28,7 @@ pub(crate) struct Request<'a> {
 
 /// Whether the tree has a compose file under one of the usual names.
 pub(crate) fn is_there(tree: &Path) -> bool {
-    NAMES.iter().any(|name| tree.join(name).is_file())
+    COMPOSE_FILES.iter().any(|name| tree.join(name).is_file())
 }
 
 /// Resolves the compose files of a tree.

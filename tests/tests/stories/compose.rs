@@ -1,11 +1,10 @@
 //! Stacks that people keep in compose files are deployed as they are: examples/examist, examples/course and examples/heroku.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use coracle_model::EngineKind;
 use coracle_tests::browser;
-use coracle_tests::engine::can_tell;
+use coracle_tests::engine::{can_tell, docker};
 use coracle_tests::{Env, eventually};
 use http::HeaderValue;
 
@@ -21,13 +20,12 @@ async fn with_docker(story: &str) -> Option<Env> {
 }
 
 /// The container of a service that keeps data, by Docker's own id.
-fn container(env: &Env, service: &str) -> String {
+async fn container(env: &Env, service: &str) -> String {
     let containers = env.belongings().containers;
     let name = containers.iter().find(|name| name.contains(&format!(".{service}"))).unwrap_or_else(|| {
         panic!("no container of {service} among {containers:?}");
     });
-    let told = std::process::Command::new("docker").args(["inspect", "--format", "{{.Id}} {{.State.StartedAt}}", name]).output();
-    String::from_utf8(told.unwrap().stdout).unwrap()
+    docker(&["inspect", "--format", "{{.Id}} {{.State.StartedAt}}", name]).await.unwrap()
 }
 
 /// nginx in front of Flask in front of PostgreSQL, the database filled from a dump by its own image.
@@ -46,7 +44,7 @@ async fn examist_is_deployed_as_it_is_and_its_database_outlives_every_release() 
     // nginx's own variable, which a careless envsubst would have taken out.
     assert_eq!(page.headers["x-served-for"], HeaderValue::from_static("examist.localhost"));
 
-    let database = container(&env, "db");
+    let database = container(&env, "db").await;
     examist.post("/api/exams", "").await.has_status(400);
     let remembered = examist.post("/api/exams", "title=Topology&year=2016").await;
     remembered.has_status(201);
@@ -62,7 +60,7 @@ async fn examist_is_deployed_as_it_is_and_its_database_outlives_every_release() 
     for title in ["Discrete Mathematics", "Compilers", "Topology"] {
         exams.says(title);
     }
-    assert_eq!(container(&env, "db"), database, "the database was never touched");
+    assert_eq!(container(&env, "db").await, database, "the database was never touched");
 
     // The same tree once more is nothing new.
     let releases = examist.releases().await.len();
@@ -156,20 +154,16 @@ struct Network {
 
 impl Network {
     async fn make(name: &'static str) -> Self {
-        let there = docker(&["network", "inspect", name]).await;
+        let there = docker(&["network", "inspect", name]).await.is_ok();
         if !there {
-            assert!(docker(&["network", "create", name]).await, "no network can be made");
+            docker(&["network", "create", name]).await.unwrap();
         }
         Self { name, ours: !there }
     }
 
     async fn remove(self) {
-        assert!(!self.ours || docker(&["network", "rm", self.name]).await, "{} is still used", self.name);
+        if self.ours {
+            docker(&["network", "rm", self.name]).await.unwrap();
+        }
     }
-}
-
-async fn docker(words: &[&str]) -> bool {
-    let mut command = tokio::process::Command::new("docker");
-    command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().await.unwrap().success()
 }

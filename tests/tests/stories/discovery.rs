@@ -5,16 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::process::Stdio;
 use std::time::Duration;
 
 use coracle_model::EngineKind;
 use coracle_tests::browser::get;
-use coracle_tests::engine::can_tell;
+use coracle_tests::engine::{can_tell, docker};
 use coracle_tests::{Env, Load, eventually};
 use futures::StreamExt;
 use serde_json::Value;
-use tokio::process::Command;
 
 /// How many containers are started or removed at once.
 const AT_ONCE: usize = 6;
@@ -29,14 +27,6 @@ RUN printf '%s\n' 'daemon off; master_process off; pid /tmp/pid; error_log /dev/
 STOPSIGNAL SIGQUIT
 CMD ["nginx", "-c", "/etc/named.conf"]
 "#;
-
-async fn docker(words: &[&str]) -> Result<String, String> {
-    let output = Command::new("docker").args(words).stdin(Stdio::null()).output().await.unwrap();
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
-        false => Err(format!("docker {words:?}: {}", String::from_utf8_lossy(&output.stderr))),
-    }
-}
 
 /// Containers of the story. Removed when it ends, however it ends.
 struct Others {

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use coracle_model::COMPOSE_FILES;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -29,9 +30,6 @@ const NO_SOURCE: &str = "\
 **/.env
 ";
 
-/// The usual names of compose files.
-const COMPOSE: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
-
 /// Files that decide how a tree is built: sent even where the rules of a `.dockerignore` leave them out.
 const ALWAYS: [&str; 4] = ["coracle.toml", "Procfile", "Dockerfile", ".dockerignore"];
 
@@ -40,7 +38,7 @@ const ALWAYS: [&str; 4] = ["coracle.toml", "Procfile", "Dockerfile", ".dockerign
 ///
 /// A tree that compose files describe, and no `coracle.toml`, is left as [`compose_ignore`] says.
 pub fn source_ignore(root: &Path) -> Result<DockerIgnore, IgnoreError> {
-    if !root.join("coracle.toml").exists() && COMPOSE.iter().any(|name| root.join(name).is_file()) {
+    if !root.join("coracle.toml").exists() && COMPOSE_FILES.iter().any(|name| root.join(name).is_file()) {
         return compose_ignore(root);
     }
     if let Some(own) = DockerIgnore::read(root, ".coracleignore")? {

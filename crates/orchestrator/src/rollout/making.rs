@@ -1,11 +1,10 @@
 //! The first steps of a rollout: from the request to a release that is written down and has prepared its ground.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_build::PlanError;
-use coracle_engine::{BuildError, BuildLimits, BuildRequest, Engine, EngineError, OutputSink};
+use coracle_engine::{BuildError, BuildLimits, BuildRequest, Engine, EngineError, OutputSink, Tail};
 use coracle_model::{
     AppName, AppSpec, Artifact, BuildPlan, DeploymentKind, EngineKind, EnvName, Origin, Phase, ProcessName, Release,
     ReleaseNumber, Secret, Span, stack,
@@ -28,8 +27,6 @@ use crate::services::{Coming, Comparison, Standing};
 
 /// How long a build may take from start to end.
 const BUILD_DEADLINE: Span = Span::seconds(30 * 60);
-/// How many lines of output an error shows.
-const TAIL: usize = 20;
 
 impl Rollout<'_> {
     /// Everything that can be known before anything runs: the engine is there, required names are set, hosts are free.
@@ -377,22 +374,4 @@ pub(super) fn build_failure(error: BuildError, evidence: Vec<String>) -> Failure
         BuildError::StepFailed { .. } | BuildError::CannotBuild(_) => "mend it, then `coracle deploy`",
     };
     Failure::Release { cause: error.to_string(), evidence, hint: hint.to_owned() }
-}
-
-/// The last lines of an output.
-#[derive(Clone, Default)]
-pub(super) struct Tail(Arc<Mutex<VecDeque<String>>>);
-
-impl Tail {
-    fn push(&self, line: &str) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() == TAIL {
-            lines.pop_front();
-        }
-        lines.push_back(line.to_owned());
-    }
-
-    pub(super) fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-    }
 }

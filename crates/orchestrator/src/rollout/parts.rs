@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use coracle_engine::{BuildError, BuildLimits, BuildRequest, Engine, NamedContext, OutputLine, OutputSink};
+use coracle_engine::{BuildError, BuildLimits, BuildRequest, Engine, NamedContext, OutputLine, OutputSink, Tail};
 use coracle_model::plan::Recipe;
 use coracle_model::stack::{ContextSource, PartBuild, PullPolicy};
 use coracle_model::{AppSpec, Artifact, BuildPlan, ProcessName, ProcessSource, Release};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
-use super::making::{Tail, build_failure, build_limits};
+use super::making::{build_failure, build_limits};
 use super::{Failure, Rollout};
 use crate::core::Core;
 use crate::services::{Comparison, Standing, StatefulChanges};

@@ -6,15 +6,12 @@ use std::sync::Arc;
 
 use coracle_compose::{Loaded, dotenv};
 use coracle_dev::{DevError, Reload, Stack, source_tree, translation};
-use coracle_model::{AppSpec, EngineKind, EnvName};
+use coracle_model::{AppSpec, COMPOSE_FILES, EngineKind, EnvName};
 
 use super::{Arguments, failure};
 use crate::commands::compose::ProjectFiles;
 use crate::context::{Context, MANIFEST, directory_name, spec_of};
 use crate::failure::Failure;
-
-/// The names of compose files.
-const COMPOSE: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
 
 /// What is developed, and how it is read again.
 #[derive(Clone)]
@@ -40,8 +37,8 @@ impl Project {
     pub(super) fn find(arguments: &Arguments, context: &Context) -> Result<Self, Failure> {
         let (files, here) = (arguments.project.clone(), &context.directory);
         let is_here = |names: &[&str]| names.iter().any(|name| here.join(name).is_file());
-        let above = || here.ancestors().skip(1).any(|folder| COMPOSE.iter().any(|name| folder.join(name).is_file()));
-        let compose = files.are_named() || is_here(&COMPOSE) || (!is_here(&[MANIFEST, "Procfile"]) && above());
+        let above = || here.ancestors().skip(1).any(|folder| COMPOSE_FILES.iter().any(|name| folder.join(name).is_file()));
+        let compose = files.are_named() || is_here(&COMPOSE_FILES) || (!is_here(&[MANIFEST, "Procfile"]) && above());
         let what = if compose { What::Compose(Arc::new(files.load(context)?)) } else { What::Tree(here.clone()) };
         Ok(Self {
             what,
