@@ -4,11 +4,13 @@ mod buildkit;
 mod classic;
 mod context;
 mod dockerfile;
+mod fields;
 mod journal;
 mod message;
 mod parts;
 mod prune;
 mod pull;
+mod session;
 mod warden;
 
 use std::collections::HashMap;
@@ -29,7 +31,8 @@ use tokio_util::sync::CancellationToken;
 use crate::build::dockerfile::Dockerfile;
 use crate::build::journal::Journal;
 use crate::build::message::{Failure, Message, Messages};
-use crate::build::parts::{refuse_secrets, tag_of};
+use crate::build::parts::{secrets_of, tag_of};
+use crate::build::session::Session;
 use crate::build::warden::Warden;
 use crate::client::{Client, is_disk_full, unavailable};
 use crate::facts::Flavour;
@@ -97,7 +100,7 @@ impl ImageBuilder {
         cancel: &CancellationToken,
     ) -> Result<Artifact, BuildError> {
         let mut dockerfile = Dockerfile::of(request).await?;
-        refuse_secrets(request)?;
+        session::check(secrets_of(request))?;
         dockerfile.put_before(&self.stages(request, output, cancel).await?)?;
         let mut attempt = self.prepare(request, &dockerfile, output).await?;
         let limit = request.limits.deadline;
@@ -123,6 +126,10 @@ impl ImageBuilder {
     ) -> Result<Attempt<'a>, BuildError> {
         let facts = &self.client.facts;
         let needed = dockerfile.needs_buildkit() && facts.has_buildkit();
+        if dockerfile.mounts_secrets() && !facts.has_buildkit() {
+            let cause = format!("{} mounts secrets, which takes BuildKit, and this engine has none", dockerfile.path);
+            return Err(BuildError::CannotBuild(cause));
+        }
         let warden = match facts.buildkit || needed {
             true => Warden::begin(&self.client, dockerfile.text(), request.limits),
             false => Err(String::new()),
@@ -171,8 +178,11 @@ impl ImageBuilder {
 
     /// Sends the tree and reads the progress to the end. Answers the image's id.
     async fn attempt(&self, attempt: &mut Attempt<'_>, dockerfile: &Dockerfile) -> Result<String, BuildError> {
+        let session = self.session(attempt, dockerfile).await?;
+        let mut parameters = self.parameters(attempt, dockerfile);
+        parameters.extend(session.as_ref().map(|session| ("session", session.id.clone())));
         let (body, sending) = context::stream(&attempt.request.source, dockerfile)?;
-        let uri = format!("/v{}/build{}", self.client.facts.api_version, wire::query(&self.parameters(attempt, dockerfile)));
+        let uri = format!("/v{}/build{}", self.client.facts.api_version, wire::query(&parameters));
         let request = Request::post(uri).header("Host", "docker").header("Content-Type", "application/x-tar");
         let request = request.body(body).map_err(|error| BuildError::CannotBuild(error.to_string()))?;
         let answer = match wire::send(&self.client.socket, request).await {
@@ -189,6 +199,15 @@ impl ImageBuilder {
             return Err(self.refusal(status, wire::refusal(&text)));
         }
         self.follow(attempt, answer, sending).await
+    }
+
+    /// A session for a build that mounts secrets: also if it has none to give, since only then BuildKit says which is missing.
+    async fn session(&self, attempt: &Attempt<'_>, dockerfile: &Dockerfile) -> Result<Option<Session>, BuildError> {
+        if !dockerfile.mounts_secrets() || matches!(attempt.reader, Reader::Classic(_)) {
+            return Ok(None);
+        }
+        let secrets = secrets_of(attempt.request);
+        Session::open(&self.client.socket, &self.client.facts.api_version, secrets).await.map(Some)
     }
 
     async fn follow(
@@ -257,6 +276,11 @@ impl ImageBuilder {
         attempt.output.line(Stream::Stderr, failure.text.clone());
         if is_disk_full(&failure.text) || attempt.saw_full_disk() {
             return self.client.disk_full().into();
+        }
+        if let Some(id) = failure.missing_secret() {
+            let cause =
+                format!("the Dockerfile mounts the secret {id}, which this build is not given; name it under build.secrets");
+            return BuildError::CannotBuild(cause);
         }
         let killed = failure.code() == Some(KILLED);
         let out_of_memory = match &attempt.reader {

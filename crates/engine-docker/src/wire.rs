@@ -7,9 +7,10 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::AbortOnDropHandle;
@@ -77,17 +78,32 @@ impl Ping {
 }
 
 async fn send_for_head(socket: &Socket, request: Request<Body>) -> io::Result<(StatusCode, HashMap<String, String>)> {
-    let (status, headers, _, _connection) = exchange(socket, request).await?;
-    Ok((status, headers))
+    let (response, _connection) = exchange(socket, request).await?;
+    let told = |(name, value): (&HeaderName, &HeaderValue)| Some((name.to_string(), value.to_str().ok()?.to_owned()));
+    Ok((response.status(), response.headers().iter().filter_map(told).collect()))
 }
 
 /// Sends a request over a connection of its own and waits for the head of the answer.
 pub(crate) async fn send(socket: &Socket, request: Request<Body>) -> io::Result<Answer> {
-    let (status, _, body, connection) = exchange(socket, request).await?;
-    Ok(Answer { status, body, _connection: connection })
+    let (response, connection) = exchange(socket, request).await?;
+    Ok(Answer { status: response.status(), body: response.into_body(), _connection: connection })
 }
 
-type Exchange = (StatusCode, HashMap<String, String>, Incoming, AbortOnDropHandle<()>);
+/// Asks for another protocol on a connection of its own, which lives on as the stream that is answered.
+pub(crate) async fn upgrade(socket: &Socket, request: Request<Body>) -> io::Result<Upgraded> {
+    let ask = async {
+        let (response, connection) = exchange(socket, request).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return hyper::upgrade::on(response).await.map_err(io::Error::other);
+        }
+        let status = response.status();
+        let text = Answer { status, body: response.into_body(), _connection: connection }.text().await?;
+        Err(io::Error::other(format!("the engine answered {status}: {}", refusal(&text))))
+    };
+    tokio::time::timeout(PING, ask).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+type Exchange = (Response<Incoming>, AbortOnDropHandle<()>);
 
 async fn exchange(socket: &Socket, request: Request<Body>) -> io::Result<Exchange> {
     match socket {
@@ -102,13 +118,12 @@ where
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     let connection = AbortOnDropHandle::new(tokio::spawn(async move {
-        if let Err(error) = connection.await {
+        if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "the engine closed a connection");
         }
     }));
-    let (head, body) = sender.send_request(request).await.map_err(io::Error::other)?.into_parts();
-    let headers = head.headers.iter().filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
-    Ok((head.status, headers.collect(), body, connection))
+    let response = sender.send_request(request).await.map_err(io::Error::other)?;
+    Ok((response, connection))
 }
 
 /// A request body with nothing in it.

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use base64::Engine as _;
 use coracle_engine::{OutputSink, Stream};
 
+use super::fields::{Fields, Value};
 use super::message::Message;
 use crate::client::is_disk_full;
 use crate::lines::Lines;
@@ -108,56 +109,6 @@ impl Reader {
         let step = self.steps.entry(digest.to_vec()).or_default();
         let lines = if stream == Stream::Stderr { &mut step.stderr } else { &mut step.stdout };
         lines.push(text, |line| output.line(stream, line));
-    }
-}
-
-/// A field's value, as the wire format tells kinds apart.
-enum Value<'a> {
-    Number(u64),
-    Bytes(&'a [u8]),
-    Other,
-}
-
-/// The fields of a message, in their order; ends at the first byte that makes no sense.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = (u64, Value<'a>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let key = self.number()?;
-        let value = match key & 7 {
-            0 => Value::Number(self.number()?),
-            1 => self.take(8).map(|_| Value::Other)?,
-            2 => {
-                let length = usize::try_from(self.number()?).ok()?;
-                Value::Bytes(self.take(length)?)
-            }
-            5 => self.take(4).map(|_| Value::Other)?,
-            _ => return None,
-        };
-        Some((key >> 3, value))
-    }
-}
-
-impl<'a> Fields<'a> {
-    fn number(&mut self) -> Option<u64> {
-        let mut number = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let (first, rest) = self.0.split_first()?;
-            self.0 = rest;
-            number |= u64::from(first & 0x7f) << shift;
-            if first & 0x80 == 0 {
-                return Some(number);
-            }
-        }
-        None
-    }
-
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
     }
 }
 

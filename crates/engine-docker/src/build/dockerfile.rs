@@ -75,6 +75,11 @@ impl Dockerfile {
         needs_buildkit(&self.text)
     }
 
+    /// Whether a step of it mounts a secret.
+    pub(super) fn mounts_secrets(&self) -> bool {
+        self.text.contains("type=secret")
+    }
+
     /// Its text.
     pub(super) fn text(&self) -> &str {
         &self.text

@@ -57,6 +57,13 @@ impl Message {
 }
 
 impl Failure {
+    /// The id of a secret that a step demands and nobody has: `secret ID not found: not found`, or `secret ID: not found`.
+    pub(super) fn missing_secret(&self) -> Option<&str> {
+        let rest = &self.text[self.text.rfind("secret ")? + "secret ".len()..];
+        let (id, end) = rest.split_once([' ', ':'])?;
+        (end.trim_start().starts_with("not found") && !id.is_empty()).then_some(id)
+    }
+
     /// The exit code of the program that failed: told as such, or only in words (`exit code: 3`, `exit status 3`).
     pub(super) fn code(&self) -> Option<i64> {
         let from_words = || {
@@ -109,6 +116,18 @@ mod tests {
         let rest = messages.push(b"eam\":\"b\\n\"}\n").unwrap();
         assert_eq!(rest[0].stream.as_deref(), Some("b\n"));
         assert!(messages.push(b"no json\n").is_err());
+    }
+
+    #[test]
+    fn a_secret_that_nobody_has_is_found_in_words() {
+        for (text, id) in [
+            ("secret absent not found: not found", Some("absent")),
+            ("failed to solve: process: secret npm.token: not found", Some("npm.token")),
+            ("no secret was found", None),
+            ("COPY failed: secret /x", None),
+        ] {
+            assert_eq!(Failure { text: text.to_owned(), code: None }.missing_secret(), id, "{text}");
+        }
     }
 
     #[test]

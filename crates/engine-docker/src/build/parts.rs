@@ -1,12 +1,13 @@
 //! Builds of parts of an app: their names, their further sources, and what their result depends on.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use coracle_build::DockerIgnore;
 use coracle_engine::{BuildError, BuildRequest, Builder, NamedContext, OutputSink};
 use coracle_model::plan::Recipe;
 use coracle_model::stack::BuildExtras;
-use coracle_model::{ArtifactId, BuildPlan};
+use coracle_model::{ArtifactId, BuildPlan, PrivateText};
 use tokio_util::sync::CancellationToken;
 
 use super::ImageBuilder;
@@ -37,15 +38,12 @@ pub(super) fn parameters(extras: &BuildExtras) -> Vec<(&'static str, String)> {
     parameters
 }
 
-/// Secrets of a build travel over a session with the builder, which this engine's builder does not hold.
-pub(super) fn refuse_secrets(request: &BuildRequest) -> Result<(), BuildError> {
+/// The secrets that a build may mount, by id.
+pub(super) fn secrets_of(request: &BuildRequest) -> &BTreeMap<String, PrivateText> {
+    static NONE: BTreeMap<String, PrivateText> = BTreeMap::new();
     match &request.plan.recipe {
-        Recipe::Dockerfile { extras, .. } if !extras.secrets.is_empty() => {
-            let names: Vec<&str> = extras.secrets.keys().map(String::as_str).collect();
-            let cause = format!("build secrets are not supported ({}); pass them when the app runs instead", names.join(", "));
-            Err(BuildError::CannotBuild(cause))
-        }
-        _ => Ok(()),
+        Recipe::Dockerfile { extras, .. } => &extras.secrets,
+        _ => &NONE,
     }
 }
 

@@ -5,4 +5,5 @@ mod building;
 mod conformance;
 mod rig;
 mod running;
+mod secrets;
 mod settings;
