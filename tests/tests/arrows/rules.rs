@@ -72,8 +72,18 @@ pub const CRATES: &[Rule] = &[
         may_use: &["coracle-jail"],
         because: "a sandbox knows programs and limits, not who sent them",
     },
+    Rule {
+        name: "coracle-pyrunner",
+        may_use: &["coracle-sandbox", "coracle-pyrunner-store"],
+        because: "PyRunner is a program of its own, which Coracle deploys like any other",
+    },
     Rule { name: "coracle-build", may_use: &["coracle-model"], because: "it decides what to build and knows no engine" },
     Rule { name: "coracle-store", may_use: &["coracle-model"], because: "durable state takes no decisions" },
+    Rule {
+        name: "coracle-pyrunner-store",
+        may_use: &[],
+        because: "it keeps what PyRunner hands it, and knows neither sandboxes nor apps",
+    },
     Rule { name: "coracle-engine", may_use: &["coracle-model"], because: "the seam names nobody on either side of it" },
     Rule {
         name: "coracle-engine-docker",
@@ -160,19 +170,24 @@ struct Kept {
 
 const KEPT: &[Kept] = &[
     Kept { dependency: "bollard", by: &["coracle-engine-docker"], because: "Docker's types stay in engine-docker alone" },
-    Kept { dependency: "sqlx", by: &["coracle-store"], because: "SQL stays in store alone" },
+    Kept {
+        dependency: "sqlx",
+        by: &["coracle-store", "coracle-pyrunner-store"],
+        because: "SQL stays in the two programs' stores",
+    },
     Kept { dependency: "chacha20poly1305", by: &["coracle-store"], because: "secrets are sealed and opened in store alone" },
     Kept {
         dependency: "axum",
-        by: &["coracle-server", "coracle-engine-process"],
-        because: "the API's handlers live in server, the server of static sites in engine-process; the proxy is hyper alone",
+        by: &["coracle-server", "coracle-engine-process", "coracle-pyrunner"],
+        because: "the API's handlers live in server, the server of static sites in engine-process, PyRunner's API in pyrunner; \
+                  the proxy is hyper alone",
     },
     Kept {
         dependency: "regex",
         by: &["coracle-proxy-rules", "coracle-proxy-middleware", "coracle-labels"],
         because: "nothing else matches by regular expressions",
     },
-    Kept { dependency: "clap", by: &["coracle"], because: "arguments are resolved in the binary" },
+    Kept { dependency: "clap", by: &["coracle", "coracle-pyrunner"], because: "arguments are resolved in the binary" },
 ];
 
 /// No I/O and no runtime in these: they are words and data.

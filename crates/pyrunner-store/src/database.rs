@@ -1,0 +1,181 @@
+//! The database, either kind: how it is opened, and how a session of it is had.
+//!
+//! SQLite: one connection writes, so that writers of this process queue here instead of failing with SQLITE_BUSY; a few
+//! others read beside it. PostgreSQL: a handful of connections. Neither is waited for without a deadline.
+
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::pool::PoolOptions;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, PgPool, SqlitePool};
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, sleep};
+
+use crate::error::StoreError;
+use crate::location::Location;
+use crate::schema::{MIGRATIONS, migrate};
+use crate::session::Session;
+
+/// How long a connection of PostgreSQL may take to be had; a new one is made within it.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// How long SQLite waits for a transaction of another process.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// The open database.
+pub(crate) struct Database {
+    pools: Pools,
+    /// What it is called in messages; holds no password.
+    name: Arc<str>,
+    /// Whether the schema is known to be up to date.
+    migrated: OnceCell<()>,
+}
+
+enum Pools {
+    Sqlite { writer: SqlitePool, readers: SqlitePool },
+    Postgres(PgPool),
+}
+
+impl Database {
+    /// Opens lazily: a PostgreSQL that is not there yet is no error here.
+    pub(crate) async fn new(location: &Location) -> Result<Self, StoreError> {
+        let (pools, name) = match location {
+            Location::Sqlite(path) => (sqlite(path).await?, path.display().to_string()),
+            Location::Postgres(options) => (Pools::Postgres(postgres((**options).clone())), postgres_name(options)),
+        };
+        Ok(Self { pools, name: name.into(), migrated: OnceCell::new() })
+    }
+
+    /// Sees to it that the database is there and its schema up to date.
+    pub(crate) async fn prepare(&self) -> Result<(), StoreError> {
+        let migrated = self.migrated.get_or_try_init(async || {
+            let session = self.connect("bring the schema up to date", true).await?;
+            migrate(session, &self.name, MIGRATIONS).await
+        });
+        migrated.await.copied()
+    }
+
+    /// A session to read with.
+    pub(crate) async fn read(&self, action: &'static str) -> Result<Session, StoreError> {
+        self.prepare().await?;
+        self.connect(action, false).await
+    }
+
+    /// A session in a transaction that may write.
+    pub(crate) async fn write(&self, action: &'static str) -> Result<Session, StoreError> {
+        let mut session = self.write_untransacted(action).await?;
+        session.begin().await?;
+        Ok(session)
+    }
+
+    /// A session that may write and has not begun to.
+    pub(crate) async fn write_untransacted(&self, action: &'static str) -> Result<Session, StoreError> {
+        self.prepare().await?;
+        self.connect(action, true).await
+    }
+
+    async fn connect(&self, action: &'static str, to_write: bool) -> Result<Session, StoreError> {
+        let failed = |error| StoreError::database(action, &self.name, &error);
+        match &self.pools {
+            Pools::Sqlite { writer, readers } => {
+                let connection = if to_write { writer } else { readers }.acquire().await.map_err(failed)?;
+                Ok(Session::sqlite(connection, action, Arc::clone(&self.name)))
+            }
+            Pools::Postgres(pool) => {
+                let connection = pool.acquire().await.map_err(failed)?;
+                Ok(Session::postgres(connection, action, Arc::clone(&self.name)))
+            }
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn is_sqlite(&self) -> bool {
+        matches!(self.pools, Pools::Sqlite { .. })
+    }
+
+    pub(crate) async fn close(&self) {
+        match &self.pools {
+            Pools::Sqlite { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Pools::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+fn postgres_name(options: &PgConnectOptions) -> String {
+    let database = options.get_database().unwrap_or(options.get_username());
+    match options.get_socket() {
+        Some(socket) => format!("PostgreSQL database {database} at {}", socket.display()),
+        None => format!("PostgreSQL database {database} at {}:{}", options.get_host(), options.get_port()),
+    }
+}
+
+fn postgres(options: PgConnectOptions) -> PgPool {
+    let options = if options.get_application_name().is_some() { options } else { options.application_name("pyrunner") };
+    PoolOptions::new()
+        .max_connections(4)
+        .acquire_timeout(CONNECT)
+        .idle_timeout(Duration::from_secs(60))
+        // A look before each use would cost a round trip; a connection that has died shows itself by its first statement,
+        // and whoever can wait tries again.
+        .test_before_acquire(false)
+        .connect_lazy_with(options.disable_statement_logging())
+}
+
+async fn sqlite(path: &Path) -> Result<Pools, StoreError> {
+    let name = path.display().to_string();
+    create_private(path).map_err(|error| StoreError::Failed {
+        action: "open the database",
+        database: name.clone(),
+        cause: error.to_string(),
+    })?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .busy_timeout(BUSY)
+        // A commit is on the disk when it is answered. Batches of history that nobody waits for turn this down.
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("cache_size", "-2048")
+        .pragma("journal_size_limit", "67108864")
+        .statement_cache_capacity(64)
+        .disable_statement_logging();
+    let pool = |most: u32| {
+        PoolOptions::new().max_connections(most).acquire_timeout(BUSY * 2).max_lifetime(None).test_before_acquire(false)
+    };
+    let writer = pool(1).idle_timeout(None).connect_lazy_with(options.clone().journal_mode(SqliteJournalMode::Wal));
+    let readers = pool(3).idle_timeout(Duration::from_secs(60)).connect_lazy_with(options.pragma("query_only", "ON"));
+    // Two processes that turn the log on at once may see each other's lock, for which SQLite does not wait by itself.
+    let deadline = Instant::now() + BUSY;
+    loop {
+        match writer.acquire().await {
+            Ok(_) => return Ok(Pools::Sqlite { writer, readers }),
+            Err(error) => {
+                let error = StoreError::database("open the database", &name, &error);
+                if !matches!(error, StoreError::Unavailable { .. }) || Instant::now() > deadline {
+                    return Err(error);
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+/// An empty file for its owner alone if there is none, and no rights for others on one that is there. SQLite would make it
+/// readable by all; its log and index take after it.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+    }
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let mode = file.metadata()?.permissions().mode();
+    if mode & 0o077 == 0 { Ok(()) } else { file.set_permissions(std::fs::Permissions::from_mode(0o600)) }
+}
