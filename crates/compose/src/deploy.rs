@@ -7,18 +7,19 @@
 mod build;
 mod files;
 mod keeping;
+mod lifetimes;
 mod mounts;
 mod reached;
 mod service;
+pub(crate) mod support;
 #[cfg(test)]
 mod tests;
 mod unsupported;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
-use coracle_model::stack::Condition;
 use coracle_model::{AppName, AppSpec, EngineKind, EnvName, HostPattern, ProcessName, ProcessSpec, Span};
 use serde_json::Value;
 
@@ -60,6 +61,8 @@ pub struct Obstacle {
     pub position: Option<Position>,
     /// Why not.
     pub message: String,
+    /// Whether it only stands against releases that replace each other, and so against nothing while developing.
+    pub of_releases: bool,
 }
 
 impl fmt::Display for Obstacle {
@@ -86,23 +89,27 @@ pub fn app_spec(loaded: &Loaded, surroundings: Surroundings<'_>) -> Deployable {
         mistakes: Vec::new(),
         notes: Vec::new(),
         secrets: Vec::new(),
+        claimed: BTreeSet::new(),
     };
+    maker.note_unsupported(&loaded.value);
     maker.top(&mut spec);
     maker.name_services();
     maker.check_ports();
     let parts: Vec<(String, ProcessName)> = maker.names.clone().into_iter().collect();
-    let mut made: BTreeMap<ProcessName, (ProcessSpec, bool)> = BTreeMap::new();
+    let mut made: BTreeMap<ProcessName, Made> = BTreeMap::new();
     for (service, name) in &parts {
         let Some(definition) = loaded.project.services.get(service) else { continue };
         let mut part = maker.part(service, definition);
-        let keeps = maker.keeps_data(service, definition, &part);
+        let (keeps, for_volume) = maker.keeps_data(service, definition, &part);
         maker.keep_directories(service, keeps, &mut part);
-        made.insert(name.clone(), (part, keeps));
+        made.insert(name.clone(), Made { part, keeps, for_volume });
     }
-    maker.find_tasks(&mut made);
+    lifetimes::find_tasks(&mut made);
+    maker.put_behind_processes(&mut made);
+    maker.note_one_network();
     maker.expose(&spec.http.hosts.clone(), &mut made);
     maker.give_links(&mut made);
-    for (name, (part, keeps)) in made {
+    for (name, Made { part, keeps, .. }) in made {
         let parts = if keeps { &mut spec.services } else { &mut spec.processes };
         parts.insert(name, part);
     }
@@ -125,6 +132,17 @@ struct Maker<'a> {
     notes: Vec<String>,
     /// Names of the configuration that must be set.
     secrets: Vec<EnvName>,
+    /// Ports of the machine that the file gives to somebody, by protocol.
+    claimed: BTreeSet<(String, u16)>,
+}
+
+/// A part of the app while it is being made.
+struct Made {
+    part: ProcessSpec,
+    /// Whether it keeps data, and so is a stateful service.
+    keeps: bool,
+    /// Whether that is for a volume of its own alone, so that something weightier may decide otherwise.
+    for_volume: bool,
 }
 
 impl Maker<'_> {
@@ -135,7 +153,7 @@ impl Maker<'_> {
         {
             position.file = inside.to_string_lossy().into_owned();
         }
-        Obstacle { path: path.join("."), position, message: message.into() }
+        Obstacle { path: path.join("."), position, message: message.into(), of_releases: false }
     }
 
     /// Notes a key that cannot be honoured.
@@ -168,28 +186,29 @@ impl Maker<'_> {
 
     /// What the top level says that is not about one service.
     fn top(&mut self, spec: &mut AppSpec) {
-        for (name, network) in &self.project.networks {
-            let path = |key| ["networks", name.as_str(), key];
-            if network.internal {
-                self.cannot(&path("internal"), "a release is one network, which has a way out");
-            }
-            if !matches!(network.driver.as_deref(), None | Some("" | "bridge")) {
-                self.cannot(&path("driver"), "networks of a release are bridges");
-            }
-            if network.ipam.as_ref().is_some_and(|ipam| !ipam.config.is_empty()) {
-                self.cannot(&path("ipam"), "each release has a network of its own, so addresses cannot be fixed");
-            }
-            if network.enable_ipv6 == Some(true) {
-                self.cannot(&path("enable_ipv6"), "networks of a release have IPv4 addresses");
-            }
+        let own = |external: bool, name: &str, key: &str| !external && name != format!("{}_{key}", self.project.name);
+        let networks = self.project.networks.iter().filter(|(key, network)| own(network.external, &network.name, key));
+        let volumes = self.project.volumes.iter().filter(|(key, volume)| own(volume.external, &volume.name, key));
+        let (networks, volumes): (Vec<_>, Vec<_>) = (networks.collect(), volumes.collect());
+        for (key, network) in networks {
+            let message = format!(
+                "each release has a network of its own, and nothing outside of it joins it by the name {}; `external: true` shares \
+                 one that exists",
+                network.name
+            );
+            self.cannot(&["networks", key, "name"], message);
         }
-        for (name, volume) in &self.project.volumes {
-            if !matches!(volume.driver.as_deref(), None | Some("" | "local")) || !volume.driver_opts.is_empty() {
-                self.cannot(&["volumes", name, "driver"], "volumes are directories that the engine keeps");
-            }
+        for (key, volume) in volumes {
+            let message = format!(
+                "volumes are named after the app, so the data of {} would not be found; `external: true` takes one that exists",
+                volume.name
+            );
+            self.cannot(&["volumes", key, "name"], message);
         }
-        if !self.project.models.is_empty() {
-            self.cannot(&["models"], "Coracle runs no language models");
+        for (key, volume) in &self.project.volumes {
+            if !volume.driver_opts.is_empty() && mounts::directory(volume).is_none() {
+                self.cannot(&["volumes", key, "driver_opts"], "only a directory is taken: `{type: none, o: bind, device: PATH}`");
+            }
         }
         self.own_word(spec);
     }
@@ -242,31 +261,36 @@ impl Maker<'_> {
         }
     }
 
-    /// What somebody waits for to be completed runs to its end once per release.
-    fn find_tasks(&mut self, made: &mut BTreeMap<ProcessName, (ProcessSpec, bool)>) {
-        let waited: Vec<ProcessName> = made
-            .values()
-            .flat_map(|(part, _)| &part.depends_on)
-            .filter(|(_, how)| how.condition == Condition::Completed)
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in waited {
-            if let Some((part, keeps)) = made.get_mut(&name) {
-                part.task = true;
-                // What runs to its end keeps nothing running; its volumes stay all the same.
-                *keeps = false;
-            }
+    /// Networks of a file keep services apart; a release is one network.
+    fn note_one_network(&mut self) {
+        let own = |service: &Service| -> BTreeSet<String> {
+            let is_own = |name: &&String| self.project.networks.get(*name).is_none_or(|network| !network.external);
+            service.networks.keys().filter(is_own).cloned().collect()
+        };
+        let all: Vec<(&String, BTreeSet<String>)> =
+            self.project.services.iter().map(|(name, service)| (name, own(service))).collect();
+        let apart = all.iter().enumerate().find_map(|(at, (one, networks))| {
+            let other = all[at + 1..]
+                .iter()
+                .find(|(_, others)| !networks.is_empty() && !others.is_empty() && networks.is_disjoint(others));
+            other.map(|(other, _)| (*one, *other))
+        });
+        if let Some((one, other)) = apart {
+            self.notes.push(format!(
+                "{one} and {other} have no network in common in the file, and reach each other here: a release is one network"
+            ));
         }
     }
 
     /// A link is a name under which another service is reached; everybody in the release may use it.
-    fn give_links(&mut self, made: &mut BTreeMap<ProcessName, (ProcessSpec, bool)>) {
+    fn give_links(&mut self, made: &mut BTreeMap<ProcessName, Made>) {
         for service in self.project.services.values() {
             for link in &service.links {
                 let Some((target, alias)) = link.split_once(':') else { continue };
                 let part = self.names.get(target).and_then(|name| made.get_mut(name));
-                if let Some((part, _)) = part.filter(|(part, _)| !part.container.aliases.iter().any(|known| known == alias)) {
-                    part.container.aliases.push(alias.to_owned());
+                let aliases = part.map(|made| &mut made.part.container.aliases);
+                if let Some(aliases) = aliases.filter(|aliases| !aliases.iter().any(|known| known == alias)) {
+                    aliases.push(alias.to_owned());
                 }
             }
         }

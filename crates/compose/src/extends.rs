@@ -94,22 +94,14 @@ fn resolve<'s>(
     if service.is_null() {
         return Ok(());
     }
-    let fault = |kind: ErrorKind, message: String, at: Mark| Fault::new(kind, message).on_path(format!("services.{name}")).at(at);
     if service.as_map().is_none() {
-        return Err(fault(ErrorKind::Value, "must be a mapping".to_owned(), service.key_at));
+        return Err(about(name, ErrorKind::Value, "must be a mapping").at(service.key_at));
     }
     let Some(reference) = reference(service, name)? else { return Ok(()) };
-    let link = (context.file.clone(), name.to_owned());
-    if chain.contains(&link) || chain.len() >= MAX_CHAIN {
-        let told: Vec<String> = chain.iter().chain([&link]).map(|(file, service)| format!("{service} in {file}")).collect();
-        let message = format!("circular reference: {}", told.join(" extends "));
-        return Err(fault(ErrorKind::Cycle, message, reference.at));
-    }
-    chain.push(link);
+    enter(chain, &context.file, name, reference.at)?;
     let base = match &reference.file {
         None => {
-            let found = services.contains_key(&reference.service);
-            if found {
+            if services.contains_key(&reference.service) {
                 resolve(loader, services, &reference.service, context, others, chain)?;
             }
             services.get(&reference.service).cloned()
@@ -119,31 +111,46 @@ fn resolve<'s>(
         }
     };
     chain.pop();
-    let Some(mut base) = base else {
+    let Some(base) = base else {
         let place = reference.file.as_deref().map_or_else(String::new, |file| format!(" in {file}"));
         let message =
             format!("cannot extend service \"{name}\" in {}: service \"{}\" not found{place}", context.file, reference.service);
-        return Err(fault(ErrorKind::Extends, message, reference.at));
+        return Err(about(name, ErrorKind::Extends, message).at(reference.at));
     };
     loader.account.budget.spend(base.cost(), reference.at)?;
     let Some(slot) = services.get_mut(name) else { return Ok(()) };
-    if base.is_null() {
-        if let Some(map) = slot.as_map_mut() {
-            map.shift_remove("extends");
-        }
-        return Ok(());
+    put_under(slot, base, name, &context.forgotten)
+}
+
+fn about(name: &str, kind: ErrorKind, message: impl Into<String>) -> Fault {
+    Fault::new(kind, message).on_path(format!("services.{name}"))
+}
+
+/// Goes one link further along a chain of services that extend each other, unless it has come back to itself.
+fn enter(chain: &mut Vec<(String, String)>, file: &str, name: &str, at: Mark) -> Result<(), Fault> {
+    let link = (file.to_owned(), name.to_owned());
+    if chain.contains(&link) || chain.len() >= MAX_CHAIN {
+        let told: Vec<String> = chain.iter().chain([&link]).map(|(file, service)| format!("{service} in {file}")).collect();
+        let message = format!("circular reference: {}", told.join(" extends "));
+        return Err(about(name, ErrorKind::Cycle, message).at(at));
     }
-    reset::forget_in(&mut base, "services", name, &context.forgotten);
-    let (at, key_at) = (slot.at, slot.key_at);
-    let own = std::mem::replace(slot, Node::map(Map::new(), at));
-    let services_trail = Trail::TOP;
-    let services_trail = services_trail.key("services");
-    let mut merged = merge::merge(base, own, &SERVICE_RULE, &services_trail.key(name))?;
-    if let Some(map) = merged.as_map_mut() {
+    chain.push(link);
+    Ok(())
+}
+
+/// Puts what a service says itself over what it extends.
+fn put_under(service: &mut Node, mut base: Node, name: &str, forgotten: &[Forgotten]) -> Result<(), Fault> {
+    if !base.is_null() {
+        reset::forget_in(&mut base, "services", name, forgotten);
+        let (at, key_at) = (service.at, service.key_at);
+        let own = std::mem::replace(service, Node::map(Map::new(), at));
+        let root = Trail::TOP;
+        *service = merge::merge(base, own, &SERVICE_RULE, &root.key("services").key(name))?;
+        (service.at, service.key_at) = (at, key_at);
+    }
+    if let Some(map) = service.as_map_mut() {
         map.shift_remove("extends");
     }
-    (merged.at, merged.key_at) = (at, key_at);
-    *slot = merged;
     Ok(())
 }
 

@@ -1,10 +1,16 @@
-//! `docs/reference/compose.md` lists every key of the schema once, and none that the schema does not have.
+//! `docs/reference/compose.md` lists every key of the schema once, and none that the schema does not have; and what it says of each
+//! is what happens: honoured keys change what is deployed, refused ones are refused where they stand, ignored ones are told.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeSet;
 
+use crate::Options;
+use crate::deploy::support::{self, Support};
+use crate::deploy::{Deployable, Obstacle, Surroundings};
 use crate::schema::{Object, Rule, Shape, TOP};
+
+mod samples;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/compose.md");
 
@@ -59,4 +65,104 @@ fn every_key_is_in_the_reference() {
     let missing: Vec<_> = keys.difference(&documented).collect();
     let unknown: Vec<_> = documented.difference(&keys).collect();
     assert!(missing.is_empty() && unknown.is_empty(), "not on the page: {missing:?}; not in the schema: {unknown:?}");
+}
+
+/// A project's files on disk, what it is deployed as, and its name.
+fn deployed(compose: &str) -> (Deployable, String) {
+    let directory = tempfile::tempdir().unwrap();
+    // The project is called after its directory.
+    let tree = directory.path().join("project");
+    for (path, text) in samples::FILES.iter().chain(&[("compose.yaml", compose)]) {
+        let path = tree.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let options = Options {
+        project_dir: Some(tree.clone()),
+        environment: [("TOKEN".to_owned(), "t0ken".to_owned())].into(),
+        working_dir: tree.clone(),
+        ..Options::default()
+    };
+    let loaded = crate::load(&options).unwrap_or_else(|error| panic!("{error}\n{compose}"));
+    let name = loaded.project.name.clone();
+    let surroundings = Surroundings { app: "shop".parse().unwrap(), tree: &tree, closed: None, hosts: None };
+    (crate::deploy::app_spec(&loaded, surroundings), name)
+}
+
+/// What the code has of a key: the word of the nearest row above it.
+fn word_of(key: &str) -> &'static str {
+    let pieces: Vec<&str> = key.split('.').collect();
+    let row = (1..=pieces.len()).find_map(|length| support::row(&pieces[..length].join(".")));
+    match row.map(|row| row.support) {
+        None => "honoured",
+        Some(Support::Refused) => "refused",
+        Some(Support::Ignored) => "ignored",
+        Some(Support::Development) => "development",
+    }
+}
+
+#[test]
+fn the_words_of_the_reference_are_those_of_the_code() {
+    let rows = listed(&std::fs::read_to_string(PAGE).unwrap());
+    let wrong: Vec<_> = rows.iter().filter(|(key, word)| word_of(key) != word).map(|(key, _)| (key, word_of(key))).collect();
+    assert!(wrong.is_empty(), "the page has other words than the code has for: {wrong:?}");
+    let keys = keys();
+    let unknown: Vec<_> = support::NOT_HONOURED.iter().map(|row| row.key).filter(|key| !keys.contains(*key)).collect();
+    assert!(unknown.is_empty(), "the code speaks of keys that there are not: {unknown:?}");
+}
+
+/// Every honoured key without keys below it, and every key that the code has a row for.
+#[test]
+fn every_row_of_the_reference_has_a_sample() {
+    let rows = listed(&std::fs::read_to_string(PAGE).unwrap());
+    let is_above = |key: &str| rows.iter().any(|(other, _)| other.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')));
+    let honoured = rows.iter().filter(|(key, word)| word == "honoured" && !is_above(key)).map(|(key, _)| key.as_str());
+    let wanted: BTreeSet<&str> = honoured.chain(support::NOT_HONOURED.iter().map(|row| row.key)).collect();
+    let there: BTreeSet<&str> = samples::SAMPLES.iter().map(|sample| sample.key).collect();
+    let missing: Vec<_> = wanted.difference(&there).collect();
+    let idle: Vec<_> = there.difference(&wanted).collect();
+    assert!(missing.is_empty() && idle.is_empty(), "without a sample: {missing:?}; not wanted: {idle:?}");
+}
+
+#[test]
+fn every_row_of_the_reference_is_true() {
+    let rows: std::collections::BTreeMap<String, String> = listed(&std::fs::read_to_string(PAGE).unwrap()).into_iter().collect();
+    let lies: Vec<String> = samples::SAMPLES
+        .iter()
+        .filter_map(|sample| lie(sample, &rows[sample.key]).map(|lie| format!("{}: {lie}", sample.key)))
+        .collect();
+    assert!(lies.is_empty(), "{}", lies.join("\n"));
+}
+
+/// What is untrue of a row, if anything.
+fn lie(sample: &samples::Sample, word: &str) -> Option<String> {
+    let [without, with] = sample.projects();
+    let ((before, old_name), (after, new_name)) = (deployed(&without), deployed(&with));
+    let is_same = before.spec == after.spec && old_name == new_name && before.mistakes == after.mistakes;
+    let new = |obstacle: &&Obstacle| !before.obstacles.iter().any(|other| other.path == obstacle.path);
+    let obstacles: Vec<&Obstacle> = after.obstacles.iter().filter(new).collect();
+    let last = sample.key.rsplit('.').next().unwrap();
+    // SELinux is the machine's affair: without it, there is nothing to refuse.
+    let is_moot = last == "selinux" && !std::path::Path::new("/sys/fs/selinux/enforce").exists();
+    match word {
+        "honoured" if is_same => Some("it changes nothing".to_owned()),
+        "honoured" if !obstacles.is_empty() => Some(format!("it is refused: {obstacles:?}")),
+        "honoured" => None,
+        "refused" if is_moot => (!obstacles.is_empty()).then(|| format!("{obstacles:?}")),
+        "refused" => {
+            let told = obstacles.iter().find(|obstacle| obstacle.path.rsplit('.').next() == Some(last));
+            let Some(position) = told.and_then(|obstacle| obstacle.position.clone()) else {
+                return Some(format!("it is not refused with its place: {obstacles:?}"));
+            };
+            let line = with.lines().nth(position.line as usize - 1).unwrap_or_default();
+            let written: String = line.chars().skip(position.column as usize - 1).collect();
+            (!written.starts_with(last)).then(|| format!("its place is wrong: {position} is {written:?}"))
+        }
+        "ignored" if last == "version" => None,
+        "ignored" => {
+            let told = after.notes.iter().any(|note| note.contains(&format!(".{last}: has no effect")));
+            (!told || !is_same || !obstacles.is_empty()).then(|| format!("it is not told, or does something: {:?}", after.notes))
+        }
+        _ => (!is_same || !obstacles.is_empty()).then(|| "it does something".to_owned()),
+    }
 }

@@ -6,22 +6,8 @@ use coracle_model::stack::{BuildExtras, ContextSource, PartBuild, PullPolicy};
 use coracle_model::{PrivateText, ProcessSource};
 
 use super::Maker;
+use super::files::variable_of;
 use crate::service::{Build, Service};
-
-/// Keys of `build` that Docker's own builder interface does not offer.
-fn beyond(build: &Build) -> [(&'static str, bool); 9] {
-    [
-        ("entitlements", !build.entitlements.is_empty()),
-        ("ssh", !build.ssh.is_empty()),
-        ("cache_to", !build.cache_to.is_empty()),
-        ("no_cache_filter", !build.no_cache_filter.is_empty()),
-        ("provenance", build.provenance.is_some()),
-        ("sbom", build.sbom.is_some()),
-        ("isolation", build.isolation.is_some()),
-        ("privileged", build.privileged),
-        ("ulimits", !build.ulimits.is_empty()),
-    ]
-}
 
 impl Maker<'_> {
     /// What a service is made from.
@@ -50,9 +36,6 @@ impl Maker<'_> {
     }
 
     fn build(&mut self, name: &str, service: &Service, build: &Build) -> Option<PartBuild> {
-        for (key, _) in beyond(build).iter().filter(|(_, is_used)| *is_used) {
-            self.cannot(&["services", name, "build", key], "is not honoured");
-        }
         let written = build.context.clone().unwrap_or_else(|| ".".to_owned());
         let Some(context) = self.inside(&written) else {
             let message = match written.contains("://") || written.starts_with("git@") {
@@ -63,18 +46,12 @@ impl Maker<'_> {
             return None;
         };
         let platform = service.platform.clone().or_else(|| build.platforms.first().cloned());
-        if build.platforms.len() > 1 {
-            self.cannot(&["services", name, "build", "platforms"], "an app is built for the machine it runs on");
-        }
         let args = build.args.iter().filter_map(|(arg, value)| {
             let value = value.clone().or_else(|| self.project.environment.get(arg).cloned())?;
             Some((arg.clone(), value))
         });
         let args = args.collect();
         let (dockerfile, inline) = self.dockerfile(name, build, &context)?;
-        if !build.secrets.is_empty() {
-            self.cannot(&["services", name, "build", "secrets"], "is not honoured yet; give them to the service when it runs");
-        }
         let extras = BuildExtras {
             inline,
             contexts: self.contexts(name, build),
@@ -129,28 +106,36 @@ impl Maker<'_> {
         contexts
     }
 
+    /// The values that steps of the build mount, by the id that the Dockerfile knows them by (Compose Build Specification,
+    /// "secrets"): the mount's `target`, else the secret's name.
     fn build_secrets(&mut self, name: &str, build: &Build) -> BTreeMap<String, PrivateText> {
         let mut secrets = BTreeMap::new();
-        for mount in &build.secrets {
-            let path = ["services", name, "build", "secrets"];
-            let Some(secret) = self.project.secrets.get(&mount.source) else { continue };
-            let value = match (&secret.file, &secret.environment) {
-                (Some(file), _) => match self.inside(file) {
-                    Some(inside) => self.read(&path, std::fs::read_to_string(self.tree.join(inside))),
-                    None => {
+        for (index, mount) in build.secrets.iter().enumerate() {
+            let index = index.to_string();
+            let path = ["services", name, "build", "secrets", index.as_str()];
+            let Some(secret) = self.project.secrets.get(&mount.source).cloned() else { continue };
+            let value = match &secret.file {
+                Some(file) => {
+                    let Some(inside) = self.inside(file) else {
                         self.wrong(&path, format!("the file of {} lies outside of the folder that is sent", mount.source));
-                        None
-                    }
-                },
-                (None, Some(variable)) => self.project.environment.get(variable).cloned(),
-                (None, None) => self.project.environment.get(&mount.source).cloned(),
-            };
-            match value {
-                Some(value) => {
-                    let id = mount.target.clone().unwrap_or_else(|| mount.source.clone());
-                    secrets.insert(id, PrivateText::new(value));
+                        continue;
+                    };
+                    let read = std::fs::read_to_string(self.tree.join(&inside)).map_err(|error| format!("{inside}: {error}"));
+                    self.read(&path, read)
                 }
-                None => self.wrong(&path, format!("the secret {} has no value; `coracle secrets set` it", mount.source)),
+                None => {
+                    let variable = variable_of(&mount.source, &secret);
+                    let value = self.project.environment.get(&variable).cloned();
+                    if value.is_none() {
+                        let told = format!("the secret {} has no value; `coracle secrets set {variable}`", mount.source);
+                        self.wrong(&path, told);
+                    }
+                    value
+                }
+            };
+            if let Some(value) = value {
+                let id = mount.target.clone().unwrap_or_else(|| mount.source.clone());
+                secrets.insert(id, PrivateText::new(value));
             }
         }
         secrets

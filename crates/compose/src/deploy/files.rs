@@ -73,12 +73,7 @@ impl Maker<'_> {
             return Some(FileContent::Inline(PrivateText::new(text)));
         }
         // What comes from a variable, and what exists outside of the file, is the app's configuration.
-        let variable = object.environment.clone().unwrap_or_else(|| match object.external {
-            true => object.name.clone(),
-            false => name.to_owned(),
-        });
-        let variable = variable.replace(['-', '.'], "_");
-        let variable = if object.environment.is_none() { variable.to_ascii_uppercase() } else { variable };
+        let variable = variable_of(name, object);
         if object.environment.is_some()
             && let Some(value) = self.project.environment.get(&variable)
         {
@@ -87,5 +82,15 @@ impl Maker<'_> {
         let variable: coracle_model::EnvName = self.read(&at, variable.parse())?;
         self.secrets.push(variable.clone());
         Some(FileContent::Config(variable))
+    }
+}
+
+/// The variable that a secret or a config takes its value from which is no file: the one it names, else one that is called as
+/// it is, in capitals.
+pub(super) fn variable_of(name: &str, object: &FileObject) -> String {
+    match (&object.environment, object.external) {
+        (Some(variable), _) => variable.replace(['-', '.'], "_"),
+        (None, true) => object.name.replace(['-', '.'], "_").to_ascii_uppercase(),
+        (None, false) => name.replace(['-', '.'], "_").to_ascii_uppercase(),
     }
 }

@@ -6,7 +6,7 @@
 //! 3. It is built from the tree: it is a process, since it changes with every release. If it writes to a volume, two
 //!    releases of it do not run at once (they recreate instead of blue-green), and the volume stays.
 //! 4. It is a ready image that writes to a named volume, or to a directory beside the compose file that is not part of the
-//!    tree: it keeps data.
+//!    tree: it keeps data, unless it waits for a process (`depends_on`): what comes before every release cannot.
 //!
 //! Read-only mounts never count, nor do files of the tree: those are the release's.
 
@@ -62,24 +62,27 @@ const DATABASES: [&str; 42] = [
     "surrealdb",
 ];
 
+/// The weakest of the reasons.
+const VOLUME: &str = "it writes to a volume";
+
 impl Maker<'_> {
-    /// Whether a service keeps data.
-    pub(super) fn keeps_data(&mut self, name: &str, service: &Service, part: &ProcessSpec) -> bool {
+    /// Whether a service keeps data, and whether that is for its volume alone.
+    pub(super) fn keeps_data(&mut self, name: &str, service: &Service, part: &ProcessSpec) -> (bool, bool) {
         let word = Self::word_of(service, "stateful");
         let (keeps, why) = match (word, &part.source) {
             (Some(Value::Bool(word)), _) => (word, "its x-coracle block says so"),
             (Some(_), _) => {
                 self.wrong(&["services", name, "x-coracle", "stateful"], "must be true or false");
-                return false;
+                return (false, false);
             }
             (None, Some(ProcessSource::Image { reference, .. })) if is_database(reference) => {
                 (true, "its image is that of a database")
             }
             (None, Some(ProcessSource::Build(build))) => match self.base_of(build) {
                 Some(base) if is_database(&base) => (true, "it is built upon a database"),
-                _ => return false,
+                _ => return (false, false),
             },
-            _ => (part.keeps_data(), "it writes to a volume"),
+            _ => (part.keeps_data(), VOLUME),
         };
         if keeps {
             self.notes.push(format!("{name} keeps data, since {why}: it stays across releases"));
@@ -87,7 +90,7 @@ impl Maker<'_> {
                 self.wrong(&["services", name, "deploy", "replicas"], "what keeps data cannot run twice");
             }
         }
-        keeps
+        (keeps, why == VOLUME)
     }
 }
 

@@ -8,7 +8,11 @@ use coracle_model::container::{BindMount, BindSource, ContainerSettings, Tmpfs};
 use coracle_model::{ProcessSource, ProcessSpec, VolumeMount, VolumeName};
 
 use super::Maker;
+use crate::project::Volume;
 use crate::service::{Mount, Service};
+
+/// How mounts below one show on the other side, as `mount` has it.
+const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
 
 impl Maker<'_> {
     /// The volumes of a service; everything else that it mounts is written into its settings.
@@ -22,8 +26,11 @@ impl Maker<'_> {
                 continue;
             }
             match mount.kind.as_str() {
-                "volume" => match &mount.source {
-                    Some(source) => volumes.extend(self.volume(&path, source, mount)),
+                "volume" => match mount.source.as_deref() {
+                    Some(source) => match self.directory_of(source) {
+                        Some(directory) => container.binds.extend(self.kept(&path, directory, mount)),
+                        None => volumes.extend(self.volume(&path, source, mount)),
+                    },
                     None => container.anonymous_volumes.push(mount.target.clone()),
                 },
                 "bind" => container.binds.extend(self.bind(&path, mount)),
@@ -54,10 +61,6 @@ impl Maker<'_> {
     }
 
     fn volume(&mut self, path: &[&str], source: &str, mount: &Mount) -> Option<VolumeMount> {
-        let options = mount.volume.clone().unwrap_or_default();
-        if options.subpath.is_some() {
-            self.cannot(path, "`subpath` is not honoured");
-        }
         let external = self.project.volumes.get(source).filter(|volume| volume.external).map(|volume| volume.name.clone());
         let plain = plain_name(source);
         if let Some(other) = self.project.volumes.keys().find(|other| *other != source && plain_name(other) == plain) {
@@ -71,7 +74,25 @@ impl Maker<'_> {
         Some(VolumeMount { name, path: mount.target.clone(), read_only: mount.read_only, external })
     }
 
+    /// The directory that a volume of the `local` driver is, if its options say so.
+    fn directory_of(&self, volume: &str) -> Option<String> {
+        self.project.volumes.get(volume).and_then(directory).map(str::to_owned)
+    }
+
+    /// A volume that is a directory outlives releases, whatever the tree has of that name.
+    fn kept(&mut self, path: &[&str], directory: String, mount: &Mount) -> Option<BindMount> {
+        let mut bind = self.bind(path, &Mount { source: Some(directory), bind: None, ..mount.clone() })?;
+        if let BindSource::Tree(inside) = bind.source {
+            bind.source = BindSource::Kept(inside);
+        }
+        Some(bind)
+    }
+
     fn bind(&mut self, path: &[&str], mount: &Mount) -> Option<BindMount> {
+        let options = mount.bind.clone().unwrap_or_default();
+        if let Some(unknown) = options.propagation.as_deref().filter(|word| !PROPAGATIONS.contains(word)) {
+            self.wrong(path, format!("{unknown:?} is no propagation: {}", PROPAGATIONS.join(", ")));
+        }
         let source = mount.source.as_deref().unwrap_or_default();
         let sent_with = self.tree.parent().unwrap_or(&self.tree);
         let is_closed = |path: &std::path::Path| self.closed.as_ref().is_some_and(|closed| path.starts_with(closed));
@@ -80,6 +101,10 @@ impl Maker<'_> {
             Some(inside) if self.tree.join(&inside).exists() => BindSource::Tree(inside),
             Some(inside) if mount.read_only => {
                 self.wrong(path, format!("there is no {inside} in the folder that is sent to the server"));
+                return None;
+            }
+            Some(inside) if options.create_host_path == Some(false) => {
+                self.wrong(path, format!("there is no {inside}, and `create_host_path: false` says that none is made"));
                 return None;
             }
             Some(inside) => BindSource::Kept(inside),
@@ -93,12 +118,16 @@ impl Maker<'_> {
             }
             None => BindSource::Host(source.to_owned()),
         };
-        let options = mount.bind.clone().unwrap_or_default();
-        if options.selinux.is_some() {
-            self.cannot(path, "`selinux` is not honoured");
-        }
         Some(BindMount { source, path: mount.target.clone(), read_only: mount.read_only, propagation: options.propagation })
     }
+}
+
+/// The directory that a volume is: `{type: none, o: bind, device: /srv/data}`.
+pub(super) fn directory(volume: &Volume) -> Option<&str> {
+    let options = &volume.driver_opts;
+    let is_plain = options.get("type").is_none_or(|kind| matches!(kind.as_str(), "none" | ""));
+    let is_bind = options.get("o").is_some_and(|how| how == "bind") && options.len() <= 3;
+    options.get("device").filter(|_| is_plain && is_bind && !volume.external).map(String::as_str)
 }
 
 /// A volume's name as ours are: in lower case, without marks at its ends.

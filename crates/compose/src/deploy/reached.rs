@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use coracle_model::container::{PublishedPort, Transport};
-use coracle_model::{Exposure, HostPattern, HttpSpec, ProcessName, ProcessSpec};
+use coracle_model::{Exposure, HostPattern, HttpSpec, ProcessName};
 use serde_json::Value;
 
-use super::Maker;
+use super::{Made, Maker};
 use crate::service::{Port, Service};
 
 /// Ports inside of which something else than HTTP without TLS is known to be spoken.
@@ -44,6 +44,8 @@ impl Maker<'_> {
                     ));
                 }
                 taken.push((name, port));
+                let fixed = port.published.as_deref().and_then(|published| published.parse().ok());
+                self.claimed.extend(fixed.map(|number: u16| (port.protocol.clone(), number)));
             }
         }
         for (name, index, message) in clashes {
@@ -52,12 +54,12 @@ impl Maker<'_> {
     }
 
     /// Decides about every part.
-    pub(super) fn expose(&mut self, hosts: &[HostPattern], made: &mut BTreeMap<ProcessName, (ProcessSpec, bool)>) {
+    pub(super) fn expose(&mut self, hosts: &[HostPattern], made: &mut BTreeMap<ProcessName, Made>) {
         let services: Vec<(String, ProcessName)> = self.names.clone().into_iter().collect();
         let mut by_port: Vec<(String, ProcessName, u16)> = Vec::new();
         for (service, name) in &services {
             let Some(definition) = self.project.services.get(service) else { continue };
-            let Some((part, keeps)) = made.get_mut(name) else { continue };
+            let Some(Made { part, keeps, .. }) = made.get_mut(name) else { continue };
             let word = Self::word_of(definition, "http");
             let http = http_port(definition, *keeps);
             let routed = match word {
@@ -86,8 +88,9 @@ impl Maker<'_> {
                     http.is_some()
                 }
             };
-            let kept = definition.ports.iter().filter(|port| !routed || !http.is_some_and(|http| same_target(http, port)));
-            let kept: Vec<PublishedPort> = kept.filter_map(|port| self.published(service, port)).collect();
+            let kept = definition.ports.iter().enumerate();
+            let kept = kept.filter(|(_, port)| !routed || !http.is_some_and(|http| same_target(http, port)));
+            let kept: Vec<PublishedPort> = kept.filter_map(|(at, port)| self.published(service, at, port)).collect();
             part.container.ports = kept;
         }
         self.route_by_port(hosts, by_port, made);
@@ -97,7 +100,7 @@ impl Maker<'_> {
         &mut self,
         hosts: &[HostPattern],
         mut by_port: Vec<(String, ProcessName, u16)>,
-        made: &mut BTreeMap<ProcessName, (ProcessSpec, bool)>,
+        made: &mut BTreeMap<ProcessName, Made>,
     ) {
         // Those that work behind others come after those that are in front, whatever their names.
         let front = |name: &ProcessName| FRONTS.iter().position(|front| name.as_str() == *front).unwrap_or(FRONTS.len());
@@ -109,7 +112,7 @@ impl Maker<'_> {
             };
             let shown = hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             self.notes.push(format!("{service} is reached at {shown}, since it publishes port {port}"));
-            if let Some((part, _)) = made.get_mut(&name) {
+            if let Some(Made { part, .. }) = made.get_mut(&name) {
                 part.exposure = Exposure::Http(Box::new(http_at(hosts, Some(port))));
             }
         }
@@ -146,8 +149,9 @@ impl Maker<'_> {
         spec
     }
 
-    fn published(&mut self, service: &str, port: &Port) -> Option<PublishedPort> {
-        let path = ["services", service, "ports"];
+    fn published(&mut self, service: &str, at: usize, port: &Port) -> Option<PublishedPort> {
+        let at = at.to_string();
+        let path = ["services", service, "ports", at.as_str()];
         let protocol = match port.protocol.as_str() {
             "" | "tcp" => Transport::Tcp,
             "udp" => Transport::Udp,
@@ -161,9 +165,33 @@ impl Maker<'_> {
             None => None,
             Some(text) => Some(self.read(&path, text.trim_matches(['[', ']']).parse::<IpAddr>())?),
         };
-        // Of a range the engine may choose.
-        let host = port.published.as_deref().and_then(|published| published.parse().ok());
+        let host = match port.published.as_deref().filter(|text| !text.is_empty()) {
+            None => None,
+            Some(published) => Some(self.number(&path, published, &port.protocol)?),
+        };
         Some(PublishedPort { target: port.target, protocol, host, address })
+    }
+
+    /// The port of the machine that is published. Of a range it is the first that nothing else in the file has: what is free
+    /// on the machine may be another one with every release, and a service that differs is a service that is replaced.
+    fn number(&mut self, path: &[&str], published: &str, protocol: &str) -> Option<u16> {
+        let (first, last) = published.split_once('-').unwrap_or((published, published));
+        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else {
+            self.wrong(path, format!("{published:?} is no port of this machine"));
+            return None;
+        };
+        if first == last {
+            return Some(first);
+        }
+        let free = (first..=last).find(|number| !self.claimed.contains(&(protocol.to_owned(), *number)));
+        match free {
+            Some(number) => {
+                self.claimed.insert((protocol.to_owned(), number));
+                self.notes.push(format!("{} is published at port {number}, the first of {published}", path[1]));
+            }
+            None => self.wrong(path, format!("every port of {published} is published by something else in this file")),
+        }
+        free
     }
 }
 
@@ -187,7 +215,8 @@ fn same_target(one: &Port, other: &Port) -> bool {
 fn collide(one: &Port, other: &Port) -> bool {
     let everywhere = |port: &Port| matches!(port.host_ip.as_deref(), None | Some("" | "0.0.0.0" | "::"));
     let same_address = one.host_ip == other.host_ip || everywhere(one) || everywhere(other);
-    one.published.is_some() && one.published == other.published && one.protocol == other.protocol && same_address
+    let is_fixed = one.published.as_deref().is_some_and(|published| !published.contains('-'));
+    is_fixed && one.published == other.published && one.protocol == other.protocol && same_address
 }
 
 fn http_at(hosts: Vec<HostPattern>, port: Option<u16>) -> HttpSpec {

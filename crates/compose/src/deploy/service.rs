@@ -14,7 +14,6 @@ const ANY_PIDS: u32 = 4_194_304;
 impl Maker<'_> {
     /// The part of the app that a service is. Who reaches it is decided when all are known.
     pub(super) fn part(&mut self, name: &str, service: &Service) -> ProcessSpec {
-        self.note_unsupported(name, service);
         let source = self.source(name, service);
         let limits = self.limits(name, service);
         let replicas = service.deploy.as_ref().and_then(|deploy| deploy.replicas).or(service.scale).unwrap_or(1);
@@ -166,12 +165,11 @@ impl Maker<'_> {
         for (network, attachment) in &service.networks {
             let attachment = attachment.clone().unwrap_or_default();
             let is_own = self.project.networks.get(network).is_none_or(|network| !network.external);
-            let is_fixed = is_own && (attachment.ipv4_address.is_some() || attachment.ipv6_address.is_some());
-            if is_fixed || attachment.mac_address.is_some() || !attachment.link_local_ips.is_empty() {
-                self.cannot(
-                    &["services", name, "networks", network],
-                    "two releases run at once, and an address is one's own; use names",
-                );
+            for (key, address) in [("ipv4_address", &attachment.ipv4_address), ("ipv6_address", &attachment.ipv6_address)] {
+                if is_own && address.is_some() {
+                    let path = ["services", name, "networks", network, key];
+                    self.cannot(&path, "two releases run at once, and an address is one's own; use names");
+                }
             }
             match self.project.networks.get(network).filter(|network| network.external) {
                 Some(network) => others.push(ExternalNetwork {

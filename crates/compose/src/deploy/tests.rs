@@ -10,6 +10,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::Options;
 
+mod lifetimes;
+
 /// A tree on disk that compose files describe.
 struct Tree(TempDir);
 
@@ -297,6 +299,30 @@ services:
     ];
     assert_eq!(api.extras.contexts, contexts.into());
     assert_eq!((api.extras.cache_from, api.extras.extra_hosts), (vec!["registry/x".to_owned()], vec!["a:192.0.2.1".to_owned()]));
+}
+
+#[test]
+fn builds_get_secrets_from_files_and_from_the_configuration() {
+    let compose = r#"
+services:
+  api: {build: {context: ., secrets: [plain, {source: token, target: npm}, vault]}}
+secrets: {plain: {file: ./plain.txt}, token: {environment: TOKEN}, vault: {external: true, name: api-key}}
+"#;
+    let tree = Tree::new(compose, &[("plain.txt", "from a file\n"), ("Dockerfile", "FROM x")]);
+    let spec = tree.spec(&[("TOKEN", "t0ken"), ("API_KEY", "k3y")]);
+    let Some(ProcessSource::Build(build)) = &part(&spec, "api").source else { panic!("no build") };
+    let given: Vec<_> = build.extras.secrets.iter().map(|(id, value)| (id.as_str(), value.expose())).collect();
+    assert_eq!(given, [("npm", "t0ken"), ("plain", "from a file\n"), ("vault", "k3y")]);
+    assert!(!format!("{build:?}").contains("t0ken"), "what a log may show of it");
+    assert!(!spec.secrets.contains(&"API_KEY".parse().unwrap()), "nobody asks for it when it runs");
+    let told = tree.deployable(&[("TOKEN", "t0ken")]).mistakes;
+    let told: Vec<String> = told.iter().map(ToString::to_string).collect();
+    assert!(matches!(&told[..], [only] if only.contains("vault has no value; `coracle secrets set API_KEY`")), "{told:?}");
+    let outside = "services: {api: {build: {context: ., secrets: [s]}}}\nsecrets: {s: {file: ../elsewhere}}";
+    let told = refused(outside, &[("Dockerfile", "FROM x")]);
+    assert!(told.iter().any(|told| told.contains("the file of s lies outside")), "{told:?}");
+    let told = refused("services: {api: {build: {context: ., ssh: [default]}}}", &[("Dockerfile", "FROM x")]);
+    assert!(told.iter().any(|told| told.contains("services.api.build.ssh")), "{told:?}");
 }
 
 #[test]

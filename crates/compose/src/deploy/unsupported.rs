@@ -1,99 +1,86 @@
-//! Keys of a service that are valid and that Coracle does not honour, each with the reason.
+//! Keys that are valid and do not take effect: looked for in the whole model beside the schema's table, so that none is
+//! dropped in silence.
+
+use serde_json::Value;
 
 use super::Maker;
-use crate::service::Service;
-
-const MACHINE: &str = "is a setting of the machine that Coracle does not pass on";
-const CPU: &str = "use `cpus`";
+use super::support::{self, Support};
+use crate::schema::{Rule, Shape, TOP};
 
 impl Maker<'_> {
-    /// Notes everything that a service asks for in vain.
-    pub(super) fn note_unsupported(&mut self, name: &str, service: &Service) {
-        let Service { cpu_count, cpu_percent, cpu_rt_period, cpu_rt_runtime, .. } = service;
-        let keys: [(&str, bool, &str); 27] = [
-            ("annotations", !service.annotations.is_empty(), MACHINE),
-            ("blkio_config", service.blkio_config.is_some(), MACHINE),
-            ("cgroup", service.cgroup.is_some(), MACHINE),
-            ("cgroup_parent", service.cgroup_parent.is_some(), MACHINE),
-            ("cpu_count", cpu_count.is_some(), CPU),
-            ("cpu_percent", cpu_percent.is_some(), CPU),
-            ("cpu_rt_period", cpu_rt_period.is_some(), MACHINE),
-            ("cpu_rt_runtime", cpu_rt_runtime.is_some(), MACHINE),
-            ("credential_spec", service.credential_spec.is_some(), "is for Windows"),
-            ("device_cgroup_rules", !service.device_cgroup_rules.is_empty(), MACHINE),
-            (
-                "external_links",
-                !service.external_links.is_empty(),
-                "join the other project's network instead (`networks`, external)",
-            ),
-            ("gpus", !service.gpus.is_empty(), MACHINE),
-            ("isolation", service.isolation.is_some(), "is for Windows"),
-            ("mac_address", service.mac_address.is_some(), "two releases run at once, and an address is one's own"),
-            ("mem_swappiness", service.mem_swappiness.is_some(), MACHINE),
-            ("models", !service.models.is_empty(), "Coracle runs no language models"),
-            ("network_mode", has_network_mode(service), "a release's containers share a network of their own"),
-            ("oom_kill_disable", service.oom_kill_disable, MACHINE),
-            ("pull_refresh_after", service.pull_refresh_after.is_some(), "images change with releases, not with time"),
-            ("post_start", !service.post_start.is_empty(), "run it in the container's own entrypoint"),
-            ("pre_stop", !service.pre_stop.is_empty(), "handle the stop signal instead"),
-            ("provider", service.provider.is_some(), "is for plugins of Compose"),
-            ("storage_opt", !service.storage_opt.is_empty(), MACHINE),
-            ("use_api_socket", service.use_api_socket, "a container that speaks to the engine is root on the machine"),
-            ("uts", service.uts.is_some(), MACHINE),
-            ("volumes_from", !service.volumes_from.is_empty(), "name the volumes in both services"),
-            (
-                "platform",
-                service.platform.as_deref().is_some_and(is_foreign) && service.build.is_none(),
-                "images are fetched for the machine they run on",
-            ),
-        ];
-        for (key, _, why) in keys.iter().filter(|(_, is_used, _)| *is_used) {
-            self.cannot(&["services", name, key], *why);
-        }
-        let Some(deploy) = &service.deploy else { return };
-        let path = |key| ["services", name, "deploy", key];
-        if !matches!(deploy.mode.as_deref(), None | Some("replicated")) {
-            self.cannot(&path("mode"), "there is one machine; say how many with `replicas`");
-        }
-        if deploy.endpoint_mode.is_some() {
-            self.cannot(&path("endpoint_mode"), "is for Swarm");
-        }
-        for (key, is_used) in
-            [("update_config", deploy.update_config.is_some()), ("rollback_config", deploy.rollback_config.is_some())]
-        {
-            if is_used {
-                self.cannot(&path(key), "a release replaces the one before it whole, and only once it is healthy");
-            }
-        }
-        let restart = deploy.restart_policy.as_ref();
-        if restart.is_some_and(|policy| policy.delay.is_some() || policy.window.is_some()) {
-            self.cannot(
-                &path("restart_policy"),
-                "restarts wait longer each time, by Coracle's own measure; leave delay and window out",
-            );
-        }
-        let placement = &deploy.placement;
-        if !placement.constraints.is_empty() || !placement.preferences.is_empty() || placement.max_replicas_per_node > 0 {
-            self.cannot(&path("placement"), "there is one machine");
-        }
-        let reserved = deploy.resources.reservations.as_ref();
-        if reserved.is_some_and(|reserved| !reserved.devices.is_empty() || !reserved.generic_resources.is_empty()) {
-            self.cannot(&["services", name, "deploy", "resources", "reservations", "devices"], MACHINE);
-        }
+    /// Notes everything that a model asks for in vain, each key with its place.
+    pub(super) fn note_unsupported(&mut self, model: &Value) {
+        let mut seeker = Seeker { maker: self, path: Vec::new() };
+        seeker.look(model, &TOP, "");
     }
 }
 
-/// Whether a platform is another than that of this machine.
-fn is_foreign(platform: &str) -> bool {
-    let machine = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    let mut pieces = platform.split('/');
-    (pieces.next(), pieces.next()) != (Some("linux"), Some(machine))
+/// Walks through a model.
+struct Seeker<'m, 'p> {
+    maker: &'m mut Maker<'p>,
+    /// Where it is, names that the writer chose included.
+    path: Vec<String>,
 }
 
-fn has_network_mode(service: &Service) -> bool {
-    !matches!(service.network_mode.as_deref(), None | Some("" | "bridge" | "default"))
+impl Seeker<'_, '_> {
+    /// `key` is the value's key in the schema.
+    fn look(&mut self, value: &Value, rule: &Rule, key: &str) {
+        match (rule.shape, value) {
+            (Shape::Object(object), Value::Object(entries)) => {
+                for (name, value) in entries {
+                    // `blkio_config` is printed with capitals, and is refused as a whole.
+                    let Some(rule) = object.rule(name) else { continue };
+                    let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                    self.within(name, |seeker| {
+                        if !seeker.is_told(value, &key) {
+                            seeker.look(value, rule, &key);
+                        }
+                    });
+                }
+            }
+            (Shape::Map(item) | Shape::Names(item), Value::Object(entries)) => {
+                for (name, value) in entries {
+                    self.within(name, |seeker| seeker.look(value, item, key));
+                }
+            }
+            (Shape::List(item) | Shape::Set(item), Value::Array(items)) => {
+                for (index, value) in items.iter().enumerate() {
+                    self.within(&index.to_string(), |seeker| seeker.look(value, item, key));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn within(&mut self, name: &str, look: impl FnOnce(&mut Self)) {
+        self.path.push(name.to_owned());
+        look(self);
+        self.path.pop();
+    }
+
+    /// Tells of a key that does not take effect; whether it has a row, so that what is below it needs no second word.
+    fn is_told(&mut self, value: &Value, key: &str) -> bool {
+        let Some(row) = support::row(key) else { return false };
+        if (row.harmless)(value) {
+            return true;
+        }
+        // An image is built for the platform that its service names; the builder says if it cannot.
+        let is_built = key == "services.platform" && self.maker.is_built(&self.path[1]);
+        let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
+        match row.support {
+            Support::Refused if !is_built => self.maker.cannot(&path, row.why),
+            Support::Ignored => {
+                let told = self.maker.told(&path, format!("has no effect here: {}", row.why));
+                self.maker.notes.push(told.to_string());
+            }
+            Support::Refused | Support::Development => {}
+        }
+        true
+    }
+}
+
+impl Maker<'_> {
+    fn is_built(&self, service: &str) -> bool {
+        self.project.services.get(service).is_some_and(|service| service.build.is_some())
+    }
 }
