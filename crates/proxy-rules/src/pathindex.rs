@@ -1,7 +1,5 @@
 //! Rules of one host, filed by how the path must begin.
 
-use smallvec::SmallVec;
-
 /// Up to so many rules are gone through one by one.
 const FEW: usize = 8;
 
@@ -17,8 +15,9 @@ pub(crate) struct Place {
 /// index itself, since with thousands of hosts every hop through memory is one that no cache has seen lately.
 #[derive(Debug)]
 pub(crate) enum PathIndex {
-    Few(SmallVec<[Place; 2]>),
-    Many(Vec<Node>),
+    One(Place),
+    Few(Box<[Place]>),
+    Many(Box<[Node]>),
 }
 
 /// The rules that need exactly this beginning. Nodes are sorted by it.
@@ -35,10 +34,13 @@ impl PathIndex {
     /// Takes the places of rules with the beginnings that they need; a rule given twice is filed once.
     pub(crate) fn new(mut entries: Vec<(String, Place)>) -> Self {
         if entries.len() <= FEW {
-            let mut places: SmallVec<[Place; 2]> = entries.into_iter().map(|(_, place)| place).collect();
+            let mut places: Vec<Place> = entries.into_iter().map(|(_, place)| place).collect();
             places.sort_unstable();
             places.dedup();
-            return Self::Few(places);
+            return match *places {
+                [place] => Self::One(place),
+                _ => Self::Few(places.into()),
+            };
         }
         entries.sort();
         entries.dedup();
@@ -55,12 +57,13 @@ impl PathIndex {
             }
             nodes.push(Node { prefix: prefix.into_bytes().into(), parent, places: vec![place] });
         }
-        Self::Many(nodes)
+        Self::Many(nodes.into())
     }
 
     /// The number of the first place before `limit` that can match this path and does.
     pub(crate) fn first(&self, path: &[u8], limit: u32, matches: &impl Fn(Place) -> bool) -> Option<u32> {
         let nodes = match self {
+            Self::One(place) => return first_of(std::slice::from_ref(place), limit, matches),
             Self::Few(places) => return first_of(places, limit, matches),
             Self::Many(nodes) => nodes,
         };

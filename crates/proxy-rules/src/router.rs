@@ -5,11 +5,10 @@
 //! are filed once more by how the path must begin. What is found is what going through all rules in order would find; the
 //! files only leave out rules that cannot match.
 
+use std::borrow::Borrow;
 use std::cmp::Reverse;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
-use smallvec::SmallVec;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use crate::pathindex::{PathIndex, Place};
 use crate::request::Request;
@@ -30,9 +29,67 @@ pub struct Router<T> {
     anywhere: PathIndex,
 }
 
-/// Names lie within the map unless they are longer than most.
-type Name = SmallVec<[u8; 24]>;
-type HostMap = HashMap<Name, PathIndex, BuildHasherDefault<HostHasher>>;
+type HostMap = HashSet<Filed, BuildHasherDefault<HostHasher>>;
+
+/// The rules of one name. With thousands of names each is one that no cache has seen lately: it lies in one cache line.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Filed {
+    name: Name,
+    index: PathIndex,
+}
+
+const _: () = assert!(size_of::<Filed>() == 64);
+
+/// A name that lies where it is needed, unless it is longer than most.
+#[derive(Debug)]
+enum Name {
+    Short { length: u8, bytes: [u8; SHORT] },
+    Long(Box<[u8]>),
+}
+
+const SHORT: usize = 30;
+
+impl Name {
+    fn new(name: &[u8]) -> Self {
+        match u8::try_from(name.len()) {
+            Ok(length) if name.len() <= SHORT => {
+                let mut bytes = [0; SHORT];
+                bytes[..name.len()].copy_from_slice(name);
+                Self::Short { length, bytes }
+            }
+            _ => Self::Long(name.into()),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Short { length, bytes } => &bytes[..usize::from(*length)],
+            Self::Long(bytes) => bytes,
+        }
+    }
+}
+
+// In a set it is its name.
+impl Borrow<[u8]> for Filed {
+    fn borrow(&self) -> &[u8] {
+        self.name.bytes()
+    }
+}
+
+impl Hash for Filed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.bytes().hash(state);
+    }
+}
+
+impl PartialEq for Filed {
+    fn eq(&self, other: &Self) -> bool {
+        self.name.bytes() == other.name.bytes()
+    }
+}
+
+impl Eq for Filed {}
 
 impl<T> Router<T> {
     /// Takes rules with their priorities. Of several that match, the one with the highest priority is found; of equals, the
@@ -60,7 +117,9 @@ impl<T> Router<T> {
             }
         }
         let filed = |map: HashMap<String, Vec<_>>| {
-            map.into_iter().map(|(name, entries)| (Name::from_slice(name.as_bytes()), PathIndex::new(entries))).collect()
+            map.into_iter()
+                .map(|(name, entries)| Filed { name: Name::new(name.as_bytes()), index: PathIndex::new(entries) })
+                .collect()
         };
         Self { exact: filed(exact), below: filed(below), anywhere: PathIndex::new(anywhere), rules, values }
     }
@@ -93,14 +152,14 @@ impl<T> Router<T> {
         let matches = |place: Place| value(place.number).is_some_and(&accept) && (place.settled || asked(place.number));
         let mut best = u32::MAX;
         let mut search = |index: &PathIndex| best = index.first(&request.path, best, &matches).unwrap_or(best);
-        if let Some(index) = self.exact.get(request.host.as_bytes()) {
-            search(index);
+        if let Some(filed) = self.exact.get(request.host.as_bytes()) {
+            search(&filed.index);
         }
         if !self.below.is_empty() {
             let mut name = request.host;
             while let Some((_, domain)) = name.split_once('.') {
-                if let Some(index) = self.below.get(domain.as_bytes()) {
-                    search(index);
+                if let Some(filed) = self.below.get(domain.as_bytes()) {
+                    search(&filed.index);
                 }
                 name = domain;
             }

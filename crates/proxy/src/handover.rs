@@ -184,6 +184,7 @@ pub(crate) async fn give(core: Arc<Core>, mut tables: OwnedMutexGuard<Tables>, u
     match given {
         Ok(mut stream) => {
             tables.keeps = false;
+            core.file.leave();
             core.accepting.send_replace(Accepting::HandedOver);
             // If the successor does not hear it, it waits for a moment; it has taken over anyway.
             drop(stream.write_all(b"done\n"));

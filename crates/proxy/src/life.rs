@@ -47,6 +47,7 @@ impl Life {
         let mut accepting = core.accepting.subscribe();
         let mut control = JoinSet::new();
         control.spawn(control::server::serve(Arc::clone(&core), doors));
+        control.spawn(core.file.clone().keep_durable());
         let mut scraping = JoinSet::new();
         if let Some(socket) = scrapes {
             scraping.spawn(scrape::serve(Arc::clone(&core.plane), socket));
@@ -86,6 +87,9 @@ impl Life {
         }
         core.close_side_door();
         control.shutdown().await;
+        if let Err(error) = core.file.make_durable() {
+            tracing::error!(%error, "the routing table would not outlive this machine");
+        }
     }
 
     /// Serves what is connected, until it is through or the deadline passes.

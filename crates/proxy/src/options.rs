@@ -17,7 +17,7 @@ pub struct ProxyOptions {
     pub listeners: Vec<ListenerOptions>,
     /// The control socket (mode 0600). Beside it lies a lock file of the same name with `.lock` added.
     pub control_socket: PathBuf,
-    /// Holds `table.json`, the last table, and `certificates`, unless those are kept elsewhere.
+    /// Holds the last table, in files named `table*`, and `certificates`, unless those are kept elsewhere.
     pub state_dir: PathBuf,
     /// How long clients that are still connected are served when the proxy stops or has been replaced.
     pub drain: Duration,

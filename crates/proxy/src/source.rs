@@ -69,7 +69,4 @@ pub enum ApplyError {
     /// Another proxy has taken over, or this one has ended.
     #[error("another proxy has taken over")]
     Replaced,
-    /// The table cannot be kept on disk.
-    #[error("keeping the table on disk: {0}")]
-    Io(#[from] std::io::Error),
 }

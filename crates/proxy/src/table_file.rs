@@ -1,45 +1,115 @@
 //! The last table, kept on disk so that a proxy that starts alone knows whom to serve.
+//!
+//! Tables may come a hundred times a second, and to wait for a disk each time costs more than all the rest. So each is written
+//! to one of two *recent* files, in turn and in place: that one outlives the proxy, since the kernel has it, and a write that
+//! is cut short spoils only the older of the two. At most once a second the last one is made *durable*: it outlives the
+//! machine. After a machine's crash nothing that ran on it runs any more, so a table that is a second older is as good.
+//!
+//! Each file is one record: a line that says its number, its length in bytes and their checksum, then the table as JSON. Of
+//! those that are whole, the one with the highest number is the last table.
 
+use std::borrow::Cow;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use coracle_proxy_table::Table;
+use tokio::sync::Notify;
 
-const NAME: &str = "table.json";
+/// What each file begins with.
+const MAGIC: &str = "coracle-table";
 
-/// The file in the state directory.
+const DURABLE: &str = "table";
+const RECENT: [&str; 2] = ["table.recent-0", "table.recent-1"];
+
+/// How often at most a table is made durable.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The files in the state directory.
 #[derive(Debug, Clone)]
-pub(crate) struct TableFile {
+pub(crate) struct TableFile(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     directory: PathBuf,
+    state: Mutex<State>,
+    /// There is something to be made durable.
+    written: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The number of the last record.
+    number: u64,
+    /// The number of the last durable one.
+    durable: u64,
+    /// Opened when they are needed.
+    recent: [Option<File>; RECENT.len()],
+    /// Which of the two has the last record, if one has.
+    last: Option<usize>,
+    /// The files are somebody else's.
+    left: bool,
+}
+
+/// A table, as it stands in a file.
+struct Record<'r> {
+    number: u64,
+    json: Cow<'r, [u8]>,
 }
 
 impl TableFile {
     /// In this directory, which is made if it is missing.
     pub(crate) fn in_directory(directory: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(directory)?;
-        Ok(Self { directory: directory.to_owned() })
+        Ok(Self(Arc::new(Inner { directory: directory.to_owned(), state: Mutex::default(), written: Notify::new() })))
     }
 
     /// The last table; an empty one if there is none. One that cannot be read is put aside, because serving nothing until
     /// the next table comes is better than not starting, and nobody's evidence is destroyed.
     pub(crate) fn load(&self) -> io::Result<Table> {
-        let path = self.directory.join(NAME);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Table::default()),
-            Err(error) => return Err(error),
-        };
-        let table: Result<Table, String> = serde_json::from_slice(&bytes)
-            .map_err(|error| error.to_string())
-            .and_then(|table: Table| table.check().map(|()| table).map_err(|error| error.to_string()));
-        table.or_else(|error| self.put_aside(&error).map(|()| Table::default()))
+        let mut found = Vec::new();
+        let mut bad = None;
+        for name in RECENT.into_iter().chain([DURABLE]) {
+            match self.read(name) {
+                Ok(Some((number, table))) => found.push((number, name, table)),
+                Ok(None) => (),
+                Err(error) => bad = Some(format!("{name}: {error}")),
+            }
+        }
+        let durable = found.iter().find(|(_, name, _)| *name == DURABLE).map(|(number, ..)| *number);
+        match (found.into_iter().max_by_key(|(number, ..)| *number), bad) {
+            (Some((number, name, table)), _) => {
+                let mut state = self.state();
+                state.number = number;
+                state.durable = durable.unwrap_or_default();
+                state.last = RECENT.iter().position(|recent| *recent == name);
+                Ok(table)
+            }
+            (None, Some(error)) => self.put_aside(&error).map(|()| Table::default()),
+            (None, None) => Ok(Table::default()),
+        }
     }
 
-    /// Puts the last table aside, because nothing can be done with it.
+    /// Puts the files aside, because nothing can be done with what is in them.
     pub(crate) fn put_aside(&self, error: &str) -> io::Result<()> {
-        let aside = self.directory.join(format!("{NAME}.unreadable"));
-        tracing::error!(error, aside = %aside.display(), "the last routing table cannot be used; serving nothing until the next one");
-        std::fs::rename(self.directory.join(NAME), &aside)
+        let directory = &self.0.directory;
+        tracing::error!(
+            error,
+            directory = %directory.display(),
+            "the last routing table cannot be used and is put aside as table.*.unreadable; serving nothing until the next one"
+        );
+        let mut state = self.state();
+        (state.recent, state.last) = ([None, None], None);
+        for name in RECENT.into_iter().chain([DURABLE]) {
+            match std::fs::rename(directory.join(name), directory.join(format!("{name}.unreadable"))) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => (),
+            }
+        }
+        Ok(())
     }
 
     /// Replaces the last table, whole or not at all.
@@ -49,11 +119,106 @@ impl TableFile {
 
     /// Replaces the last table by this one, as it was read.
     pub(crate) fn store_json(&self, table: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".table-").tempfile_in(&self.directory)?;
-        file.write_all(table)?;
+        let mut state = self.state();
+        // A clock that was set back does not matter to us, and of two proxies that had the files the later one is right.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let number = (state.number + 1).max(u64::try_from(now.as_micros()).unwrap_or_default());
+        let next = state.last.map_or(0, |last| 1 - last);
+        let file = match &mut state.recent[next] {
+            Some(file) => file,
+            closed => {
+                let path = self.0.directory.join(RECENT[next]);
+                closed.insert(OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?)
+            }
+        };
+        file.write_all_at(&Record { number, json: Cow::Borrowed(table) }.bytes(), 0)?;
+        (state.number, state.last) = (number, Some(next));
+        drop(state);
+        self.0.written.notify_one();
+        Ok(())
+    }
+
+    /// Makes the last table outlive the machine, if it would not yet.
+    pub(crate) fn make_durable(&self) -> io::Result<()> {
+        let (number, record) = {
+            let state = self.state();
+            let Some(last) = state.last else { return Ok(()) };
+            if state.left || state.durable == state.number {
+                return Ok(());
+            }
+            // Under the lock: nobody writes to it meanwhile.
+            let bytes = std::fs::read(self.0.directory.join(RECENT[last]))?;
+            let record = Record::read(&bytes).ok_or_else(|| io::Error::other("the record is not whole"))?;
+            (record.number, record.bytes())
+        };
+        let mut file = tempfile::Builder::new().prefix(".table-").tempfile_in(&self.0.directory)?;
+        file.write_all(&record)?;
         file.as_file().sync_all()?;
-        file.persist(self.directory.join(NAME)).map_err(|error| error.error)?;
-        std::fs::File::open(&self.directory)?.sync_all()
+        let mut state = self.state();
+        if state.left {
+            return Ok(());
+        }
+        file.persist(self.0.directory.join(DURABLE)).map_err(|error| error.error)?;
+        state.durable = number;
+        drop(state);
+        File::open(&self.0.directory)?.sync_all()
+    }
+
+    /// Makes tables durable from now on, as they come. Never ends.
+    pub(crate) async fn keep_durable(self) {
+        loop {
+            self.0.written.notified().await;
+            let file = self.clone();
+            let made = tokio::task::spawn_blocking(move || file.make_durable()).await.map_err(io::Error::other).flatten();
+            if let Err(error) = made {
+                tracing::error!(%error, "the routing table would not outlive this machine");
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Touches the files no more: they are a successor's.
+    pub(crate) fn leave(&self) {
+        self.state().left = true;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a file says; nothing if there is none.
+    fn read(&self, name: &str) -> io::Result<Option<(u64, Table)>> {
+        let bytes = match std::fs::read(self.0.directory.join(name)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Record { number, json } = Record::read(&bytes).ok_or_else(|| io::Error::other("the record is not whole"))?;
+        let table: Table = serde_json::from_slice(&json)?;
+        table.check().map_err(io::Error::other)?;
+        Ok(Some((number, table)))
+    }
+}
+
+impl<'r> Record<'r> {
+    /// Nothing if it is not whole. What comes after its end is left from a longer one.
+    fn read(bytes: &'r [u8]) -> Option<Self> {
+        let (line, rest) = bytes.split_at_checked(bytes.iter().position(|byte| *byte == b'\n')? + 1)?;
+        let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
+        if words.next()? != MAGIC {
+            return None;
+        }
+        let number = words.next()?.parse().ok()?;
+        let json = rest.get(..words.next()?.parse().ok()?)?;
+        let checksum = u32::from_str_radix(words.next()?, 16).ok()?;
+        (crc32fast::hash(json) == checksum).then(|| Self { number, json: Cow::Borrowed(json) })
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let (length, checksum) = (self.json.len(), crc32fast::hash(&self.json));
+        let mut bytes = format!("{MAGIC} {} {length} {checksum:08x}\n", self.number).into_bytes();
+        bytes.extend_from_slice(&self.json);
+        bytes
     }
 }
 
@@ -61,24 +226,84 @@ impl TableFile {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_stored_is_loaded() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = TableFile::in_directory(&directory.path().join("state")).unwrap();
-        assert_eq!(file.load().unwrap(), Table::default());
-        let table = Table { generation: 7, ..Table::default() };
-        file.store(&table).unwrap();
-        assert_eq!(file.load().unwrap(), table);
-        assert_eq!(std::fs::read_dir(directory.path().join("state")).unwrap().count(), 1);
+    fn table(generation: u64) -> Table {
+        Table { generation, ..Table::default() }
+    }
+
+    fn found(directory: &Path) -> Table {
+        TableFile::in_directory(directory).unwrap().load().unwrap()
     }
 
     #[test]
-    fn an_unreadable_table_is_put_aside() {
+    fn what_is_stored_is_loaded() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        let file = TableFile::in_directory(&path).unwrap();
+        assert_eq!(file.load().unwrap(), table(0));
+        for generation in [1_000_000, 7, 8] {
+            file.store(&table(generation)).unwrap();
+            assert_eq!(found(&path), table(generation));
+        }
+    }
+
+    #[test]
+    fn a_write_that_was_cut_short_costs_one_table() {
         let directory = tempfile::tempdir().unwrap();
         let file = TableFile::in_directory(directory.path()).unwrap();
-        std::fs::write(directory.path().join(NAME), "{\"generation\": 1, \"rou").unwrap();
-        assert_eq!(file.load().unwrap(), Table::default());
-        assert!(directory.path().join("table.json.unreadable").exists());
-        assert!(!directory.path().join(NAME).exists());
+        (1..=3).for_each(|generation| file.store(&table(generation)).unwrap());
+        let last = directory.path().join(RECENT[0]);
+        let whole = std::fs::read(&last).unwrap();
+        for torn in [&whole[..whole.len() - 1], &whole[..3], b"", &[0; 200]] {
+            std::fs::write(&last, torn).unwrap();
+            assert_eq!(found(directory.path()), table(2));
+        }
+        let mut garbled = whole;
+        *garbled.last_mut().unwrap() = b' ';
+        std::fs::write(&last, garbled).unwrap();
+        assert_eq!(found(directory.path()), table(2));
+    }
+
+    #[test]
+    fn a_durable_table_needs_no_other_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = TableFile::in_directory(directory.path()).unwrap();
+        file.make_durable().unwrap();
+        file.store(&table(1)).unwrap();
+        file.store(&table(2)).unwrap();
+        file.make_durable().unwrap();
+        file.store(&table(3)).unwrap();
+        assert_eq!(found(directory.path()), table(3));
+        RECENT.iter().for_each(|name| std::fs::write(directory.path().join(name), [0; 9]).unwrap());
+        assert_eq!(found(directory.path()), table(2));
+        // It goes on where it was.
+        let next = TableFile::in_directory(directory.path()).unwrap();
+        next.load().unwrap();
+        next.store(&table(4)).unwrap();
+        assert_eq!(found(directory.path()), table(4));
+    }
+
+    #[test]
+    fn a_successor_has_the_last_word() {
+        let directory = tempfile::tempdir().unwrap();
+        let (old, new) = (TableFile::in_directory(directory.path()).unwrap(), TableFile::in_directory(directory.path()).unwrap());
+        old.store(&table(1)).unwrap();
+        assert_eq!(new.load().unwrap(), table(1));
+        new.store(&table(2)).unwrap();
+        new.make_durable().unwrap();
+        old.leave();
+        old.make_durable().unwrap();
+        assert_eq!(found(directory.path()), table(2));
+        RECENT.iter().for_each(|name| std::fs::write(directory.path().join(name), "").unwrap());
+        assert_eq!(found(directory.path()), table(2));
+    }
+
+    #[test]
+    fn unreadable_tables_are_put_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = TableFile::in_directory(directory.path()).unwrap();
+        std::fs::write(directory.path().join(DURABLE), "coracle-table 1 20 00000000\n{\"generation\": 1, \"rou").unwrap();
+        assert_eq!(file.load().unwrap(), table(0));
+        assert!(directory.path().join("table.unreadable").exists());
+        assert!(!directory.path().join(DURABLE).exists());
     }
 }

@@ -3,6 +3,7 @@
 
 mod launch;
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -14,7 +15,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_orchestrator::{Drained, HostOrchestrator, Traffic, TrafficError};
-use coracle_proxy::control::{Client, ControlError, PROTOCOL, Status};
+use coracle_model::AdoptedPort;
+use coracle_proxy::control::{Client, ControlError, ListenerStatus, PROTOCOL, Status};
 use coracle_proxy_table::{Table, TargetId};
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
@@ -47,6 +49,8 @@ pub struct ProxyOptions {
     pub http: Vec<SocketAddr>,
     /// Where it takes requests over TLS.
     pub https: Vec<SocketAddr>,
+    /// Where else it takes requests, by the names that routes ask for.
+    pub entrances: Vec<Entrance>,
     /// How it orders certificates; `None`: it does not.
     pub acme: Option<AcmeOptions>,
     /// Where it is told its table.
@@ -55,6 +59,15 @@ pub struct ProxyOptions {
     pub state_dir: PathBuf,
     /// Where its messages go.
     pub log: PathBuf,
+}
+
+/// A further place where the proxy takes requests: only routes that ask for it by its name lead from there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entrance {
+    /// By what routes name it; begins with [`AdoptedPort::LISTENER`].
+    pub name: String,
+    /// Where.
+    pub address: SocketAddr,
 }
 
 /// How certificates are ordered.
@@ -101,6 +114,7 @@ impl ProxyOptions {
             program,
             http,
             https: Vec::new(),
+            entrances: Vec::new(),
             acme: None,
             control_socket: state_dir.join("control.sock"),
             log: server_state_dir.join("proxy.log"),
@@ -114,6 +128,9 @@ pub(crate) struct ProxyProcess {
     options: ProxyOptions,
     client: Client,
     status: Mutex<Status>,
+    entrances: Mutex<BTreeSet<Entrance>>,
+    /// Held while one proxy takes another's place.
+    replacing: tokio::sync::Mutex<()>,
 }
 
 impl ProxyProcess {
@@ -122,7 +139,8 @@ impl ProxyProcess {
         let client = Client::new(&options.control_socket);
         let status = established(&options, &client).await?;
         tracing::info!(pid = status.pid, version = status.version, "the proxy takes requests");
-        Ok(Arc::new(Self { options, client, status: Mutex::new(status) }))
+        let entrances = Mutex::new(options.entrances.iter().cloned().collect());
+        Ok(Arc::new(Self { options, client, status: Mutex::new(status), entrances, replacing: tokio::sync::Mutex::default() }))
     }
 
     fn status(&self) -> Status {
@@ -158,6 +176,10 @@ impl ProxyProcess {
             if halt.run_until_cancelled(gone(pid)).await.is_none() {
                 return;
             }
+            if self.status().pid != pid {
+                // It was replaced on purpose.
+                continue;
+            }
             pause = pause_after(since.elapsed(), pause);
             tracing::warn!(pid, ?pause, "the proxy has ended; starting it again");
             // Until it has succeeded there is nobody to wait for: the old pid may be somebody else's by now.
@@ -173,10 +195,36 @@ impl ProxyProcess {
         }
     }
 
+    /// Takes requests at these entrances as well, and no longer at those: a proxy that listens so takes over from the one that
+    /// runs, without a refused connection. What cannot be listened at is an error, and everything is as it was.
+    pub(crate) async fn change_entrances(&self, add: &[Entrance], drop: &[Entrance]) -> Result<(), ProxyError> {
+        let _one_at_a_time = self.replacing.lock().await;
+        let mut wanted = self.entrances();
+        wanted.retain(|entrance| !drop.contains(entrance));
+        wanted.extend(add.iter().cloned());
+        if wanted == self.entrances() {
+            return Ok(());
+        }
+        let status = established(&self.options_with(&wanted), &self.client).await?;
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        *self.entrances.lock().unwrap_or_else(PoisonError::into_inner) = wanted;
+        Ok(())
+    }
+
+    fn entrances(&self) -> BTreeSet<Entrance> {
+        self.entrances.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The ports stay the same, also where any free one was good enough at first: people know them by now.
+    fn options_with(&self, entrances: &BTreeSet<Entrance>) -> ProxyOptions {
+        let entrances = entrances.iter().cloned().collect();
+        ProxyOptions { http: self.http(), https: self.https(), entrances, ..self.options.clone() }
+    }
+
     /// Whether it runs again.
     async fn revive(&self, orchestrator: &HostOrchestrator) -> bool {
-        // The ports stay the same, also where any free one was good enough at first: people know them by now.
-        let options = ProxyOptions { http: self.http(), https: self.https(), ..self.options.clone() };
+        let _one_at_a_time = self.replacing.lock().await;
+        let options = self.options_with(&self.entrances());
         match established(&options, &self.client).await {
             Ok(status) => {
                 tracing::info!(pid = status.pid, "the proxy takes requests again");
@@ -253,9 +301,20 @@ async fn answering(client: &Client) -> Option<Status> {
     tokio::time::timeout(STATUS_DEADLINE, client.status()).await.ok()?.ok()
 }
 
-/// Where a proxy listens, with or without TLS.
+/// Where a proxy listens for all apps, with or without TLS.
 fn addresses(status: &Status, tls: bool) -> Vec<SocketAddr> {
-    status.listeners.iter().filter(|listener| listener.tls == tls).map(|listener| listener.address).collect()
+    let of_all = |listener: &&ListenerStatus| listener.tls == tls && !is_entrance(listener);
+    status.listeners.iter().filter(of_all).map(|listener| listener.address).collect()
+}
+
+fn is_entrance(listener: &ListenerStatus) -> bool {
+    listener.name.starts_with(AdoptedPort::LISTENER)
+}
+
+/// Where else it listens.
+fn entrances(status: &Status) -> BTreeSet<Entrance> {
+    let further = status.listeners.iter().filter(|listener| is_entrance(listener));
+    further.map(|listener| Entrance { name: listener.name.clone(), address: listener.address }).collect()
 }
 
 /// Whether a running proxy is what would be started now.
@@ -271,6 +330,7 @@ fn is_ours(options: &ProxyOptions, status: &Status) -> bool {
         && status.version == env!("CARGO_PKG_VERSION")
         && same(&options.http, false)
         && same(&options.https, true)
+        && entrances(status) == options.entrances.iter().cloned().collect()
         && orders_alike(options.acme.as_ref(), status.pid).unwrap_or(true)
         && is_same_file(&options.program, status.pid).unwrap_or(true)
 }
@@ -322,8 +382,6 @@ fn watched(descriptor: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use coracle_proxy::control::ListenerStatus;
-
     use super::*;
 
     #[tokio::test]
@@ -389,6 +447,7 @@ mod tests {
             targets: Vec::new(),
             waiting: Vec::new(),
             predecessors: 0,
+            unkept: None,
         };
         let program = std::env::current_exe().unwrap();
         let options = |http: &str| ProxyOptions::new(program.clone(), vec![http.parse().unwrap()], Path::new("/x"));

@@ -58,6 +58,10 @@ pub struct Status {
     pub waiting: Vec<Waiting>,
     /// Predecessors that still serve their last connections.
     pub predecessors: usize,
+    /// Why the table that is served by could not be kept on disk; nothing if it was. A proxy that is started alone would serve
+    /// by the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unkept: Option<String>,
 }
 
 /// What is in flight on a target.

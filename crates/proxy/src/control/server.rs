@@ -61,8 +61,12 @@ pub(crate) struct Core {
     pub(crate) settings: String,
     pub(crate) socket: PathBuf,
     pub(crate) accepting: watch::Sender<Accepting>,
+    /// Where the last table is kept.
+    pub(crate) file: TableFile,
     /// Held while the table changes, and during a hand-over, in which it must not.
     pub(crate) tables: Arc<tokio::sync::Mutex<Tables>>,
+    /// Why the table that is served by is not on disk, if it is not.
+    pub(crate) unkept: Mutex<Option<String>>,
     /// What a successor gets.
     pub(crate) estate: Mutex<Option<Estate>>,
     /// Where control connections come in; a hand-over adds one.
@@ -73,10 +77,9 @@ pub(crate) struct Core {
     pub(crate) side_door: Mutex<Option<PathBuf>>,
 }
 
-/// Where the table is kept.
+/// Who may change the table.
 pub(crate) struct Tables {
-    pub(crate) file: TableFile,
-    /// Not after a hand-over: then the file is the successor's.
+    /// This proxy keeps it. Not after a hand-over: then the file is the successor's.
     pub(crate) keeps: bool,
 }
 
@@ -210,10 +213,10 @@ impl Core {
             return Err(Refused(StatusCode::MISDIRECTED_REQUEST, "a successor has taken over".to_owned()));
         }
         let prepared = self.prepare(Arc::clone(&table))?;
-        let file = tables.file.clone();
+        let file = self.file.clone();
         // As it came: what was written by somebody else need not be written anew.
         let stored = tokio::task::spawn_blocking(move || file.store_json(&json)).await.map_err(io::Error::other).flatten();
-        stored.map_err(|error| Refused(StatusCode::INTERNAL_SERVER_ERROR, format!("keeping the table on disk: {error}")))?;
+        self.note_kept(stored);
         self.install(prepared, &table).await
     }
 
@@ -227,8 +230,8 @@ impl Core {
         table.generation = self.plane.snapshot().table.generation + 1;
         let table = Arc::new(table);
         let prepared = self.plane.prepare(Arc::clone(&table))?;
-        let (file, kept) = (tables.file.clone(), Arc::clone(&table));
-        tokio::task::spawn_blocking(move || file.store(&kept)).await.map_err(io::Error::other).flatten()?;
+        let (file, kept) = (self.file.clone(), Arc::clone(&table));
+        self.note_kept(tokio::task::spawn_blocking(move || file.store(&kept)).await.map_err(io::Error::other).flatten());
         if let Some(tls) = &self.plane.tls {
             tls.certificates.set_given(changes.given);
         }
@@ -236,6 +239,16 @@ impl Core {
         self.plane.install(prepared);
         self.ask_predecessors(Favour::Follow(&table)).await;
         Ok(())
+    }
+
+    /// A disk that is full is no reason to serve by a table that is out of date: only a proxy that is started alone before the
+    /// next table comes would know no better.
+    fn note_kept(&self, stored: io::Result<()>) {
+        let unkept = stored.err().map(|error| error.to_string());
+        if let Some(error) = &unkept {
+            tracing::error!(error, "the routing table is served by, but could not be kept on disk");
+        }
+        *self.unkept.lock().unwrap_or_else(PoisonError::into_inner) = unkept;
     }
 
     fn renew(&self, query: &str) -> Result<Answer, Refused> {
@@ -352,6 +365,7 @@ impl Core {
             targets: self.targets(),
             waiting,
             predecessors: self.predecessors.lock().unwrap_or_else(PoisonError::into_inner).len(),
+            unkept: self.unkept.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 }
