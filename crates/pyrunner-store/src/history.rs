@@ -254,7 +254,9 @@ fn excerpt_columns(session: &Session) -> String {
     // LENGTH and SUBSTR count bytes in blobs on both; PostgreSQL's SUBSTR wants a 32-bit number.
     let most = if session.is_sqlite() { "$1" } else { "CAST($1 AS INTEGER)" };
     let (plain, streams) = COLUMNS.split_at(STREAMS);
-    let cut = streams.iter().map(|column| format!("SUBSTR({column}, 1, {most})"));
+    // SQLite makes NULL of the SUBSTR of an empty blob.
+    let cut =
+        streams.iter().map(|column| format!("CASE LENGTH({column}) WHEN 0 THEN {column} ELSE SUBSTR({column}, 1, {most}) END"));
     let lengths = streams[1..].iter().map(|column| format!("CAST(COALESCE(LENGTH({column}), 0) AS BIGINT)"));
     plain.iter().map(|column| (*column).to_owned()).chain(cut).chain(lengths).collect::<Vec<_>>().join(", ")
 }

@@ -1,0 +1,13 @@
+//! The store on both databases: each test is run on SQLite and on a PostgreSQL of its own.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+
+mod history;
+mod home;
+mod idempotency;
+mod jobs;
+mod keys;
+mod opening;
+mod outages;
+mod postgres;
+mod recorder;
+mod retention;
