@@ -13,6 +13,7 @@ pub mod namespaces;
 pub mod process;
 pub mod root;
 pub mod support;
+pub mod user_namespace;
 
 pub use cgroup::{Group, GroupLimits, Hierarchy};
 pub use confinement::{Confinement, Rlimits, User};

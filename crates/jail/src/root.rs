@@ -80,7 +80,7 @@ impl Root {
         let all = Attributes::READ_ONLY.and(Attributes::NO_SUID).and(Attributes::NO_DEVICES);
         set_attributes(Path::new("/"), all, Attributes::NONE, true).step(|| "make the root read-only".to_owned())?;
         if self.devices {
-            set_attributes(Path::new("/dev"), Attributes::NO_EXEC, Attributes::NO_DEVICES, false)
+            set_attributes(Path::new("/dev"), Attributes::NO_EXEC, Attributes::NO_DEVICES, true)
                 .step(|| "let /dev have devices".to_owned())?;
         }
         Ok(())
@@ -182,9 +182,13 @@ fn make_devices(place: &Path) -> Result<(), JailError> {
     rustix::mount::mount("tmpfs", place, "tmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, c"mode=0755,size=64k").step(step)?;
     for (name, minor) in [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)] {
         let device = place.join(name);
-        rustix::fs::mknodat(CWD, &device, FileType::CharacterDevice, Mode::from_raw_mode(0o666), rustix::fs::makedev(1, minor))
-            .step(|| format!("make /dev/{name}"))?;
-        std::fs::set_permissions(&device, std::fs::Permissions::from_mode(0o666)).step(step)?;
+        let number = rustix::fs::makedev(1, minor);
+        match rustix::fs::mknodat(CWD, &device, FileType::CharacterDevice, Mode::from_raw_mode(0o666), number) {
+            Ok(()) => std::fs::set_permissions(&device, std::fs::Permissions::from_mode(0o666)).step(step)?,
+            // Root of a user namespace makes no devices, but may show those that are there.
+            Err(rustix::io::Errno::PERM) => show_device(name, &device)?,
+            Err(error) => return Err(error).step(|| format!("make /dev/{name}")),
+        }
     }
     for (name, to) in
         [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")]
@@ -192,6 +196,17 @@ fn make_devices(place: &Path) -> Result<(), JailError> {
         std::os::unix::fs::symlink(to, place.join(name)).step(step)?;
     }
     std::fs::create_dir(place.join("shm")).step(step)
+}
+
+fn show_device(name: &str, place: &Path) -> Result<(), JailError> {
+    let step = || format!("show /dev/{name}");
+    std::fs::write(place, "").step(step)?;
+    rustix::mount::mount_bind(Path::new("/dev").join(name), place).step(step)
+}
+
+/// Takes off what is mounted at `place`, at once for this mount namespace, whoever still uses it.
+pub fn take_off(place: &Path) -> Result<(), JailError> {
+    rustix::mount::unmount(place, UnmountFlags::DETACH).step(|| format!("take off {}", place.display()))
 }
 
 /// pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one and is taken off.

@@ -28,6 +28,24 @@ impl Support {
         Self { processes: no(), mounts: no(), ipc: no(), users: no() }
     }
 
+    /// The same for an ordinary user: in a user namespace in which it is root.
+    pub fn try_out_as_root_of_own() -> Self {
+        // The attempt is made in a child, so that this process stays who it is; the child has children of its own.
+        let tried = in_child(|| {
+            crate::user_namespace::become_root().map_err(text)?;
+            let Self { processes, mounts, ipc, users: _ } = Self::try_out();
+            processes.and(mounts).and(ipc)
+        });
+        Self { processes: tried.clone(), mounts: tried.clone(), ipc: tried.clone(), users: tried }
+    }
+
+    /// What does not work, or nothing.
+    pub fn trouble(&self) -> Option<&str> {
+        [&self.processes, &self.mounts, &self.ipc, &self.users]
+            .into_iter()
+            .find_map(|tried| tried.as_ref().err().map(String::as_str))
+    }
+
     /// Tries everything. Only for a process with a single thread, which is left as it was.
     pub fn try_out() -> Self {
         Self {

@@ -4,12 +4,14 @@
 
 mod capture;
 mod connection;
+mod container;
 mod maker;
 mod pool;
 mod process;
 mod run;
 mod seat;
 mod serve;
+mod session;
 mod slot;
 mod watched;
 mod zygote;
@@ -22,9 +24,16 @@ use std::time::Duration;
 use coracle_jail::{Hierarchy, JailError};
 use rustix::fs::FlockOperation;
 
+use container::Containers;
+use seat::Seating;
+use serve::{Ground, Setting};
+
+use crate::docker::Engine;
 use crate::execution::Limits;
 use crate::image::Image;
-use crate::maker::Plan;
+use crate::isolation::{Isolation, Permitted, Wanted};
+use crate::maker::{Plan, Users};
+use crate::probe::{Choice, Report};
 use crate::seccomp::{self, SeccompError};
 
 /// Everything a daemon is told.
@@ -56,6 +65,12 @@ pub struct Options {
     pub zygote_copies: u32,
     /// How many slots of an image are being made at the same time.
     pub makers: u32,
+    /// How programs are to be isolated.
+    pub isolation: Wanted,
+    /// What is put up with where that cannot be had.
+    pub permitted: Permitted,
+    /// The socket of the Docker engine; `None` is the usual one.
+    pub docker: Option<PathBuf>,
 }
 
 impl Options {
@@ -75,6 +90,9 @@ impl Options {
             first_uid: 2_000_000_000,
             zygote_copies: 2000,
             makers: 2,
+            isolation: Wanted::Auto,
+            permitted: Permitted::default(),
+            docker: None,
         }
     }
 }
@@ -119,44 +137,111 @@ pub(crate) fn failed(step: impl Into<String>) -> impl FnOnce(io::Error) -> Daemo
     move |source| DaemonError::Io { step: step.into(), source }
 }
 
-/// Runs the daemon until it gets SIGTERM or SIGINT. Must be called as root, before the process has a second thread.
+/// Runs the daemon until it gets SIGTERM or SIGINT. Must be called before the process has a second thread. Root or not, it does
+/// what the machine allows, and refuses to start where that is not safe and not permitted.
 pub fn run(options: Options) -> Result<(), DaemonError> {
-    if !rustix::process::geteuid().is_root() {
-        let why = "this process is not root, and running with user namespaces alone is not built yet".to_owned();
-        return Err(DaemonError::Missing { what: "root", why });
+    let report = Report::look(options.docker.as_deref());
+    let missing = |why| DaemonError::Missing { what: "a safe way to run programs", why };
+    let choice = report.choose(options.isolation, options.permitted).map_err(missing)?;
+    tracing::info!(isolation = choice.isolation.as_str(), why = choice.why, "programs are isolated");
+    for sentence in &choice.weaker {
+        tracing::warn!("{sentence}");
     }
+    // Found before anybody changes who he is: the kernel's answer is about this user.
     let hierarchy = Hierarchy::detect();
-    for controller in ["memory", "cpu", "pids"] {
-        if !hierarchy.controllers().contains(&controller) {
-            let why = match &hierarchy {
-                Hierarchy::None { why } => why.clone(),
-                found => format!("{} has {}", found.version(), found.controllers().join(", ")),
-            };
-            return Err(DaemonError::Missing { what: "the cgroup controllers memory, cpu and pids", why });
-        }
-    }
+    let groups = !hierarchy.controllers().is_empty();
     let _lock = lock(&options)?;
     let parent = seat::parent(&options.socket);
     seat::clear(&hierarchy, &parent);
-    let filters = filters(&seccomp::programs()?);
+    // Whoever ends programs at their limits must get to it, however busy they keep the machine. Without it, it may be late.
+    if let Err(error) = rustix::process::setpriority_process(None, PRECEDENCE) {
+        tracing::debug!(%error, "the daemon gets no precedence over the programs it watches");
+    }
+    let cleared = (hierarchy.clone(), parent.clone());
+    let seating = Seating { hierarchy, parent, users: Users { first: options.first_uid, count: u32::MAX }, own: 0, groups };
+    let served = match choice.isolation {
+        Isolation::Zygote | Isolation::Exec => in_slots(options, choice, seating, report.root),
+        Isolation::Docker => in_containers(options, choice, seating, &report),
+        Isolation::Nothing => without_walls(options, choice, seating),
+    };
+    seat::clear(&cleared.0, &cleared.1);
+    served
+}
+
+/// Slots of our own.
+fn in_slots(mut options: Options, choice: Choice, mut seating: Seating, root: bool) -> Result<(), DaemonError> {
+    let mut drops_groups = true;
+    if !root {
+        let own = rustix::process::getuid().as_raw();
+        if let Some(other) = options.client_uid.take().filter(|client| *client != own) {
+            let why = format!("an ordinary user's daemon serves that user ({own}) alone, not {other}");
+            return Err(DaemonError::Missing { what: "a client of its own", why });
+        }
+        let mapping = coracle_jail::user_namespace::become_root()?;
+        drops_groups = mapping.drops_groups();
+        // Nobody but root exists in there without subordinates.
+        let (first, count) = if mapping.subordinates > 0 { (1, mapping.subordinates) } else { (0, 1) };
+        seating.users = Users { first, count };
+    }
     let plan = Plan {
         images: options.images.clone(),
-        first_uid: options.first_uid,
+        users: seating.users,
+        rootless: !root,
+        drops_groups,
         disk_bytes: options.disk_bytes,
         disk_inodes: options.disk_inodes,
         nofile: options.nofile,
     };
-    // Whoever ends programs at their limits must get to it, however busy they keep the machine. Without it, it may be late.
-    if let Err(error) = rustix::process::setpriority_process(None, PRECEDENCE) {
-        tracing::warn!(%error, "the daemon gets no precedence over the programs it watches");
-    }
-    let (maker, socket) = crate::maker::start(&plan).map_err(failed("start the maker"))?;
-    // One thread: children are this thread's, and die with it.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed("start the runtime"))?;
-    let served = runtime.block_on(serve::serve(options, hierarchy.clone(), parent.clone(), maker, socket, filters));
-    drop(runtime);
-    seat::clear(&hierarchy, &parent);
+    let filter = filters(&seccomp::programs()?);
+    let (pid, socket) = crate::maker::start(&plan).map_err(failed("start the maker"))?;
+    serve_with(Setting { options, choice, seating, way: Ground::Maker { pid, socket, filter } })
+}
+
+/// Containers of an engine.
+fn in_containers(options: Options, choice: Choice, mut seating: Seating, report: &Report) -> Result<(), DaemonError> {
+    let info = report.docker.as_ref().map_err(|why| DaemonError::Missing { what: "a Docker engine", why: why.clone() })?;
+    let engine = Engine::at(options.docker.clone().unwrap_or_else(Engine::usual_socket));
+    let owner = seating.parent.clone();
+    let clear = || container::clear(&engine, &owner).map_err(|why| DaemonError::Missing { what: "what was left removed", why });
+    clear()?;
+    // The engine makes its groups from the hierarchy's root; ours is the same only for root, and for the driver that takes
+    // paths. Elsewhere limits are the engine's alone.
+    let own = report.root && info.cgroup_driver == "cgroupfs" && !info.rootless;
+    let same = own && seating.hierarchy.version().ends_with(&info.cgroup_version);
+    seating.groups &= same;
+    seating.own = 1;
+    let containers = Containers {
+        engine: engine.clone(),
+        runtime: info.sandboxed_runtime().map(str::to_owned),
+        below_groups: seating.groups,
+        own_users: own,
+        limits: options.limits,
+        disk_bytes: options.disk_bytes,
+        disk_inodes: options.disk_inodes,
+        nofile: options.nofile,
+        filter: filters(&seccomp::programs()?),
+        owner: owner.clone(),
+    };
+    let served = serve_with(Setting { options, choice, seating, way: Ground::Containers(containers) });
+    clear()?;
     served
+}
+
+/// No walls at all.
+fn without_walls(options: Options, choice: Choice, mut seating: Seating) -> Result<(), DaemonError> {
+    seating.groups = false;
+    let mut place = options.socket.clone().into_os_string();
+    place.push(".work");
+    let place = PathBuf::from(place);
+    let served = serve_with(Setting { options, choice, seating, way: Ground::Sessions(place.clone()) });
+    std::fs::remove_dir_all(place).ok();
+    served
+}
+
+/// Serves in one thread: children are this thread's, and die with it.
+fn serve_with(setting: Setting) -> Result<(), DaemonError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed("start the runtime"))?;
+    runtime.block_on(serve::serve(setting))
 }
 
 /// The cgroup that all cgroups of a daemon at this socket are in, the same after a restart.

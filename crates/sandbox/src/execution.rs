@@ -283,4 +283,10 @@ pub struct Health {
     pub failures: u64,
     /// The highest limits that it grants.
     pub limits: Limits,
+    /// How programs are isolated: `zygote`, `exec`, `docker` or `nothing`.
+    pub isolation: String,
+    /// Why in this way.
+    pub why: String,
+    /// What is weaker than it could be, a sentence each; empty where nothing is.
+    pub weaker: Vec<String>,
 }

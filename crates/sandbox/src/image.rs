@@ -7,13 +7,23 @@ use std::process::{Command, Stdio};
 use coracle_jail::{Root, Show};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
+/// What containers are made from where nothing else is said.
+const DOCKER_IMAGE: &str = "python:3.11-slim";
+
 /// Where the zygote's script is in every root.
 pub(crate) const ZYGOTE: &str = "/.coracle/zygote.py";
 
 /// Below this are the packages.
 const PACKAGES: &str = "/.coracle/packages";
 
-const SCRIPT: &[u8] = include_bytes!("zygote.py");
+/// Where the machine's `/proc` is seen until a slot has its own: the kernel lets root of a user namespace mount one only
+/// where there is one already.
+pub(crate) const MACHINES_PROC: &str = "/.coracle/proc";
+
+const SCRIPT: &str = concat!(include_str!("worker.py"), include_str!("zygote.py"));
+
+/// The script of an interpreter that is not a zygote's copy.
+pub(crate) const ALONE: &str = concat!(include_str!("worker.py"), include_str!("alone.py"));
 
 /// Where the root comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +54,8 @@ pub struct Image {
     /// Directories of the machine with packages that programs can import, such as `pip install --target` makes. They are
     /// seen read-only, and come before the interpreter's own.
     pub packages: Vec<PathBuf>,
+    /// The image of a Docker engine that containers are made from, where programs are isolated by one.
+    pub docker: Option<String>,
     source: Source,
     python: PathBuf,
     /// Directories of the interpreter outside `/usr`.
@@ -82,6 +94,7 @@ impl Image {
             slots,
             preload: Vec::new(),
             packages: Vec::new(),
+            docker: None,
             source,
             python: PathBuf::new(),
             prefixes: Vec::new(),
@@ -91,6 +104,11 @@ impl Image {
             Source::Directory { path, python } => image.find_in_directory(&path, python)?,
         }
         Ok(image)
+    }
+
+    /// The Docker image of it.
+    pub(crate) fn docker(&self) -> &str {
+        self.docker.as_deref().unwrap_or(DOCKER_IMAGE)
     }
 
     /// The interpreter, as seen inside.
@@ -150,16 +168,19 @@ impl Image {
     }
 
     /// The pieces of the root.
-    pub(crate) fn root(&self) -> Result<Root, ImageError> {
+    pub(crate) fn root(&self, rootless: bool) -> Result<Root, ImageError> {
         let mut root = Root { devices: true, ..Root::default() };
         root.places.extend(["/proc", "/work", "/tmp"].map(PathBuf::from));
-        root.files.push((PathBuf::from(ZYGOTE), SCRIPT.to_vec()));
+        root.files.push((PathBuf::from(ZYGOTE), SCRIPT.as_bytes().to_vec()));
         match &self.source {
             Source::Host { .. } => self.add_host(&mut root)?,
             Source::Directory { path, .. } => self.add_directory(path, &mut root)?,
         }
         let packages = self.packages.iter().zip(self.package_places());
         root.show.extend(packages.map(|(source, target)| Show { source: source.clone(), target, writable: false }));
+        if rootless {
+            root.show.push(Show { source: "/proc".into(), target: MACHINES_PROC.into(), writable: false });
+        }
         Ok(root)
     }
 

@@ -15,10 +15,13 @@
 mod client;
 mod collect;
 pub mod daemon;
+pub mod docker;
 mod execution;
 mod glob;
 mod image;
+mod isolation;
 mod maker;
+pub mod probe;
 pub mod seccomp;
 pub mod wire;
 
@@ -28,3 +31,4 @@ pub use execution::{
     Usage,
 };
 pub use image::{Image, ImageError, Source};
+pub use isolation::{Isolation, Permitted, Wanted};

@@ -10,6 +10,8 @@ mod roots;
 mod seat;
 mod zygote;
 
+pub(crate) use zygote::VARIABLES;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,14 +31,31 @@ pub(crate) const INNER: coracle_jail::User = coracle_jail::User { uid: 1000, gid
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) images: Vec<Image>,
-    /// The user of seat 0 on the machine; seat n has this plus n.
-    pub(crate) first_uid: u32,
+    pub(crate) users: Users,
+    /// Whether this is an ordinary user's, in a user namespace: some things then go another way.
+    pub(crate) rootless: bool,
+    /// Whether programs can be made to lose their groups.
+    pub(crate) drops_groups: bool,
     /// Bytes in each of `/work`, `/tmp` and `/dev/shm`.
     pub(crate) disk_bytes: u64,
     /// Files in each of them.
     pub(crate) disk_inodes: u64,
     /// Open files of each process.
     pub(crate) nofile: u64,
+}
+
+/// The users that seats are given, one each as long as there are enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Users {
+    pub(crate) first: u32,
+    pub(crate) count: u32,
+}
+
+impl Users {
+    /// Of the seat of that number; the group has the same.
+    pub(crate) fn of(self, seat: u32) -> u32 {
+        self.first + seat % self.count.max(1)
+    }
 }
 
 /// Forks the maker off. The socket ends it when it closes. Only for a process with a single thread.
@@ -58,7 +77,7 @@ fn work(plan: &Plan, socket: &OwnedFd) -> Result<(), coracle_jail::JailError> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(step)?;
     let proc = File::open("/proc").map_err(|source| coracle_jail::JailError { step: "open /proc".to_owned(), source })?;
     let roots = roots::build(plan, socket);
-    let mut seats = Seats::new(plan.first_uid, proc.into());
+    let mut seats = Seats::new(plan.users, proc.into());
     loop {
         let Some((order, descriptors)) = order::receive(socket).map_err(step)? else { return Ok(()) };
         let done = match order {

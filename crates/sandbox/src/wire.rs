@@ -15,6 +15,9 @@ use crate::execution::{
 /// The longest frame that is accepted, in bytes.
 pub const LONGEST_FRAME: u32 = 64 << 20;
 
+/// The first byte of a job that wants an interpreter of its own.
+pub(crate) const FRESH: u8 = 1;
+
 /// Why bytes are not a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
@@ -209,7 +212,7 @@ fn job(execution: &Execution) -> Bytes {
     let mut out = BytesMut::with_capacity(execution.code.len() + 64);
     out.extend_from_slice(&[match execution.mode {
         Mode::Zygote => 0,
-        Mode::Exec => 1,
+        Mode::Exec => FRESH,
     }]);
     put_count(&mut out, execution.args.len());
     execution.args.iter().for_each(|argument| put_bytes(&mut out, argument.as_bytes()));
@@ -326,6 +329,10 @@ fn put_health(out: &mut BytesMut, health: &Health) {
     put_time(out, wall);
     put_time(out, cpu);
     [memory_bytes, pids.into(), output_bytes, cpu_milli.into()].into_iter().for_each(|number| put_u64(out, number));
+    put_bytes(out, health.isolation.as_bytes());
+    put_bytes(out, health.why.as_bytes());
+    put_count(out, health.weaker.len());
+    health.weaker.iter().for_each(|sentence| put_bytes(out, sentence.as_bytes()));
 }
 
 fn take_health(fields: &mut Fields) -> Result<Health, WireError> {
@@ -344,6 +351,9 @@ fn take_health(fields: &mut Fields) -> Result<Health, WireError> {
             output_bytes: fields.u64()?,
             cpu_milli: fields.u32()?,
         },
+        isolation: fields.text()?,
+        why: fields.text()?,
+        weaker: fields.list(Fields::text)?,
     })
 }
 
@@ -477,7 +487,18 @@ mod tests {
         let end = End { reason: Reason::Signal, exit_code: None, signal: Some(11), usage, truncated };
         let file = Collected { path: b"a\xff".to_vec(), content: Bytes::from_static(b"x") };
         let limits = Limits::default();
-        let health = Health { pid: 1, cgroups: "cgroup v1".to_owned(), running: 2, waiting: 3, executed: 4, failures: 5, limits };
+        let health = Health {
+            pid: 1,
+            cgroups: "cgroup v1".to_owned(),
+            running: 2,
+            waiting: 3,
+            executed: 4,
+            failures: 5,
+            limits,
+            isolation: "zygote".to_owned(),
+            why: "root".to_owned(),
+            weaker: vec!["no cpu controller".to_owned()],
+        };
         let trouble = Some("no Python".to_owned());
         let image = ImageInfo { name: "a".to_owned(), interpreter: String::new(), ready: 1, slots: 2, trouble };
         for answer in [

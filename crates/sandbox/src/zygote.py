@@ -13,16 +13,9 @@ It joins the slot, gives up everything, runs a small program to touch the pages 
 `control` and waits there for its job: {u32 length} and then what `Job` reads. If something fails before, the byte is `!` and
 a text follows. Nothing is ever read from `control` by the daemon after that byte.
 
-argv: the user and group inside, then modules to import ahead.
+argv: the user and group inside, `groups-stay` where the kernel lets nobody drop groups, then modules to import ahead.
 """
-import sys
-import os
-import gc
-import ctypes
-import builtins
-import atexit
-from struct import Struct, unpack_from
-from types import ModuleType
+from struct import unpack_from
 from _socket import socket, CMSG_SPACE
 
 CLONE_PARENT, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID = 0x8000, 0x200000, 0x1000000
@@ -30,20 +23,12 @@ CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 SIGCHLD = 17
 MSG_CMSG_CLOEXEC = 0x40000000
-PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 4, 24, 38, 22
-MODE_EXEC = 1
-MAIN = "/work/main.py"
-U32 = Struct("<I")
+PR_SET_DUMPABLE, PR_CAPBSET_DROP = 4, 24
 ANSWER = Struct("<Iq")
 
-# PyDLL keeps the interpreter's lock: nothing else runs here, and letting it go would only cost time.
-libc = ctypes.PyDLL(None, use_errno=True)
 syscall = libc.syscall
 syscall.argtypes = [ctypes.c_long] * 6
 syscall.restype = ctypes.c_long
-prctl = libc.prctl
-prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
-prctl.restype = ctypes.c_int
 # The same with two arguments, for what is done forty times.
 prctl_short = libc["prctl"]
 prctl_short.argtypes = [ctypes.c_int, ctypes.c_ulong]
@@ -59,11 +44,6 @@ X86 = os.uname().machine == "x86_64"
 SYS_CLONE, SYS_CAPSET, SYS_CLOSE_RANGE = (56, 126, 436) if X86 else (220, 91, 436)
 
 
-def refused(step):
-    code = ctypes.get_errno()
-    raise OSError(code, "%s: %s" % (step, os.strerror(code)))
-
-
 def thread_id_address():
     """Where the C library keeps the number of its thread, so that the kernel can put the copy's own there, as for fork(3)."""
     own = os.getpid()
@@ -74,29 +54,12 @@ def thread_id_address():
     return start + 4 * found[0] if len(found) == 1 else 0
 
 
-class SockFprog(ctypes.Structure):
-    _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
-
-
-class Filter:
-    def __init__(self, program):
-        self.steps = ctypes.create_string_buffer(program, len(program))
-        self.head = SockFprog(len(program) // 8, ctypes.addressof(self.steps))
-        self.address = ctypes.addressof(self.head)
-
-    def install(self):
-        if prctl(PR_SET_SECCOMP, 2, self.address, 0, 0) < 0:
-            refused("install the seccomp filter")
-
-
 class Zygote:
     def __init__(self, argv):
-        self.user, self.group = int(argv[1]), int(argv[2])
+        self.user, self.group, self.groups_stay = int(argv[1]), int(argv[2]), argv[3] == "groups-stay"
         self.socket = socket(fileno=3)
         programs = self.socket.recv(1 << 17)
-        length = U32.unpack_from(programs)[0]
-        self.list = Filter(programs[4 : 4 + length])
-        self.last = Filter(programs[8 + length :])
+        self.list, self.last = filters(programs)
         self.cap_header = ctypes.create_string_buffer(Struct("<Ii").pack(0x20080522, 0))
         self.cap_none = ctypes.create_string_buffer(24)
         self.last_cap = next(cap for cap in range(64) if prctl(23, cap, 0, 0, 0) < 0)
@@ -171,7 +134,8 @@ class Zygote:
         os.chdir("/work")
 
     def give_up(self, descriptors):
-        os.setgroups(())
+        if not self.groups_stay:
+            os.setgroups(())
         os.setresgid(self.group, self.group, self.group)
         # The capabilities in the bounding set go first: taking them out is itself privileged.
         for cap in range(self.last_cap):
@@ -195,210 +159,6 @@ def reseed():
         numpy_random.seed()
 
 
-def receive(control):
-    """The job, or None if the daemon went away or gave this slot up."""
-    head = os.read(control, 4)
-    if len(head) < 4:
-        return None
-    left = U32.unpack(head)[0]
-    pieces = []
-    while left:
-        piece = os.read(control, min(left, 1 << 20))
-        if not piece:
-            return None
-        pieces.append(piece)
-        left -= len(piece)
-    return Job(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-
-
-class Job:
-    """{u8 mode, arguments, variables, files, code}: a list is a u32 and so many items, a text a u32 and so many bytes."""
-
-    def __init__(self, frame):
-        self.frame, self.at = frame, 1
-        self.mode = frame[0]
-        self.arguments = [self.text() for _ in range(self.number())]
-        self.variables = [(self.text(), self.text()) for _ in range(self.number())]
-        self.files = [(self.text(), self.text()) for _ in range(self.number())]
-        self.code = self.text()
-        self.frame = None
-
-    def number(self):
-        (number,) = U32.unpack_from(self.frame, self.at)
-        self.at += 4
-        return number
-
-    def text(self):
-        end = self.at + 4 + U32.unpack_from(self.frame, self.at)[0]
-        text = self.frame[self.at + 4 : end]
-        self.at = end
-        return text
-
-
-PLACE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-
-
-def place(path, content):
-    try:
-        descriptor = os.open(path, PLACE, 0o644)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor = os.open(path, PLACE, 0o644)
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
-    finally:
-        os.close(descriptor)
-
-
-def perform(job):
-    try:
-        for key, value in job.variables:
-            os.environb[key] = value
-        for path, content in job.files:
-            place(os.path.join(b"/work", path), content)
-        place(MAIN, job.code)
-    except OSError as error:
-        os.write(2, ("the sandbox could not place its files: %s\n" % error).encode("utf-8", "replace"))
-        os._exit(125)
-    if job.mode == MODE_EXEC:
-        try:
-            os.execve(sys.executable, [sys.executable, "-u", MAIN, *job.arguments], os.environb)
-        except OSError as error:
-            os.write(2, ("the sandbox could not start the interpreter: %s\n" % error).encode("utf-8", "replace"))
-            os._exit(126)
-    sys.argv = [MAIN, *map(os.fsdecode, job.arguments)]
-    code = job.code
-    del job
-    run(code)
-
-
-def run(code):
-    """Runs a program as `python main.py` would, and ends as that would."""
-    main = ModuleType("__main__")
-    main.__file__ = MAIN
-    main.__builtins__ = builtins
-    main.__cached__ = None
-    main.__annotations__ = {}
-    sys.modules["__main__"] = main
-    end(attempt(code, main.__dict__), main.__dict__)
-
-
-def attempt(code, names):
-    """Runs the program and answers its exit code."""
-    try:
-        exec(compile(code, MAIN, "exec", 0, True), names)
-        return 0
-    except SystemExit as request:
-        return exit_code(request.code)
-    except BaseException as error:
-        # The frame of this function is none of the program's business.
-        trace = error.__traceback__ and error.__traceback__.tb_next
-        show(error, trace)
-        return 130 if isinstance(error, KeyboardInterrupt) else 1
-
-
-def exit_code(code):
-    if code is None:
-        return 0
-    if isinstance(code, int):
-        return code & 0xFF
-    flush(sys.stdout)
-    try:
-        print(code, file=sys.stderr)
-    except Exception:
-        pass
-    return 1
-
-
-def show(error, trace):
-    flush(sys.stdout)
-    error.__traceback__ = trace
-    try:
-        sys.excepthook(type(error), error, trace)
-    except SystemExit:
-        pass
-    except BaseException:
-        sys.__excepthook__(*sys.exc_info())
-        sys.__excepthook__(type(error), error, trace)
-    flush(sys.stderr)
-
-
-def flush(stream):
-    """Whether everything is out; a stream that the program has closed or taken away has nothing."""
-    try:
-        if stream is not None and not stream.closed:
-            stream.flush()
-        return True
-    except Exception:
-        return False
-
-
-def end(code, names):
-    """The end of an interpreter as far as programs can tell: threads, exit functions, what the main module held, what is
-    still buffered. The rest of the memory is left to the kernel, which is much quicker."""
-    try:
-        threading = sys.modules.get("threading")
-        if threading is not None:
-            threading._shutdown()
-        atexit._run_exitfuncs()
-    except BaseException as error:
-        show(error, error.__traceback__)
-    clear(names)
-    for name in [name for name in sys.modules if name not in OURS]:
-        sys.modules.pop(name, None)
-    # Most programs end before anything has become old; a look at the young is enough then, and quicker.
-    gc.collect(1)
-    if gc.get_objects(generation=2):
-        gc.collect()
-    if not flush(sys.stdout):
-        code = code or 120
-    flush(sys.stderr)
-    os._exit(code)
-
-
-def clear(names):
-    """Lets go of a module's names in the interpreter's own order: private ones first."""
-    try:
-        for name in list(names):
-            if isinstance(name, str) and name.startswith("_") and not name.startswith("__"):
-                names[name] = None
-        for name in list(names):
-            if name != "__builtins__":
-                names[name] = None
-    except BaseException:
-        pass
-
-
-WARM = b"""
-import sys
-def square(number):
-    return number * number
-print(42, [square(n) for n in range(3)], f"{1.5:>5}")
-"""
-
-
-def warm_up(null):
-    """Touches the pages that every program touches: copying them now costs the program nothing later."""
-    os.dup2(null, 1)
-    os.dup2(null, 2)
-    place(MAIN, WARM)
-    rehearse()
-    os.unlink(MAIN)
-
-
-def rehearse():
-    gc.enable()
-    names = {"__name__": "__main__", "__builtins__": builtins}
-    attempt(WARM, names)
-    clear(names)
-    gc.collect(1)
-    gc.get_objects(generation=2)
-    flush(sys.stdout)
-    flush(sys.stderr)
-
-
 def prepare(modules):
     for module in modules:
         try:
@@ -412,7 +172,7 @@ def prepare(modules):
 
 
 zygote = Zygote(sys.argv)
-prepare(sys.argv[3:])
+prepare(sys.argv[4:])
 # What the interpreter makes when it is first needed (the types of the compiler's tree are many) is made once for all copies.
 rehearse()
 OURS = set(sys.modules)

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -18,6 +19,11 @@ impl Meter {
         Self { cpu, peak, oom_kills }
     }
 
+    /// One that counts nothing, for what is in no group.
+    pub fn of_nothing() -> Self {
+        Self::new(Counter::open(None, None, 1), Peak::Unknown, Counter::open(None, None, 1))
+    }
+
     /// From here on counts. Answers whether the peak of memory begins anew too; where it does not, it is one of a former
     /// use, which only another group can mend.
     pub fn start(&mut self) -> bool {
@@ -31,7 +37,8 @@ impl Meter {
         self.cpu.since()
     }
 
-    /// The most memory that was in use at once, in bytes.
+    /// The most memory that was in use at once, in bytes; where the kernel keeps no highest value, the most that was seen
+    /// when this was called.
     pub fn memory_peak(&self) -> u64 {
         self.peak.read()
     }
@@ -76,22 +83,46 @@ impl Counter {
     }
 }
 
-/// The highest value so far; kernels let it be set back in version 1 and, for readers of the same open file, in version 2
-/// from 6.12 on.
+/// The highest value so far.
 #[derive(Debug)]
-pub(super) struct Peak(Option<OwnedFd>);
+pub(super) enum Peak {
+    /// The kernel keeps it. It lets it be set back in version 1 and, for readers of the same open file, in version 2 from
+    /// 6.12 on.
+    Kept(OwnedFd),
+    /// The kernel tells the value now (version 2 before 5.19), so the highest that was ever read is the best there is.
+    Sampled(OwnedFd, AtomicU64),
+    /// Nobody counts.
+    Unknown,
+}
 
 impl Peak {
-    pub(super) fn open(path: Option<PathBuf>) -> Self {
-        Self(path.and_then(|path| open(path.clone(), OFlags::RDWR).or_else(|| open(path, OFlags::RDONLY))))
+    pub(super) fn open(kept: Option<PathBuf>, now: Option<PathBuf>) -> Self {
+        let kept = kept.and_then(|path| open(path.clone(), OFlags::RDWR).or_else(|| open(path, OFlags::RDONLY)));
+        let sampled = || now.and_then(|path| open(path, OFlags::RDONLY)).map(|now| Self::Sampled(now, AtomicU64::new(0)));
+        kept.map(Self::Kept).or_else(sampled).unwrap_or(Self::Unknown)
     }
 
     fn start(&self) -> bool {
-        self.0.as_ref().is_some_and(|file| rustix::io::pwrite(file, b"0", 0).is_ok())
+        match self {
+            Self::Kept(file) => rustix::io::pwrite(file, b"0", 0).is_ok(),
+            Self::Sampled(_, highest) => {
+                highest.store(0, Ordering::Relaxed);
+                true
+            }
+            Self::Unknown => true,
+        }
     }
 
     fn read(&self) -> u64 {
-        self.0.as_ref().and_then(read).and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+        let number = |file: &OwnedFd| read(file).and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        match self {
+            Self::Kept(file) => number(file),
+            Self::Sampled(file, highest) => {
+                let now = number(file);
+                highest.fetch_max(now, Ordering::Relaxed).max(now)
+            }
+            Self::Unknown => 0,
+        }
     }
 }
 

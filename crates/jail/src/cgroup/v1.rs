@@ -99,7 +99,7 @@ impl Group {
         let memory = |file: &str| self.memory.as_ref().map(|place| place.join(file));
         Meter::new(
             Counter::open(self.cpuacct.as_ref().map(|place| place.join("cpuacct.usage")), None, 1000),
-            Peak::open(memory("memory.max_usage_in_bytes")),
+            Peak::open(memory("memory.max_usage_in_bytes"), None),
             Counter::open(memory("memory.oom_control"), Some("oom_kill"), 1),
         )
     }

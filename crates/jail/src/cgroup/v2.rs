@@ -134,7 +134,7 @@ impl Group {
         let file = |name: &str| Some(self.place.join(name));
         Meter::new(
             Counter::open(file("cpu.stat"), Some("usage_usec"), 1),
-            Peak::open(file("memory.peak")),
+            Peak::open(file("memory.peak"), file("memory.current")),
             Counter::open(file("memory.events"), Some("oom_kill"), 1),
         )
     }

@@ -36,13 +36,24 @@ impl Capture {
 
     /// Reads what is there, as far as `room` goes at once, and passes on what is kept. Answers whether there may be more.
     pub(super) fn read(&mut self, pipe: &pipe::Receiver, room: &mut [u8], outgoing: &mut BytesMut) -> bool {
-        let bytes = match pipe.try_read(room) {
+        let got = pipe.try_read(room);
+        self.take(got, room, outgoing)
+    }
+
+    /// The same without asking the runtime first whether there is anything: it may not have looked yet.
+    pub(super) fn read_now(&mut self, pipe: &pipe::Receiver, room: &mut [u8], outgoing: &mut BytesMut) -> bool {
+        let got = rustix::io::read(pipe, &mut *room).map_err(io::Error::from);
+        self.take(got, room, outgoing)
+    }
+
+    fn take(&mut self, got: io::Result<usize>, room: &[u8], outgoing: &mut BytesMut) -> bool {
+        let bytes = match got {
             Ok(0) => {
                 self.open = false;
                 return false;
             }
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return false,
             Err(_) => {
                 self.open = false;
                 return false;

@@ -1,6 +1,7 @@
 //! The slots of one image that wait, and the one task that keeps them at their number.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,8 +9,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
+use super::container::{self, Containers};
 use super::maker::Maker;
-use super::seat::Seats;
+use super::seat::{Seat, Seats};
+use super::session;
 use super::slot::{self, Slot};
 use super::zygote::Zygote;
 use crate::execution::ImageInfo;
@@ -43,17 +46,58 @@ struct State {
 /// What making slots takes.
 #[derive(Debug)]
 pub(super) struct Workshop {
-    pub(super) maker: Maker,
+    pub(super) way: Way,
     pub(super) seats: Arc<Seats>,
-    pub(super) filter: Vec<u8>,
-    pub(super) zygote_copies: u32,
     pub(super) makers: u32,
+}
+
+/// How slots are made.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// Copies of a zygote in namespaces that the maker makes.
+    Zygote { maker: Maker, filter: Vec<u8>, copies: u32 },
+    /// Containers of an engine.
+    Containers(Arc<Containers>),
+    /// Sessions without walls, with directories in this place, each for so long at most.
+    Sessions { place: PathBuf, longest: Duration },
+}
+
+impl Workshop {
+    pub(super) fn maker(&self) -> Option<&Maker> {
+        match &self.way {
+            Way::Zygote { maker, .. } => Some(maker),
+            Way::Containers(_) | Way::Sessions { .. } => None,
+        }
+    }
+
+    async fn make(&self, image: &Image, number: u32, seat: Seat, zygote: Option<Arc<Zygote>>) -> Result<Slot, String> {
+        match (&self.way, zygote) {
+            (Way::Zygote { maker, .. }, Some(zygote)) => slot::make(maker, &zygote, number, seat, &self.seats).await,
+            (Way::Containers(containers), _) => container::make(containers, image, seat, &self.seats).await,
+            (Way::Sessions { place, longest }, _) => session::make(image, place, seat, *longest).await.map_err(|(why, seat)| {
+                self.seats.give_back(seat);
+                why
+            }),
+            (Way::Zygote { .. }, None) => {
+                self.seats.give_back(seat);
+                Err("there is no zygote".to_owned())
+            }
+        }
+    }
 }
 
 /// A zygote and the task that hears its answers.
 struct Warm {
     zygote: Arc<Zygote>,
     hearing: tokio::task::JoinHandle<()>,
+    most_copies: u32,
+}
+
+impl Warm {
+    /// Whether it has made as many copies as it should.
+    fn is_worn(&self) -> bool {
+        self.zygote.copies() >= self.most_copies
+    }
 }
 
 impl Drop for Warm {
@@ -82,18 +126,30 @@ impl Pool {
         let _leaves = Leaves(&self.waiting);
         let search = async {
             loop {
-                self.available.acquire().await.ok()?.forget();
+                match self.available.try_acquire() {
+                    Ok(permit) => permit.forget(),
+                    Err(_) => {
+                        // Whoever waits is what slots are made for; who finds one has it to himself for a moment.
+                        self.refill();
+                        self.available.acquire().await.ok()?.forget();
+                    }
+                }
                 let slot = lock(&self.ready).pop_front();
-                self.changed.notify_one();
                 let Some(mut slot) = slot else { continue };
                 if slot.is_alive() {
                     return Some(slot);
                 }
                 // The machine has killed one of its processes meanwhile.
                 slot.retire(Arc::clone(seats));
+                self.refill();
             }
         };
         tokio::time::timeout(patience, search).await.ok().flatten()
+    }
+
+    /// Has the slots brought back to their number.
+    pub(super) fn refill(&self) {
+        self.changed.notify_one();
     }
 
     pub(super) fn waiting(&self) -> u32 {
@@ -133,7 +189,7 @@ impl Pool {
     }
 
     /// Makes slots until one cannot be made.
-    async fn work(&self, workshop: &Arc<Workshop>, pause: &mut Duration) -> Result<std::convert::Infallible, String> {
+    async fn work(self: &Arc<Self>, workshop: &Arc<Workshop>, pause: &mut Duration) -> Result<std::convert::Infallible, String> {
         let mut warm = self.warm_up(workshop).await?;
         let mut making = JoinSet::new();
         loop {
@@ -141,15 +197,16 @@ impl Pool {
             let hands = usize::try_from(workshop.makers).unwrap_or(1).saturating_sub(making.len());
             let mut out_of_seats = false;
             for _ in 0..missing.min(hands) {
-                if warm.zygote.copies() >= workshop.zygote_copies {
+                if warm.as_ref().is_some_and(Warm::is_worn) {
                     warm = self.warm_up(workshop).await?;
                 }
                 let Some(seat) = workshop.seats.take().map_err(|error| error.to_string())? else {
                     out_of_seats = true;
                     break;
                 };
-                let (workshop, zygote, number) = (Arc::clone(workshop), Arc::clone(&warm.zygote), self.number);
-                making.spawn(async move { slot::make(&workshop.maker, &zygote, number, seat, &workshop.seats).await });
+                let (workshop, pool) = (Arc::clone(workshop), Arc::clone(self));
+                let zygote = warm.as_ref().map(|warm| Arc::clone(&warm.zygote));
+                making.spawn(async move { workshop.make(&pool.image, pool.number, seat, zygote).await });
             }
             tokio::select! {
                 made = making.join_next(), if !making.is_empty() => {
@@ -171,14 +228,16 @@ impl Pool {
         self.available.add_permits(1);
     }
 
-    async fn warm_up(&self, workshop: &Workshop) -> Result<Warm, String> {
-        let zygote = Arc::new(Zygote::start(&workshop.maker, self.number, &workshop.filter).await?);
+    /// A zygote, if that is what slots are made from.
+    async fn warm_up(&self, workshop: &Workshop) -> Result<Option<Warm>, String> {
+        let Way::Zygote { maker, filter, copies } = &workshop.way else { return Ok(None) };
+        let zygote = Arc::new(Zygote::start(maker, self.number, filter).await?);
         lock(&self.state).interpreter.clone_from(&zygote.interpreter);
         let hearing = tokio::spawn({
             let zygote = Arc::clone(&zygote);
             async move { zygote.attend().await }
         });
-        Ok(Warm { zygote, hearing })
+        Ok(Some(Warm { zygote, hearing, most_copies: *copies }))
     }
 }
 

@@ -1,9 +1,9 @@
 //! A child of the daemon, by its pidfd: waited for, killed and reaped without its number ever meaning another process.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::unix::AsyncFd;
 
 use super::watched;
@@ -13,6 +13,17 @@ use super::watched;
 pub(super) struct Ended {
     pub(super) code: Option<i32>,
     pub(super) signal: Option<i32>,
+    /// What it and the children that it waited for have used: processor time in microseconds, and the most memory that one
+    /// of them had.
+    pub(super) cpu_us: u64,
+    pub(super) memory_peak: u64,
+    /// Whether somebody says that it reached its memory limit.
+    pub(super) oom: bool,
+}
+
+impl Ended {
+    /// Nothing is known about how it ended.
+    pub(super) const UNKNOWN: Self = Self { code: None, signal: None, cpu_us: 0, memory_peak: 0, oom: false };
 }
 
 /// A child that has not been waited for. Dropping it kills it and lets somebody else wait.
@@ -91,9 +102,37 @@ async fn reap(descriptor: AsyncFd<OwnedFd>) {
     }
 }
 
-/// Reaps it if it has ended.
+/// Reaps it if it has ended. The C library's waitid(2) leaves out what the child has used; the kernel's does not.
+#[allow(unsafe_code)]
 fn wait(descriptor: &AsyncFd<OwnedFd>) -> io::Result<Option<Ended>> {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-    let status = rustix::process::waitid(WaitId::PidFd(descriptor.get_ref().as_fd()), options)?;
-    Ok(status.map(|status| Ended { code: status.exit_status(), signal: status.terminating_signal() }))
+    // SAFETY: both structures are plain data for which all zeros is a value; the kernel writes no more than their size.
+    let (info, used) = unsafe {
+        let mut info = std::mem::zeroed::<libc::siginfo_t>();
+        let mut used = std::mem::zeroed::<libc::rusage>();
+        let answer = libc::syscall(
+            libc::SYS_waitid,
+            libc::P_PIDFD,
+            descriptor.get_ref().as_raw_fd(),
+            &raw mut info,
+            libc::WEXITED | libc::WNOHANG,
+            &raw mut used,
+        );
+        if answer < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if info.si_pid() == 0 {
+            return Ok(None);
+        }
+        ((info.si_code, info.si_status()), used)
+    };
+    let time = |time: libc::timeval| u64::try_from(time.tv_sec * 1_000_000 + time.tv_usec).unwrap_or(0);
+    let (how, number) = info;
+    let exited = how == libc::CLD_EXITED;
+    Ok(Some(Ended {
+        code: exited.then_some(number),
+        signal: (!exited).then_some(number),
+        cpu_us: time(used.ru_utime) + time(used.ru_stime),
+        memory_peak: u64::try_from(used.ru_maxrss).unwrap_or(0) * 1024,
+        oom: false,
+    }))
 }

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
@@ -62,13 +63,21 @@ pub(super) struct Run<'a> {
 impl<'a> Run<'a> {
     pub(super) fn new(slot: &'a mut Slot, connection: &'a mut Connection, mut task: Task) -> Self {
         let given = task.stdin.take();
+        let typing = given.is_none();
+        let mut typed = given.map(BytesMut::from).unwrap_or_default();
+        if slot.control.is_none() {
+            // Where there is only one way in, the job comes first and the program's input behind it.
+            let mut all = std::mem::take(&mut task.job);
+            all.unsplit(typed);
+            typed = all;
+        }
         let started = Instant::now();
         let cap = task.limits.output_bytes;
         let mut run = Self {
             slot,
             connection,
-            typing: given.is_none(),
-            typed: given.map(BytesMut::from).unwrap_or_default(),
+            typing,
+            typed,
             out: Capture::new(Stream::Stdout, cap),
             err: Capture::new(Stream::Stderr, cap),
             room: vec![0; ROOM],
@@ -121,7 +130,7 @@ impl<'a> Run<'a> {
             ready = self.connection.ready(reading, sending), if talking => self.talk(ready, reading),
             _ = self.slot.stdout.readable(), if self.out.open => self.read_stdout(),
             _ = self.slot.stderr.readable(), if self.err.open => self.read_stderr(),
-            _ = self.slot.control.writable(), if !self.task.job.is_empty() => self.feed_job(),
+            _ = control_writable(self.slot.control.as_ref()), if !self.task.job.is_empty() => self.feed_job(),
             _ = writable(self.slot.stdin.as_ref()), if stdin_waits => self.feed_stdin(),
             () = tokio::time::sleep_until(look) => self.look_at_clocks(),
         }
@@ -130,9 +139,9 @@ impl<'a> Run<'a> {
     fn worker_ended(&mut self, ended: io::Result<Ended>) {
         let wall = self.started.elapsed();
         // It cannot fail for a child that nobody else waits for; if it does, nothing is known about its end.
-        self.ended = Some((ended.unwrap_or(Ended { code: None, signal: None }), wall));
-        while self.out.open && self.out.read(&self.slot.stdout, &mut self.room, &mut self.connection.outgoing) {}
-        while self.err.open && self.err.read(&self.slot.stderr, &mut self.room, &mut self.connection.outgoing) {}
+        self.ended = Some((ended.unwrap_or(Ended::UNKNOWN), wall));
+        while self.out.open && self.out.read_now(&self.slot.stdout, &mut self.room, &mut self.connection.outgoing) {}
+        while self.err.open && self.err.read_now(&self.slot.stderr, &mut self.room, &mut self.connection.outgoing) {}
         if self.out.open || self.err.open {
             // Somebody it has left behind holds a stream; the execution is over for him too.
             self.slot.kill();
@@ -211,8 +220,9 @@ impl<'a> Run<'a> {
 
     /// Hands the job over as far as the worker takes it.
     fn feed_job(&mut self) {
+        let Some(control) = &self.slot.control else { return };
         while !self.task.job.is_empty() {
-            match self.slot.control.try_write(&self.task.job) {
+            match control.try_write(&self.task.job) {
                 Ok(bytes) => self.task.job.advance(bytes),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // The worker is dead, which is heard of elsewhere.
@@ -248,6 +258,8 @@ impl<'a> Run<'a> {
             return;
         }
         let used = Duration::from_micros(self.slot.seat.meter.cpu_us());
+        // Some kernels tell only how much is in use now, so it is looked at from time to time.
+        self.slot.seat.meter.memory_peak();
         if self.started.elapsed() >= self.task.limits.wall {
             self.kill(Reason::Timeout);
         } else if used >= self.task.limits.cpu {
@@ -287,19 +299,20 @@ impl<'a> Run<'a> {
     }
 
     fn end(&self, files: bool) -> End {
-        let (ended, wall) = self.ended.unwrap_or((Ended { code: None, signal: None }, self.started.elapsed()));
-        let meter = &self.slot.seat.meter;
+        let (ended, wall) = self.ended.unwrap_or((Ended::UNKNOWN, self.started.elapsed()));
+        let (meter, counted) = (&self.slot.seat.meter, self.slot.seat.group.is_some());
         let reason = match (self.killed, ended) {
             (_, Ended { code: Some(0), .. }) => Reason::Ok,
             (Some(reason), Ended { code: None, .. }) => reason,
-            _ if meter.oom_kills() > 0 => Reason::Oom,
+            _ if ended.oom || meter.oom_kills() > 0 => Reason::Oom,
             (_, Ended { code: Some(_), .. }) => Reason::ExitNonzero,
             _ => Reason::Signal,
         };
         let usage = Usage {
             wall,
-            cpu: Duration::from_micros(meter.cpu_us()),
-            memory_peak: meter.memory_peak(),
+            // Where no group counts, what the kernel has counted for the process and its children.
+            cpu: Duration::from_micros(if counted { meter.cpu_us() } else { ended.cpu_us }),
+            memory_peak: if counted { meter.memory_peak() } else { ended.memory_peak },
             queued: self.task.queued,
         };
         let truncated = Truncated { stdout: self.out.truncated(), stderr: self.err.truncated(), files };
@@ -310,6 +323,13 @@ impl<'a> Run<'a> {
 async fn writable(stdin: Option<&pipe::Sender>) -> io::Result<()> {
     match stdin {
         Some(stdin) => stdin.writable().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn control_writable(control: Option<&UnixStream>) -> io::Result<()> {
+    match control {
+        Some(control) => control.writable().await,
         None => std::future::pending().await,
     }
 }

@@ -10,9 +10,13 @@ use coracle_jail::{Group, GroupLimits, Hierarchy, JailError};
 use tokio::sync::Notify;
 
 use crate::execution::Limits;
+use crate::maker::Users;
 
 /// Below this group are those of all daemons.
 const FAMILY: &str = "coracle-sandbox";
+
+/// The address space of an interpreter before it runs anything, where that is counted.
+const INTERPRETER: u64 = 64 << 20;
 
 /// How long the kernel gets to let go of a group.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -55,12 +59,15 @@ pub(super) struct Seat {
     pub(super) number: u32,
     /// The user of whoever runs on it, on the machine.
     pub(super) uid: u32,
-    pub(super) group: Group,
+    /// `None` where no cgroups may be used.
+    pub(super) group: Option<Group>,
     pub(super) meter: Meter,
     /// Writing `0` to each of these joins the group.
     pub(super) doors: Vec<OwnedFd>,
     /// Whether an execution has changed the limits.
     lowered: bool,
+    /// Processes of ours in the group.
+    own: u32,
 }
 
 impl Seat {
@@ -69,23 +76,37 @@ impl Seat {
         let limits = GroupLimits {
             memory: (granted.memory_bytes != highest.memory_bytes).then_some(granted.memory_bytes),
             cpu_milli: None,
-            pids: (granted.pids != highest.pids).then_some(granted.pids),
+            pids: (granted.pids != highest.pids).then_some(granted.pids + self.own),
         };
-        if limits == GroupLimits::default() {
-            return Ok(());
+        match &self.group {
+            Some(group) if limits != GroupLimits::default() => {
+                self.lowered = true;
+                group.limit(&limits)
+            }
+            _ => Ok(()),
         }
-        self.lowered = true;
-        self.group.limit(&limits)
     }
+}
+
+/// How seats are made.
+#[derive(Debug, Clone)]
+pub(super) struct Seating {
+    pub(super) hierarchy: Hierarchy,
+    pub(super) parent: String,
+    pub(super) users: Users,
+    /// Processes of ours that will be in each group beside the program's.
+    pub(super) own: u32,
+    /// Whether groups are made at all.
+    pub(super) groups: bool,
 }
 
 /// The seats of a daemon.
 #[derive(Debug)]
 pub(super) struct Seats {
-    hierarchy: Hierarchy,
-    parent: String,
+    seating: Seating,
     limits: GroupLimits,
-    first_uid: u32,
+    /// The controllers that keep a whole program within its limits.
+    controllers: Vec<&'static str>,
     most: u32,
     state: Mutex<State>,
     /// Told when a seat has become free.
@@ -101,14 +122,26 @@ struct State {
 }
 
 impl Seats {
-    pub(super) fn new(hierarchy: Hierarchy, parent: String, limits: &Limits, first_uid: u32, most: u32) -> Self {
-        let limits =
-            GroupLimits { memory: Some(limits.memory_bytes), cpu_milli: Some(limits.cpu_milli), pids: Some(limits.pids) };
-        Self { hierarchy, parent, limits, first_uid, most, state: Mutex::default(), freed: Notify::new() }
+    pub(super) fn new(seating: Seating, limits: &Limits, most: u32) -> Self {
+        let pids = Some(limits.pids + seating.own);
+        let limits = GroupLimits { memory: Some(limits.memory_bytes), cpu_milli: Some(limits.cpu_milli), pids };
+        let controllers = if seating.groups { seating.hierarchy.controllers() } else { Vec::new() };
+        Self { seating, limits, controllers, most, state: Mutex::default(), freed: Notify::new() }
     }
 
     pub(super) fn cgroups(&self) -> &'static str {
-        self.hierarchy.version()
+        if self.seating.groups { self.seating.hierarchy.version() } else { "no cgroups" }
+    }
+
+    /// What each process must keep by itself, because no group does for all together: address space, processor seconds,
+    /// processes of its user; 0 where a group does.
+    pub(super) fn process_limits(&self, limits: &Limits) -> [u64; 3] {
+        let alone = |controller: &str, limit: u64| if self.controllers.contains(&controller) { 0 } else { limit };
+        [
+            alone("memory", limits.memory_bytes + INTERPRETER),
+            alone("cpu", limits.cpu.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)),
+            alone("pids", limits.pids.into()),
+        ]
     }
 
     /// A free seat, made if there is none; `None` if there may be no more.
@@ -131,27 +164,23 @@ impl Seats {
     }
 
     fn make(&self, number: u32) -> Result<Seat, JailError> {
-        let group = self.hierarchy.create(&format!("{}/{number}", self.parent), &self.limits)?;
-        Ok(Seat {
-            number,
-            uid: self.first_uid + number,
-            meter: group.meter(),
-            doors: group.thread_doors()?,
-            group,
-            lowered: false,
-        })
+        let Seating { hierarchy, parent, users, own, groups } = &self.seating;
+        let group = groups.then(|| hierarchy.create(&format!("{parent}/{number}"), &self.limits)).transpose()?;
+        let doors = group.as_ref().map(Group::thread_doors).transpose()?.unwrap_or_default();
+        let meter = group.as_ref().map_or_else(Meter::of_nothing, Group::meter);
+        Ok(Seat { number, uid: users.of(number), group, meter, doors, lowered: false, own: *own })
     }
 
     /// Takes a seat back whose processes have all ended. If its cgroup cannot be used again, the next one gets a new one.
     pub(super) fn give_back(&self, mut seat: Seat) {
-        let restored = !seat.lowered || seat.group.limit(&self.limits).is_ok();
+        let restored = !seat.lowered || seat.group.as_ref().is_none_or(|group| group.limit(&self.limits).is_ok());
         let as_new = seat.meter.start();
         seat.lowered = false;
         if restored && as_new {
             self.lock().free.push(seat);
         } else {
             let Seat { number, group, .. } = seat;
-            match group.remove(Duration::ZERO) {
+            match group.map_or(Ok(()), |group| group.remove(Duration::ZERO)) {
                 Ok(()) => self.lock().numbers.push(number),
                 // The number stays taken: its group still has something in it.
                 Err(error) => tracing::warn!(%error, "a cgroup stays behind"),

@@ -3,12 +3,11 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bytes::BytesMut;
-use coracle_jail::Hierarchy;
 use rustix::process::Pid;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,46 +15,64 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::connection::{Connection, ConnectionError};
+use super::container::Containers;
 use super::maker::Maker;
-use super::pool::{Pool, Workshop};
+use super::pool::{Pool, Way, Workshop};
+use super::process::Process;
 use super::run::{Run, Task};
-use super::seat::Seats;
+use super::seat::{Seating, Seats};
 use super::slot::Slot;
 use super::{DaemonError, Options, failed};
-use crate::execution::{Event, Health};
-use crate::wire::{Answer, Refusal, RefusalKind, Request, Submission};
+use crate::execution::{Event, Health, Limits};
+use crate::isolation::Isolation;
+use crate::probe::Choice;
+use crate::wire::{self, Answer, Refusal, RefusalKind, Request, Submission};
 
 /// How many patterns a client may name, and how long one may be.
 const MOST_PATTERNS: usize = 64;
 const LONGEST_PATTERN: usize = 1024;
 
+/// Making the next slot waits until an execution is over, but no longer than this: most are over by then, and what makes
+/// slots would only be in their way.
+const REFILL_AFTER: std::time::Duration = std::time::Duration::from_millis(4);
+
 struct Daemon {
     options: Options,
+    choice: Choice,
     seats: Arc<Seats>,
     pools: Vec<Arc<Pool>>,
     running: AtomicU32,
     executed: AtomicU64,
 }
 
+/// What a daemon serves with.
+pub(super) struct Setting {
+    pub(super) options: Options,
+    pub(super) choice: Choice,
+    pub(super) seating: Seating,
+    pub(super) way: Ground,
+}
+
+/// Where slots come from.
+pub(super) enum Ground {
+    /// The maker, with the filters for its zygotes.
+    Maker { pid: Pid, socket: OwnedFd, filter: Vec<u8> },
+    /// An engine.
+    Containers(Containers),
+    /// A directory.
+    Sessions(PathBuf),
+}
+
 /// Serves until a signal asks to stop or the maker is gone.
-pub(super) async fn serve(
-    options: Options,
-    hierarchy: Hierarchy,
-    parent: String,
-    maker_pid: Pid,
-    socket: OwnedFd,
-    filter: Vec<u8>,
-) -> Result<(), DaemonError> {
+pub(super) async fn serve(setting: Setting) -> Result<(), DaemonError> {
+    let Setting { options, choice, seating, way } = setting;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("listen for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("listen for SIGINT"))?;
-    let mut maker_process = super::process::Process::adopt(maker_pid).map_err(failed("watch the maker"))?;
-    let maker = Maker::new(socket).map_err(failed("talk to the maker"))?;
-    let roots = maker.roots(options.images.len()).await.map_err(failed("hear from the maker"))?;
+    let (way, roots, mut maker_process) = prepare(way, &options).await?;
     let waiting: usize = options.images.iter().map(|image| image.slots + 1).sum();
     let most = options.most_running + u32::try_from(waiting).unwrap_or(0) + options.makers;
-    let seats = Arc::new(Seats::new(hierarchy, parent, &options.limits, options.first_uid, most));
-    let (zygote_copies, makers) = (options.zygote_copies, options.makers);
-    let workshop = Arc::new(Workshop { maker, seats: Arc::clone(&seats), filter, zygote_copies, makers });
+    let seats = Arc::new(Seats::new(seating, &options.limits, most));
+    let workshop = Arc::new(Workshop { way, seats: Arc::clone(&seats), makers: options.makers });
     let mut tasks = JoinSet::new();
     let mut pools = Vec::new();
     for ((image, root), number) in options.images.iter().zip(roots).zip(0..) {
@@ -69,7 +86,7 @@ pub(super) async fn serve(
     let listener = listen(&options).map_err(failed(format!("listen on {}", options.socket.display())))?;
     let path = options.socket.clone();
     let (running, executed) = (AtomicU32::new(0), AtomicU64::new(0));
-    let daemon = Arc::new(Daemon { options, seats, pools, running, executed });
+    let daemon = Arc::new(Daemon { options, choice, seats, pools, running, executed });
     let outcome = loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -81,11 +98,11 @@ pub(super) async fn serve(
                 }
             },
             Some(_) = tasks.join_next() => {}
-            error = workshop.maker.attend() => {
+            error = attend(workshop.maker()) => {
                 tracing::error!(%error, "the maker is gone");
                 break Err(DaemonError::MakerGone);
             }
-            _ = maker_process.ended() => break Err(DaemonError::MakerGone),
+            () = ended(maker_process.as_mut()) => break Err(DaemonError::MakerGone),
             _ = terminate.recv() => break Ok(()),
             _ = interrupt.recv() => break Ok(()),
         }
@@ -93,6 +110,37 @@ pub(super) async fn serve(
     std::fs::remove_file(path).ok();
     tasks.shutdown().await;
     outcome
+}
+
+type Prepared = (Way, Vec<Result<(), String>>, Option<Process>);
+
+/// Gets ready to make slots: the way, what became of each image's root, and the maker's process.
+async fn prepare(ground: Ground, options: &Options) -> Result<Prepared, DaemonError> {
+    let every = || options.images.iter().map(|_| Ok(())).collect();
+    match ground {
+        Ground::Maker { pid, socket, filter } => {
+            let process = Process::adopt(pid).map_err(failed("watch the maker"))?;
+            let maker = Maker::new(socket).map_err(failed("talk to the maker"))?;
+            let roots = maker.roots(options.images.len()).await.map_err(failed("hear from the maker"))?;
+            Ok((Way::Zygote { maker, filter, copies: options.zygote_copies }, roots, Some(process)))
+        }
+        Ground::Containers(containers) => Ok((Way::Containers(Arc::new(containers)), every(), None)),
+        Ground::Sessions(place) => Ok((Way::Sessions { place, longest: options.limits.wall }, every(), None)),
+    }
+}
+
+async fn attend(maker: Option<&Maker>) -> io::Error {
+    match maker {
+        Some(maker) => maker.attend().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn ended(process: Option<&mut Process>) {
+    match process {
+        Some(process) => drop(process.ended().await),
+        None => std::future::pending().await,
+    }
 }
 
 fn listen(options: &Options) -> io::Result<UnixListener> {
@@ -149,16 +197,25 @@ impl Daemon {
 
     async fn execute(&self, connection: &mut Connection, submission: Submission) -> Result<(), ConnectionError> {
         let arrived = Instant::now();
-        let slot = match self.slot_for(&submission, connection).await? {
-            Ok(slot) => slot,
+        let (slot, pool) = match self.slot_for(&submission, connection).await? {
+            Ok(found) => found,
             Err(refusal) => return Ok(connection.answer(&Answer::Refused(refusal)).await?),
         };
-        let mut held = Held { slot: Some(slot), daemon: self };
+        let mut held = Held { slot: Some(slot), pool: Arc::clone(&pool), daemon: self };
         self.running.fetch_add(1, Ordering::Relaxed);
         let queued = arrived.elapsed();
         Answer::Event(Event::Started { queued }).encode(&mut connection.outgoing);
         let outcome = match held.slot.as_mut() {
-            Some(slot) => self.run(slot, connection, submission, queued).await,
+            Some(slot) => {
+                let mut run = std::pin::pin!(self.run(slot, connection, submission, queued));
+                match tokio::time::timeout(REFILL_AFTER, &mut run).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => {
+                        pool.refill();
+                        run.await
+                    }
+                }
+            }
             None => Ok(()),
         };
         // Its end comes before its client has read everything.
@@ -179,12 +236,26 @@ impl Daemon {
             let message = format!("the limits could not be set: {error}");
             return Ok(connection.answer(&Answer::Refused(Refusal { kind: RefusalKind::Machine, message })).await?);
         }
-        let mut job = BytesMut::with_capacity(submission.job.len() + 4);
-        job.extend_from_slice(&u32::try_from(submission.job.len()).unwrap_or(u32::MAX).to_le_bytes());
-        job.extend_from_slice(&submission.job);
+        let job = self.job(&submission.job, &limits);
         let Submission { stdin, collect, .. } = submission;
         let task = Task { limits, job, stdin, collect, collect_bytes: self.options.collect_bytes, queued };
         Run::new(slot, connection, task).finish().await
+    }
+
+    /// What the worker reads: its length, the limits of the process, and what the client has sent, whose first byte says how
+    /// the program is run.
+    fn job(&self, sent: &[u8], limits: &Limits) -> BytesMut {
+        let own = self.seats.process_limits(limits);
+        let length = sent.len() + size_of_val(&own);
+        let mut job = BytesMut::with_capacity(length + 4);
+        job.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+        own.iter().for_each(|limit| job.extend_from_slice(&limit.to_le_bytes()));
+        let how = job.len();
+        job.extend_from_slice(sent);
+        if let (Isolation::Exec, Some(how)) = (self.choice.isolation, job.get_mut(how)) {
+            *how = wire::FRESH;
+        }
+        job
     }
 
     /// Finds a slot, or why there is none. A client that leaves meanwhile leaves the queue too.
@@ -192,7 +263,7 @@ impl Daemon {
         &self,
         submission: &Submission,
         connection: &mut Connection,
-    ) -> Result<Result<Slot, Refusal>, ConnectionError> {
+    ) -> Result<Result<(Slot, Arc<Pool>), Refusal>, ConnectionError> {
         let refuse = |kind, message| Ok(Err(Refusal { kind, message }));
         let Some(pool) = self.pools.iter().find(|pool| pool.image.name == submission.image) else {
             let names: Vec<&str> = self.pools.iter().map(|pool| pool.image.name.as_str()).collect();
@@ -216,7 +287,7 @@ impl Daemon {
             gone = left(connection) => return Err(gone),
         };
         match (taken, pool.trouble()) {
-            (Some(slot), _) => Ok(Ok(slot)),
+            (Some(slot), _) => Ok(Ok((slot, Arc::clone(pool)))),
             (None, Some(why)) => refuse(RefusalKind::Machine, why),
             (None, None) => {
                 let seconds = self.options.patience.as_secs();
@@ -234,6 +305,9 @@ impl Daemon {
             executed: self.executed.load(Ordering::Relaxed),
             failures: self.pools.iter().map(|pool| pool.failures.load(Ordering::Relaxed)).sum(),
             limits: self.options.limits,
+            isolation: self.choice.isolation.to_string(),
+            why: self.choice.why.clone(),
+            weaker: self.choice.weaker.clone(),
         }
     }
 }
@@ -252,6 +326,7 @@ async fn left(connection: &mut Connection) -> ConnectionError {
 /// A slot that is thrown away whatever happens to the execution in it.
 struct Held<'a> {
     slot: Option<Slot>,
+    pool: Arc<Pool>,
     daemon: &'a Daemon,
 }
 
@@ -261,6 +336,7 @@ impl Drop for Held<'_> {
             slot.retire(Arc::clone(&self.daemon.seats));
             self.daemon.running.fetch_sub(1, Ordering::Relaxed);
             self.daemon.executed.fetch_add(1, Ordering::Relaxed);
+            self.pool.refill();
         }
     }
 }

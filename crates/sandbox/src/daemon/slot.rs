@@ -12,9 +12,11 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
+use super::container::{Container, Ending};
 use super::maker::{DEADLINE, Maker};
-use super::process::Process;
+use super::process::{Ended, Process};
 use super::seat::{Seat, Seats};
+use super::session::Session;
 use super::zygote::Zygote;
 
 /// How long dying may take before it is reported.
@@ -23,13 +25,70 @@ const DEATH: Duration = Duration::from_secs(30);
 /// A sandbox with a worker in it that waits for its job.
 #[derive(Debug)]
 pub(super) struct Slot {
-    init: Process,
-    pub(super) worker: Process,
-    pub(super) control: UnixStream,
+    pub(super) keeper: Keeper,
+    pub(super) worker: Worker,
+    /// The job's own way in; where there is none, it comes first on standard input.
+    pub(super) control: Option<UnixStream>,
     pub(super) stdin: Option<pipe::Sender>,
     pub(super) stdout: pipe::Receiver,
     pub(super) stderr: pipe::Receiver,
     pub(super) seat: Seat,
+}
+
+/// The process that runs a program.
+#[derive(Debug)]
+pub(super) enum Worker {
+    /// A child of the daemon.
+    Child(Process),
+    /// The engine's.
+    Container(Ending),
+}
+
+/// What everybody in a slot lives and dies with.
+#[derive(Debug)]
+pub(super) enum Keeper {
+    /// PID 1 of the slot's namespaces.
+    Init(Process),
+    /// A container.
+    Container(Container),
+    /// A session without any walls.
+    Session(Session),
+}
+
+impl Worker {
+    /// Waits until it has ended. May be given up and called again.
+    pub(super) async fn ended(&mut self) -> io::Result<Ended> {
+        match self {
+            Self::Child(process) => process.ended().await,
+            Self::Container(ending) => Ok(ending.ended().await),
+        }
+    }
+
+    fn is_alive(&mut self) -> bool {
+        match self {
+            Self::Child(process) => matches!(process.try_ended(), Ok(None)),
+            Self::Container(ending) => ending.is_alive(),
+        }
+    }
+}
+
+impl Keeper {
+    fn kill(&self) {
+        match self {
+            Self::Init(init) => init.kill(),
+            Self::Container(container) => container.kill(),
+            Self::Session(session) => session.kill(),
+        }
+    }
+
+    /// Waits until everybody is dead. They have been killed.
+    async fn dead(&mut self) -> io::Result<()> {
+        match self {
+            Self::Init(init) => init.ended().await.map(drop),
+            Self::Container(container) => container.removed().await,
+            Self::Session(_) => Ok(()),
+        }
+    }
 }
 
 /// Why there is no slot; the seat comes back when everything on it is dead.
@@ -43,13 +102,14 @@ pub(super) async fn make(maker: &Maker, zygote: &Zygote, image: u32, seat: Seat,
     };
     match inhabit(zygote, &init, &seat).await {
         Ok((worker, control, stdin, stdout, stderr)) => {
-            let mut slot = Slot { init, worker, control, stdin: Some(stdin), stdout, stderr, seat };
+            let (keeper, worker, control) = (Keeper::Init(init), Worker::Child(worker), Some(control));
+            let mut slot = Slot { keeper, worker, control, stdin: Some(stdin), stdout, stderr, seat };
             // What it has used so far was used to make it.
             slot.seat.meter.start();
             Ok(slot)
         }
         Err(why) => {
-            end(init, seat, Arc::clone(seats)).await;
+            end(Keeper::Init(init), seat, Arc::clone(seats)).await;
             Err(why)
         }
     }
@@ -102,43 +162,52 @@ async fn hear(control: &mut UnixStream) -> Result<(), String> {
 impl Slot {
     /// Whether everybody in it is alive.
     pub(super) fn is_alive(&mut self) -> bool {
-        matches!(self.worker.try_ended(), Ok(None)) && matches!(self.init.try_ended(), Ok(None))
+        let keeper = match &mut self.keeper {
+            Keeper::Init(init) => matches!(init.try_ended(), Ok(None)),
+            Keeper::Container(_) | Keeper::Session(_) => true,
+        };
+        keeper && self.worker.is_alive()
     }
 
     /// Kills everybody in it.
     pub(super) fn kill(&self) {
-        self.init.kill();
+        self.keeper.kill();
     }
 
     /// Opens its working directory, which can be read also after everybody in there is dead.
     pub(super) fn open_work(&self) -> io::Result<OwnedFd> {
-        let proc = File::open(format!("/proc/{}/root", self.init.pid()))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let pid = match &self.keeper {
+            Keeper::Init(init) => init.pid(),
+            Keeper::Container(container) => container.pid(),
+            Keeper::Session(session) => return Ok(rustix::fs::open(session.directory(), flags, Mode::empty())?),
+        };
+        let proc = File::open(format!("/proc/{pid}/root"))?;
         Ok(rustix::fs::openat(proc, "work", flags, Mode::empty())?)
     }
 
     /// Waits until everybody in it is dead; the worker must have been waited for.
     pub(super) async fn dead(&mut self) -> io::Result<()> {
         self.kill();
-        self.init.ended().await.map(drop)
+        self.keeper.dead().await
     }
 
     /// Throws it away; the seat comes back when everybody is dead.
     pub(super) fn retire(self, seats: Arc<Seats>) {
-        let Self { init, worker, seat, .. } = self;
-        init.kill();
+        let Self { keeper, worker, seat, .. } = self;
+        keeper.kill();
         drop(worker);
-        tokio::spawn(end(init, seat, seats));
+        tokio::spawn(end(keeper, seat, seats));
     }
 }
 
 /// Kills everybody in a slot and gives the seat back when all are dead.
-async fn end(mut init: Process, seat: Seat, seats: Arc<Seats>) {
-    init.kill();
+pub(super) async fn end(mut keeper: Keeper, seat: Seat, seats: Arc<Seats>) {
+    keeper.kill();
     let number = seat.number;
-    match tokio::time::timeout(DEATH, init.ended()).await {
+    match tokio::time::timeout(DEATH, keeper.dead()).await {
         // It may have been waited for already.
-        Ok(Ok(_)) => seats.give_back(seat),
+        Ok(Ok(())) => seats.give_back(seat),
         Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => seats.give_back(seat),
         Ok(Err(error)) => tracing::error!(seat = number, %error, "a slot cannot be waited for; its seat is lost"),
         Err(_) => tracing::error!(seat = number, "a slot does not die; its seat is lost"),

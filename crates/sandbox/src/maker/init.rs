@@ -2,7 +2,7 @@
 //! becomes its child and is forgotten when he ends; when it is killed, the kernel kills everybody else.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use coracle_jail::process::{Fork, close_all_but, exit_now, forget_children, fork_brother, sleep_for_ever};
 use coracle_jail::{Confinement, JailError, Namespace, Namespaces, Scratch};
@@ -51,6 +51,9 @@ fn settle(plan: &Plan, seat: &Seat) -> Result<(), JailError> {
         Scratch { place: PathBuf::from(place), bytes, inodes, owner: seat.user, mode, executable }.mount()?;
     }
     coracle_jail::root::mount_processes_alone()?;
+    if plan.rootless {
+        coracle_jail::root::take_off(Path::new(crate::image::MACHINES_PROC))?;
+    }
     let named = |error: rustix::io::Errno| JailError { step: "name the host".to_owned(), source: error.into() };
     rustix::system::sethostname(b"sandbox").map_err(named)?;
     rustix::system::setdomainname(b"(none)").map_err(named)?;

@@ -13,7 +13,7 @@ pub(super) fn build(plan: &Plan, socket: &OwnedFd) -> Vec<Option<Namespace>> {
     let numbered = plan.images.iter().zip(0_u32..);
     numbered
         .map(|(image, id)| {
-            let built = home.as_ref().map_err(ToString::to_string).and_then(|home| build_one(image, home));
+            let built = home.as_ref().map_err(ToString::to_string).and_then(|home| build_one(image, home, plan.rootless));
             match built {
                 Ok(root) => {
                     send(socket, &Report::Ready { id });
@@ -28,12 +28,12 @@ pub(super) fn build(plan: &Plan, socket: &OwnedFd) -> Vec<Option<Namespace>> {
         .collect()
 }
 
-fn build_one(image: &Image, home: &Namespace) -> Result<Namespace, String> {
+fn build_one(image: &Image, home: &Namespace, rootless: bool) -> Result<Namespace, String> {
     let text = |error: JailError| error.to_string();
     home.enter().map_err(text)?;
     Namespaces { mount: true, ..Namespaces::NONE }.unshare().map_err(text)?;
     let made = Namespace::current_mount().map_err(text)?;
-    image.root().map_err(|error| error.to_string())?.apply().map_err(text)?;
+    image.root(rootless).map_err(|error| error.to_string())?.apply().map_err(text)?;
     Ok(made)
 }
 

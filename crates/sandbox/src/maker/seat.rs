@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use coracle_jail::{JailError, Namespace, User};
 
-use super::INNER;
+use super::{INNER, Users};
 
 /// The namespaces of one seat.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct Seat {
 /// All seats made so far.
 #[derive(Debug)]
 pub(super) struct Seats {
-    first_uid: u32,
+    all: Users,
     proc: OwnedFd,
     made: Vec<Option<Seat>>,
     /// The network of the zygotes.
@@ -26,8 +26,8 @@ pub(super) struct Seats {
 }
 
 impl Seats {
-    pub(super) fn new(first_uid: u32, proc: OwnedFd) -> Self {
-        Self { first_uid, proc, made: Vec::new(), nowhere: None }
+    pub(super) fn new(all: Users, proc: OwnedFd) -> Self {
+        Self { all, proc, made: Vec::new(), nowhere: None }
     }
 
     /// The seat of that number, made if it does not exist. This process is in its network afterwards.
@@ -39,7 +39,7 @@ impl Seats {
         let missing = || JailError { step: format!("take seat {number}"), source: std::io::ErrorKind::NotFound.into() };
         let entry = self.made.get_mut(place).ok_or_else(missing)?;
         if entry.is_none() {
-            let uid = self.first_uid + number;
+            let uid = self.all.of(number);
             let user = User { uid, gid: uid };
             let users = Namespace::new_users(self.proc.as_fd(), INNER, user)?;
             *entry = Some(Seat { user, users, network: Namespace::new_network(self.proc.as_fd())? });

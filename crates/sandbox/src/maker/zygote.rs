@@ -15,7 +15,7 @@ use super::{INNER, Plan, roots};
 use crate::image::{Image, ZYGOTE};
 
 /// The variables that every program in a sandbox starts with.
-const VARIABLES: [&str; 8] = [
+pub(crate) const VARIABLES: [&str; 8] = [
     "PATH=/usr/local/bin:/usr/bin:/bin",
     "HOME=/work",
     "USER=sandbox",
@@ -80,6 +80,7 @@ fn become_python(image: &Image, plan: &Plan) -> io::Result<()> {
     let mut arguments = vec![python.clone(), text("-s")?, text(ZYGOTE)?];
     arguments.push(text(&INNER.uid.to_string())?);
     arguments.push(text(&INNER.gid.to_string())?);
+    arguments.push(text(if plan.drops_groups { "groups-go" } else { "groups-stay" })?);
     for module in &image.preload {
         arguments.push(text(module)?);
     }

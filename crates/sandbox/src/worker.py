@@ -1,0 +1,272 @@
+"""What runs a program in a process of its own, wherever that process is: it takes the job from a descriptor, puts the files
+where they belong, runs the program as an interpreter would, and ends as that would. `zygote.py` and `alone.py` come after it.
+"""
+import sys
+import os
+import gc
+import builtins
+import atexit
+import ctypes
+from struct import Struct
+from types import ModuleType
+
+MODE_EXEC = 1
+HOME = "/work"
+MAIN = HOME + "/main.py"
+U32 = Struct("<I")
+THREE = Struct("<3Q")
+PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 38, 22
+
+# PyDLL keeps the interpreter's lock: nothing else runs here, and letting it go would only cost time.
+libc = ctypes.PyDLL(None, use_errno=True)
+prctl = libc.prctl
+prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+prctl.restype = ctypes.c_int
+
+
+def refused(step):
+    code = ctypes.get_errno()
+    raise OSError(code, "%s: %s" % (step, os.strerror(code)))
+
+
+class SockFprog(ctypes.Structure):
+    _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+
+
+class Filter:
+    def __init__(self, program):
+        self.steps = ctypes.create_string_buffer(program, len(program))
+        self.head = SockFprog(len(program) // 8, ctypes.addressof(self.steps))
+        self.address = ctypes.addressof(self.head)
+
+    def install(self):
+        if prctl(PR_SET_SECCOMP, 2, self.address, 0, 0) < 0:
+            refused("install the seccomp filter")
+
+
+def filters(programs):
+    """The two seccomp programs, each a u32 length and an array of struct sock_filter."""
+    length = U32.unpack_from(programs)[0]
+    return Filter(programs[4 : 4 + length]), Filter(programs[8 + length :])
+
+
+def receive(control):
+    """The job, or None if the daemon went away or gave this slot up."""
+    head = read_exactly(control, 4)
+    frame = head and read_exactly(control, U32.unpack(head)[0])
+    return frame and Job(frame)
+
+
+def read_exactly(descriptor, left):
+    pieces = []
+    while left:
+        piece = os.read(descriptor, min(left, 1 << 20))
+        if not piece:
+            return None
+        pieces.append(piece)
+        left -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+class Job:
+    """{3 u64 limits, u8 mode, arguments, variables, files, code}: a list is a u32 and so many items, a text a u32 and so many
+    bytes. The limits are the process's own (address space in bytes, processor seconds, processes of its user), where no
+    cgroup keeps the whole of them; 0 leaves what is."""
+
+    def __init__(self, frame):
+        self.frame, self.at = frame, 25
+        self.limits = THREE.unpack_from(frame)
+        self.mode = frame[24]
+        self.arguments = [self.text() for _ in range(self.number())]
+        self.variables = [(self.text(), self.text()) for _ in range(self.number())]
+        self.files = [(self.text(), self.text()) for _ in range(self.number())]
+        self.code = self.text()
+        self.frame = None
+
+    def number(self):
+        (number,) = U32.unpack_from(self.frame, self.at)
+        self.at += 4
+        return number
+
+    def text(self):
+        end = self.at + 4 + U32.unpack_from(self.frame, self.at)[0]
+        text = self.frame[self.at + 4 : end]
+        self.at = end
+        return text
+
+
+PLACE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+
+
+def place(path, content):
+    try:
+        descriptor = os.open(path, PLACE, 0o644)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        descriptor = os.open(path, PLACE, 0o644)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+    finally:
+        os.close(descriptor)
+
+
+def lower(limits):
+    import resource
+
+    for kind, limit in zip((resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_NPROC), limits):
+        if limit:
+            # A second more for the kernel's last word: at the softer one a program hears of it.
+            resource.setrlimit(kind, (limit, limit + 1 if kind == resource.RLIMIT_CPU else limit))
+
+
+def perform(job):
+    try:
+        for key, value in job.variables:
+            os.environb[key] = value
+        for path, content in job.files:
+            place(os.path.join(os.fsencode(HOME), path), content)
+        place(MAIN, job.code)
+        if any(job.limits):
+            lower(job.limits)
+    except (OSError, ValueError) as error:
+        os.write(2, ("the sandbox could not place its files: %s\n" % error).encode("utf-8", "replace"))
+        os._exit(125)
+    if job.mode == MODE_EXEC:
+        try:
+            os.execve(sys.executable, [sys.executable, "-u", MAIN, *job.arguments], os.environb)
+        except OSError as error:
+            os.write(2, ("the sandbox could not start the interpreter: %s\n" % error).encode("utf-8", "replace"))
+            os._exit(126)
+    sys.argv = [MAIN, *map(os.fsdecode, job.arguments)]
+    code = job.code
+    del job
+    run(code)
+
+
+def run(code):
+    """Runs a program as `python main.py` would, and ends as that would."""
+    main = ModuleType("__main__")
+    main.__file__ = MAIN
+    main.__builtins__ = builtins
+    main.__cached__ = None
+    main.__annotations__ = {}
+    sys.modules["__main__"] = main
+    end(attempt(code, main.__dict__), main.__dict__)
+
+
+def attempt(code, names):
+    """Runs the program and answers its exit code."""
+    try:
+        exec(compile(code, MAIN, "exec", 0, True), names)
+        return 0
+    except SystemExit as request:
+        return exit_code(request.code)
+    except BaseException as error:
+        # The frame of this function is none of the program's business.
+        trace = error.__traceback__ and error.__traceback__.tb_next
+        show(error, trace)
+        return 130 if isinstance(error, KeyboardInterrupt) else 1
+
+
+def exit_code(code):
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    flush(sys.stdout)
+    try:
+        print(code, file=sys.stderr)
+    except Exception:
+        pass
+    return 1
+
+
+def show(error, trace):
+    flush(sys.stdout)
+    error.__traceback__ = trace
+    try:
+        sys.excepthook(type(error), error, trace)
+    except SystemExit:
+        pass
+    except BaseException:
+        sys.__excepthook__(*sys.exc_info())
+        sys.__excepthook__(type(error), error, trace)
+    flush(sys.stderr)
+
+
+def flush(stream):
+    """Whether everything is out; a stream that the program has closed or taken away has nothing."""
+    try:
+        if stream is not None and not stream.closed:
+            stream.flush()
+        return True
+    except Exception:
+        return False
+
+
+def end(code, names):
+    """The end of an interpreter as far as programs can tell: threads, exit functions, what the main module held, what is
+    still buffered. The rest of the memory is left to the kernel, which is much quicker."""
+    try:
+        threading = sys.modules.get("threading")
+        if threading is not None:
+            threading._shutdown()
+        atexit._run_exitfuncs()
+    except BaseException as error:
+        show(error, error.__traceback__)
+    clear(names)
+    for name in [name for name in sys.modules if name not in OURS]:
+        sys.modules.pop(name, None)
+    # Most programs end before anything has become old; a look at the young is enough then, and quicker.
+    gc.collect(1)
+    if gc.get_objects(generation=2):
+        gc.collect()
+    if not flush(sys.stdout):
+        code = code or 120
+    flush(sys.stderr)
+    os._exit(code)
+
+
+def clear(names):
+    """Lets go of a module's names in the interpreter's own order: private ones first."""
+    try:
+        for name in list(names):
+            if isinstance(name, str) and name.startswith("_") and not name.startswith("__"):
+                names[name] = None
+        for name in list(names):
+            if name != "__builtins__":
+                names[name] = None
+    except BaseException:
+        pass
+
+
+WARM = b"""
+import sys
+def square(number):
+    return number * number
+print(42, [square(n) for n in range(3)], f"{1.5:>5}")
+"""
+
+
+def warm_up(null):
+    """Touches the pages that every program touches: copying them now costs the program nothing later."""
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    place(MAIN, WARM)
+    rehearse()
+    os.unlink(MAIN)
+
+
+def rehearse():
+    gc.enable()
+    names = {"__name__": "__main__", "__builtins__": builtins}
+    attempt(WARM, names)
+    clear(names)
+    gc.collect(1)
+    gc.get_objects(generation=2)
+    flush(sys.stdout)
+    flush(sys.stderr)
+
+
