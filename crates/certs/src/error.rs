@@ -21,6 +21,9 @@ pub enum CertError {
         /// What is wrong with it; never says what is in it.
         reason: String,
     },
+    /// There is nobody to trust.
+    #[error("this system has no root certificates; its package is mostly called ca-certificates")]
+    NoRoots,
     /// The thread that keeps certificates cannot be started.
     #[error("cannot start the keeper of certificates: {0}")]
     Start(#[source] io::Error),

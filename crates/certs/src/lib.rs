@@ -30,6 +30,7 @@ mod server;
 mod shelf;
 mod status;
 mod storage;
+mod trust;
 
 pub use certificates::Certificates;
 pub use error::CertError;
@@ -37,3 +38,4 @@ pub use given::check as check_given;
 pub use options::{AcmeOptions, Backoff, CertOptions, ChallengeKind, GivenFiles, LETS_ENCRYPT, PreflightOptions, Source, Wanted};
 pub use server::{ACME_TLS_ALPN, UNRECOGNIZED_NAME_ALERT};
 pub use status::{CertificateFacts, CertificateStatus, State};
+pub use trust::ClientTrust;

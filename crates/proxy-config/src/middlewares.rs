@@ -15,7 +15,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, entries: &[Entry<'_, '_>], draft: &m
             reader.unknown(entry, "service", &service.0, draft.services.iter().map(String::as_str));
         }
         // Files and folders are relative to where the configuration lies.
-        if let Some(path) = middleware.path_mut() {
+        for path in middleware.paths_mut() {
             *path = reader.in_folder(path);
         }
         draft.table.middlewares.insert(MiddlewareId(entry.key.to_owned()), middleware);

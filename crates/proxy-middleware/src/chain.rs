@@ -22,6 +22,8 @@ pub struct Chain {
     steps: Vec<Arc<Step>>,
     /// Whether any of them looks at answers.
     answers: bool,
+    /// Whether any of them may ask a service about one.
+    asks: bool,
     body_limit: Option<u64>,
     retry: Option<Retry>,
 }
@@ -63,6 +65,7 @@ impl Chain {
         let steps: Vec<Arc<Step>> = steps.collect::<Result<_, _>>()?;
         Ok(Self {
             answers: steps.iter().any(|step| step.answers()),
+            asks: steps.iter().any(|step| step.asks()),
             body_limit: steps.iter().filter_map(|step| step.body_limit()).min(),
             retry: steps.iter().find_map(|step| step.retry()),
             steps,
@@ -95,29 +98,45 @@ impl Chain {
             match step.request(client, head, fetch).await {
                 Ok(Some(note)) => passage.notes.push((index, note)),
                 Ok(None) => {}
-                Err(answer) => return Err(self.back(index, passage, answer)),
+                Err(answer) if self.asks => return Err(Box::pin(self.back_asking(index, passage, answer, head, fetch)).await),
+                Err(answer) => {
+                    let (mut passage, mut answer, mut outcome) = (passage, answer, Outcome::default());
+                    self.unwind(index, &mut passage, &mut answer.head, &mut outcome);
+                    return Err(returned(passage, answer, outcome));
+                }
             }
         }
         Ok(passage)
     }
 
+    /// Whether [`Chain::response_asking`] may have to ask a service.
+    pub fn asks(&self) -> bool {
+        self.asks
+    }
+
     /// Takes an answer through the chain, last middleware first. It is called once for each request, with the head of the final
     /// answer (never an informational one, but 101 it may be): the service's, or the one that the engine makes itself when the
-    /// service gave none (502, 503, 504).
+    /// service gave none (502, 503, 504). Nobody is asked for anything.
     pub fn response(&self, passage: &mut Passage, head: &mut ResponseHead) -> After {
         if !self.answers {
             return After::default();
         }
-        let mut body = Outcome::default();
-        self.unwind(self.steps.len(), passage, head, &mut body);
-        let replace = body.replace.map(|body| Answer { head: std::mem::take(head), body, encoder: None, held: None });
-        match (replace, body.encoder) {
-            (Some(mut answer), Some(encoder)) => {
-                encode_now(&mut answer, encoder);
-                After { replace: Some(answer), encoder: None }
-            }
-            (replace, encoder) => After { replace, encoder },
-        }
+        let mut outcome = Outcome::default();
+        self.unwind(self.steps.len(), passage, head, &mut outcome);
+        After::of(head, outcome)
+    }
+
+    /// The same, with pages that services make for errors. `request` is the request as it went to the service.
+    pub async fn response_asking(
+        &self,
+        passage: &mut Passage,
+        head: &mut ResponseHead,
+        request: &RequestHead,
+        fetch: &dyn Fetch,
+    ) -> After {
+        let mut outcome = Outcome::default();
+        self.unwind_asking(self.steps.len(), passage, head, &mut outcome, (request, fetch)).await;
+        After::of(head, outcome)
     }
 
     /// Says that an answer, whose head has passed the chain, has broken off on the service's side.
@@ -130,31 +149,84 @@ impl Chain {
     }
 
     /// Takes an answer of step `index` through those before it.
-    fn back(&self, index: usize, mut passage: Passage, mut answer: Answer) -> Answer {
+    async fn back_asking(
+        &self,
+        index: usize,
+        mut passage: Passage,
+        mut answer: Answer,
+        request: &RequestHead,
+        fetch: &dyn Fetch,
+    ) -> Answer {
         let mut outcome = Outcome::default();
-        self.unwind(index, &mut passage, &mut answer.head, &mut outcome);
-        if let Some(body) = outcome.replace {
-            answer.body = body;
-        }
-        if let Some(encoder) = outcome.encoder {
-            encode_now(&mut answer, encoder);
-        }
-        if !passage.notes.is_empty() || !passage.held.is_empty() {
-            answer.held = Some(Box::new(passage));
-        }
-        answer
+        self.unwind_asking(index, &mut passage, &mut answer.head, &mut outcome, (request, fetch)).await;
+        returned(passage, answer, outcome)
     }
 
     fn unwind(&self, passed: usize, passage: &mut Passage, head: &mut ResponseHead, outcome: &mut Outcome) {
         for (index, step) in self.steps[..passed].iter().enumerate().rev() {
-            let note = match passage.notes.last() {
-                Some((of, _)) if *of == index => passage.notes.pop().map(|(_, note)| note),
-                _ => None,
-            };
+            let note = passage.take(index);
             let note = step.response(note, head, outcome);
             passage.held.extend(note.map(|note| (index, note)));
         }
     }
+
+    async fn unwind_asking(
+        &self,
+        passed: usize,
+        passage: &mut Passage,
+        head: &mut ResponseHead,
+        outcome: &mut Outcome,
+        (request, fetch): (&RequestHead, &dyn Fetch),
+    ) {
+        for (index, step) in self.steps[..passed].iter().enumerate().rev() {
+            let note = passage.take(index);
+            if let (Step::ErrorPages(pages), Some(Note::ErrorPages(asked))) = (&**step, &note)
+                && let Some(page) = pages.fetched(asked, head.status, request, fetch).await
+            {
+                *outcome = Outcome::page(pages.put(page, asked, head));
+                continue;
+            }
+            let note = step.response(note, head, outcome);
+            passage.held.extend(note.map(|note| (index, note)));
+        }
+    }
+}
+
+impl Passage {
+    /// What step `index` has noted, if it is the last one that has.
+    fn take(&mut self, index: usize) -> Option<Note> {
+        match self.notes.last() {
+            Some((of, _)) if *of == index => self.notes.pop().map(|(_, note)| note),
+            _ => None,
+        }
+    }
+}
+
+impl After {
+    fn of(head: &mut ResponseHead, outcome: Outcome) -> Self {
+        let replace = outcome.replace.map(|body| Answer { head: std::mem::take(head), body, encoder: None, held: None });
+        match (replace, outcome.encoder) {
+            (Some(mut answer), Some(encoder)) => {
+                encode_now(&mut answer, encoder);
+                Self { replace: Some(answer), encoder: None }
+            }
+            (replace, encoder) => Self { replace, encoder },
+        }
+    }
+}
+
+/// An answer of a middleware's own that has passed those before it.
+fn returned(passage: Passage, mut answer: Answer, outcome: Outcome) -> Answer {
+    if let Some(body) = outcome.replace {
+        answer.body = body;
+    }
+    if let Some(encoder) = outcome.encoder {
+        encode_now(&mut answer, encoder);
+    }
+    if !passage.notes.is_empty() || !passage.held.is_empty() {
+        answer.held = Some(Box::new(passage));
+    }
+    answer
 }
 
 /// What the middlewares make of an answer besides its head.
@@ -164,6 +236,13 @@ pub(crate) struct Outcome {
     pub(crate) replace: Option<AnswerBody>,
     /// What the body is to be run through.
     pub(crate) encoder: Option<Encoder>,
+}
+
+impl Outcome {
+    /// Another body. Whatever the one before was to be run through went with it.
+    pub(crate) fn page(body: AnswerBody) -> Self {
+        Self { replace: Some(body), encoder: None }
+    }
 }
 
 /// Compresses a body that is there as a whole; leaves the encoder to the engine for a file.

@@ -4,22 +4,22 @@ use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use coracle_proxy_http::Fields;
+use coracle_proxy_http::{Fields, RequestHead};
+use coracle_proxy_table::{AuthTls, ServiceId};
 use http::{Method, StatusCode};
 
-/// Asks a URL. The engine implements it.
+/// An answer that is waited for. Whoever waits sets the deadline and drops it when it has passed.
+pub type Fetched<'f> = Pin<Box<dyn Future<Output = Result<FetchedResponse, FetchError>> + Send + 'f>>;
+
+/// Asks a URL, or a service. The engine implements it. Redirects are not followed; an answer's body is read whole.
+///
+/// Both give a [`FetchError`] if there is no proper answer, or its body is larger than 1 MB.
 pub trait Fetch: Sync {
-    /// Asks `url` (`http://…` or `https://…`) by `method` with these header fields and no body. Redirects are not followed; an
-    /// answer's body is read whole. Whoever calls sets the deadline and drops the future when it has passed.
-    ///
-    /// # Errors
-    /// [`FetchError`] if there is no proper answer, or its body is larger than 1 MB.
-    fn fetch<'f>(
-        &'f self,
-        url: &'f str,
-        method: &'f Method,
-        fields: &'f Fields,
-    ) -> Pin<Box<dyn Future<Output = Result<FetchedResponse, FetchError>> + Send + 'f>>;
+    /// Asks `url` (`http://…` or `https://…`) by `method` with these header fields and no body.
+    fn fetch<'f>(&'f self, url: &'f str, method: &'f Method, fields: &'f Fields, tls: &'f AuthTls) -> Fetched<'f>;
+
+    /// Asks a service of the table, without a body. Neither its answer nor its silence is any route's.
+    fn page<'f>(&'f self, service: &'f ServiceId, request: RequestHead) -> Fetched<'f>;
 }
 
 /// An answer to a [`Fetch`].

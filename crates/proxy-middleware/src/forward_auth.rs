@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use coracle_proxy_http::{Fields, Known, RequestHead, ResponseHead};
-use coracle_proxy_table::ForwardAuth as Settings;
+use coracle_proxy_table::{AuthTls, ForwardAuth as Settings};
 use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
@@ -27,6 +27,7 @@ pub(crate) struct ForwardAuth {
     keep_location: bool,
     keep_method: bool,
     timeout: Duration,
+    tls: AuthTls,
 }
 
 /// `Set-Cookie` values for the target's answer.
@@ -37,6 +38,13 @@ impl ForwardAuth {
         let origin = origin(&settings.address).filter(|_| url::is_reference(&settings.address));
         if origin.is_none_or(|(scheme, host)| !["http", "https"].contains(&scheme) || host.is_empty() || host.contains('@')) {
             return Err(wrong("address", "must be a URL that begins with http:// or https:// and has no user in it"));
+        }
+        let AuthTls { cert_file, key_file, .. } = &settings.tls;
+        if cert_file.is_some() != key_file.is_some() {
+            return Err(wrong("tls", "cert_file and key_file stand together"));
+        }
+        if settings.tls != AuthTls::default() && !settings.address.get(..6).is_some_and(|it| it.eq_ignore_ascii_case("https:")) {
+            return Err(wrong("tls", "has no effect: the address does not begin with https://"));
         }
         if settings.timeout_ms == 0 {
             return Err(wrong("timeout_ms", "must be at least 1"));
@@ -59,6 +67,7 @@ impl ForwardAuth {
             keep_location: settings.preserve_location_header,
             keep_method: settings.preserve_request_method,
             timeout: Duration::from_millis(settings.timeout_ms),
+            tls: settings.tls.clone(),
         })
     }
 
@@ -70,7 +79,7 @@ impl ForwardAuth {
     ) -> Result<Option<Cookies>, Answer> {
         let fields = self.question(client, head);
         let method = if self.keep_method { head.method.clone() } else { Method::GET };
-        let asked = tokio::time::timeout(self.timeout, fetch.fetch(&self.address, &method, &fields)).await;
+        let asked = tokio::time::timeout(self.timeout, fetch.fetch(&self.address, &method, &fields, &self.tls)).await;
         match asked {
             Ok(Ok(response)) if response.status.is_success() => {
                 self.copy(&response.fields, &mut head.fields);

@@ -39,7 +39,7 @@ pub use answer::{Answer, AnswerBody};
 pub use chain::{After, Chain, Passage, Retry};
 pub use client::Client;
 pub use encoder::Encoder;
-pub use fetch::{Fetch, FetchError, FetchedResponse};
+pub use fetch::{Fetch, FetchError, Fetched, FetchedResponse};
 pub use state::State;
 
 use coracle_proxy_table::MiddlewareId;

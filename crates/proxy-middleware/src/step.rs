@@ -143,6 +143,11 @@ impl Step {
         )
     }
 
+    /// Whether it may ask a service about an answer.
+    pub(crate) fn asks(&self) -> bool {
+        matches!(self, Self::ErrorPages(pages) if pages.asks())
+    }
+
     /// Changes an answer on its way back. What it gives back is held until the answer has been sent.
     pub(crate) fn response(&self, note: Option<Note>, head: &mut ResponseHead, outcome: &mut Outcome) -> Option<Note> {
         match (self, note) {
@@ -154,8 +159,7 @@ impl Step {
             }
             (Self::ErrorPages(step), Some(Note::ErrorPages(asked))) => {
                 if let Some(body) = step.response(&asked, head) {
-                    // Whatever the body was to be run through belonged to the one that is gone.
-                    *outcome = Outcome { replace: Some(body), encoder: None };
+                    *outcome = Outcome::page(body);
                 }
             }
             (Self::Compress(step), Some(Note::Compress(wanted))) if outcome.encoder.is_none() => {

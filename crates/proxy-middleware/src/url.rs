@@ -48,6 +48,24 @@ pub(crate) fn encode_url(url: &str) -> String {
     out
 }
 
+/// Writes a text as a query's value may be written: a space is a `+`, and all but letters, digits and `-_.~` become encoded.
+pub(crate) fn encode_query_value(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() * 3 / 2);
+    for (at, part) in text.split(' ').enumerate() {
+        if at > 0 {
+            out.push('+');
+        }
+        // A percent sign is one here, whatever follows it.
+        for (at, part) in part.split('%').enumerate() {
+            if at > 0 {
+                out.push_str("%25");
+            }
+            push_encoded(&mut out, part.as_bytes(), |byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte));
+        }
+    }
+    out
+}
+
 fn push_encoded(out: &mut String, bytes: &[u8], keep: impl Fn(u8) -> bool) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for (at, byte) in bytes.iter().copied().enumerate() {

@@ -14,7 +14,7 @@ mod redirect;
 use serde::{Deserialize, Serialize};
 
 pub use answers::{Compress, Encoding, ErrorPages, Maintenance, StaticFiles};
-pub use auth::{BasicAuth, Credential, ForwardAuth, IpAllowList};
+pub use auth::{AuthTls, BasicAuth, Credential, ForwardAuth, IpAllowList};
 pub use headers::Headers;
 pub use limits::{BodyLimit, CircuitBreaker, InFlightLimit, IpStrategy, RateLimit, Retry, SourceCriterion};
 pub use path::{AddPrefix, ReplacePath, ReplacePathRegex, StripPrefix, StripPrefixRegex};
@@ -104,15 +104,17 @@ impl Middleware {
         }
     }
 
-    /// The file or folder of the proxy's machine that it reads, if any.
-    pub fn path_mut(&mut self) -> Option<&mut String> {
-        match self {
-            Self::StaticFiles(files) => Some(&mut files.root),
-            Self::ErrorPages(pages) => pages.directory.as_mut(),
-            Self::Maintenance(maintenance) => maintenance.page.as_mut(),
-            Self::BasicAuth(auth) => auth.users_file.as_mut(),
-            _ => None,
-        }
+    /// The files and folders of the proxy's machine that it reads.
+    pub fn paths_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        let paths = match self {
+            Self::StaticFiles(files) => [Some(&mut files.root), None, None],
+            Self::ErrorPages(pages) => [pages.directory.as_mut(), None, None],
+            Self::Maintenance(maintenance) => [maintenance.page.as_mut(), None, None],
+            Self::BasicAuth(auth) => [auth.users_file.as_mut(), None, None],
+            Self::ForwardAuth(ForwardAuth { tls, .. }) => [tls.ca_file.as_mut(), tls.cert_file.as_mut(), tls.key_file.as_mut()],
+            _ => [None, None, None],
+        };
+        paths.into_iter().flatten()
     }
 }
 

@@ -6,10 +6,16 @@ use std::sync::Arc;
 use coracle_proxy_middleware::{Chain, ConfigError, State};
 use coracle_proxy_table::{Middleware, MiddlewareId, Route, Table};
 
+use crate::https::Trusts;
 use crate::router::BadTable;
 
 /// What middlewares keep from one table to the next.
-pub(crate) type Kept = State;
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    state: State,
+    /// Whom services asked over TLS are trusted by.
+    pub(crate) trusts: Trusts,
+}
 
 /// By what they are made of.
 #[derive(Default)]
@@ -25,33 +31,52 @@ impl Chains {
                 continue;
             }
             let unchanged = || list.iter().all(|id| table.middlewares.get(id) == before.middlewares.get(id));
+            let wrong = |error| BadTable::Middleware { route: route.id.0.clone(), error };
             let chain = match chains.0.get(list).filter(|_| unchanged()) {
                 Some(chain) => Arc::clone(chain),
-                None => {
-                    let chain = compile(list, &table.middlewares, kept);
-                    Arc::new(chain.map_err(|error| BadTable::Middleware { route: route.id.0.clone(), error })?)
-                }
+                None => Arc::new(compile(list, &table.middlewares, kept).map_err(wrong)?),
             };
+            // Services come and go while middlewares stay as they are.
+            if chain.asks() {
+                check_services(list, table).map_err(wrong)?;
+            }
             compiled.insert(list.clone(), chain);
         }
         Ok(Self(compiled))
     }
 
     /// A route's chain; nothing if it has no middlewares.
-    pub(crate) fn of(&self, route: &Route) -> Option<Arc<Chain>> {
-        self.0.get(&route.middlewares).cloned()
+    pub(crate) fn of(&self, route: &Route) -> Option<&Arc<Chain>> {
+        self.0.get(&route.middlewares)
     }
+}
+
+fn check_services(list: &[MiddlewareId], table: &Table) -> Result<(), ConfigError> {
+    for id in list {
+        let service = table.middlewares.get(id).and_then(Middleware::service);
+        if let Some(service) = service.filter(|service| !table.services.contains_key(service)) {
+            let reason = format!("service: the table has none that is called {:?}", service.0);
+            return Err(ConfigError { middleware: id.clone(), reason });
+        }
+    }
+    Ok(())
 }
 
 fn compile(list: &[MiddlewareId], all: &BTreeMap<MiddlewareId, Middleware>, kept: &Kept) -> Result<Chain, ConfigError> {
     let named: Vec<_> = list.iter().filter_map(|id| Some((id.clone(), all.get(id)?.clone()))).collect();
+    let chain = Chain::compile(&named, &kept.state)?;
     for (id, middleware) in &named {
         if let Middleware::ForwardAuth(settings) = middleware
-            && settings.address.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
+            && is_https(&settings.address)
         {
-            let reason = "address: services are asked over http:// only; over https:// is not supported";
-            return Err(ConfigError { middleware: id.clone(), reason: reason.to_owned() });
+            let wrong = |reason| ConfigError { middleware: id.clone(), reason: format!("tls: {reason}") };
+            kept.trusts.config(&settings.tls).map_err(wrong)?;
         }
     }
-    Chain::compile(&named, kept)
+    Ok(chain)
+}
+
+/// Whether a URL is to be asked over TLS.
+pub(crate) fn is_https(url: &str) -> bool {
+    url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
 }

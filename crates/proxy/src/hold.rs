@@ -9,11 +9,17 @@ use std::time::Duration;
 
 use coracle_proxy_table::ServiceId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
 
 /// So many released requests may be without an answer before the next one has to wait for one, or for [`PATIENCE`].
 const AT_ONCE: usize = 16;
 /// A slow answer does not hold up the line for longer.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// A request that is slow to be sent holds up those behind it for so long, since they are to follow in their order: a machine that
+/// is busy may well take longer than [`PATIENCE`].
+const IN_ORDER: Duration = Duration::from_millis(500);
+/// All requests of a line together may be slow by so much; after that, targets that cannot be reached are what is slow.
+const SLOWNESS: Duration = Duration::from_secs(2);
 
 /// The line before one service.
 #[derive(Default)]
@@ -111,6 +117,7 @@ impl Gate {
     /// Lets the line go, in order, until it is empty or the gate is shut again.
     pub(crate) async fn release(self: Arc<Self>) {
         let permits = Arc::new(Semaphore::new(AT_ONCE));
+        let mut left = SLOWNESS;
         while let Some(call) = self.next() {
             if call.is_closed() {
                 continue;
@@ -119,8 +126,10 @@ impl Gate {
             let (sent, until_sent) = oneshot::channel();
             let turn = Turn { sent: Some(sent), _permit: permit.ok().and_then(Result::ok) };
             if call.send(turn).is_ok() {
+                let since = Instant::now();
                 // Its end is the message.
-                drop(tokio::time::timeout(PATIENCE, until_sent).await);
+                drop(tokio::time::timeout(left.min(IN_ORDER).max(PATIENCE), until_sent).await);
+                left = left.saturating_sub(since.elapsed());
             }
         }
     }

@@ -36,6 +36,7 @@ mod handover;
 mod heads;
 mod health;
 mod hold;
+mod https;
 mod life;
 mod listener;
 mod metrics;

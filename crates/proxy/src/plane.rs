@@ -48,7 +48,7 @@ pub(crate) struct Plane {
     /// Fields named by `Connection` that are passed on all the same.
     pub(crate) connection_fields: Vec<String>,
     pub(crate) encoded_characters: EncodedCharacters,
-    middlewares: Kept,
+    pub(crate) middlewares: Kept,
     checks: Checks,
     /// There if a listener speaks TLS.
     pub(crate) tls: Option<Tls>,

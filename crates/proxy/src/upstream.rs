@@ -4,14 +4,15 @@ use std::task::{Context, Poll, ready};
 
 use coracle_proxy_http::{BodyLength, HeadLimits, RequestHead, ResponseHead, parse_response_head};
 use http::StatusCode;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::side::{Answer, Answered, NoAnswer, Source, Upstream};
 use crate::wire::{HeadError, Wire, Wired};
 
 /// A connection to a target, for one exchange.
-pub(crate) struct H1Upstream {
-    wire: Wire<TcpStream>,
+pub(crate) struct H1Upstream<S = TcpStream> {
+    wire: Wire<S>,
     limits: HeadLimits,
     /// Something of an answer has come.
     has_answered: bool,
@@ -19,26 +20,26 @@ pub(crate) struct H1Upstream {
     keeps: bool,
 }
 
-impl H1Upstream {
+impl<S: AsyncRead + AsyncWrite + Unpin> H1Upstream<S> {
     /// A connection on which nothing is under way.
-    pub(crate) fn new(stream: TcpStream, limits: HeadLimits) -> Self {
+    pub(crate) fn new(stream: S, limits: HeadLimits) -> Self {
         Self { wire: Wire::new(stream), limits, has_answered: false, keeps: false }
     }
 
     /// The connection, if it is fit for another exchange: both messages are through, and nothing has come behind.
-    pub(crate) fn into_kept(self) -> Option<TcpStream> {
+    pub(crate) fn into_kept(self) -> Option<S> {
         let wire = self.wire;
         let fit = self.keeps && wire.is_through() && wire.has_put_all() && wire.input.is_empty() && wire.output.is_empty();
         fit.then_some(wire.stream)
     }
 
     /// The connection as it is, after a change of protocols, and what has come of the other protocol.
-    pub(crate) fn into_changed(self) -> (TcpStream, Vec<u8>) {
+    pub(crate) fn into_changed(self) -> (S, Vec<u8>) {
         (self.wire.stream, self.wire.input.into_rest())
     }
 }
 
-impl Upstream for H1Upstream {
+impl<S: AsyncRead + AsyncWrite + Unpin> Upstream for H1Upstream<S> {
     fn send(&mut self, head: &RequestHead, body: BodyLength) {
         head.write_to(self.wire.output.bytes(), body);
         self.wire.announce_body(body);
@@ -70,14 +71,14 @@ impl Upstream for H1Upstream {
     }
 }
 
-impl Wired for H1Upstream {
-    type Stream = TcpStream;
+impl<S: AsyncRead + AsyncWrite + Unpin> Wired for H1Upstream<S> {
+    type Stream = S;
 
-    fn wire(&self) -> &Wire<TcpStream> {
+    fn wire(&self) -> &Wire<S> {
         &self.wire
     }
 
-    fn wire_mut(&mut self) -> &mut Wire<TcpStream> {
+    fn wire_mut(&mut self) -> &mut Wire<S> {
         &mut self.wire
     }
 }

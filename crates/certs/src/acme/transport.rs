@@ -11,13 +11,10 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use jiff::Timestamp;
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject as _},
-};
+use rustls::ClientConfig;
 
 use super::problem::AcmeError;
-use crate::{files, server};
+use crate::{server, trust};
 
 /// Largest answer that is read; directories, orders and chains have a few kilobytes.
 const LARGEST: usize = 1 << 20;
@@ -39,21 +36,7 @@ pub(crate) struct Answer {
 impl Transport {
     /// Trusts the system's roots, and those in `ca_file`.
     pub(crate) fn new(ca_file: Option<&Path>) -> Result<Self, AcmeError> {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if let Some(path) = ca_file {
-            let bad = || AcmeError::Protocol(format!("{}: no PEM certificates in it", path.display()));
-            let content = files::read(path)?.ok_or_else(bad)?;
-            let certificates: Vec<_> =
-                CertificateDer::pem_slice_iter(content.as_bytes()).collect::<Result<_, _>>().map_err(|_| bad())?;
-            if roots.add_parsable_certificates(certificates).0 == 0 {
-                return Err(bad());
-            }
-        }
-        if roots.is_empty() {
-            let reason = "this system has no root certificates; its package is mostly called ca-certificates";
-            return Err(AcmeError::Protocol(reason.to_owned()));
-        }
+        let roots = trust::roots(true, ca_file)?;
         let config = ClientConfig::builder_with_provider(server::provider())
             .with_protocol_versions(rustls::ALL_VERSIONS)
             .map_err(|error| AcmeError::Protocol(error.to_string()))?

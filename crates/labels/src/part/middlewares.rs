@@ -38,6 +38,7 @@ impl Middlewares {
                 notes.add(Kind::Refused, containers, about(), why);
                 Made::Refused
             });
+            let made = with_service(made, configuration, &mut said);
             for message in said {
                 notes.add(Kind::Unsupported, containers, about(), message);
             }
@@ -85,6 +86,19 @@ impl Middlewares {
     }
 }
 
+/// Pages of a service that is not there, or not any more, cost nobody the route: the built-in ones stand in.
+fn with_service(mut made: Made, configuration: &Configuration, said: &mut Vec<String>) -> Made {
+    if let Made::One(one) = &mut made
+        && let table::Middleware::ErrorPages(pages) = &mut **one
+        && let Some(id) = pages.service.take_if(|id| configuration.services.keys().all(|name| global(name) != id.0))
+    {
+        pages.query = None;
+        let name = id.0.split('@').next().unwrap_or_default();
+        said.push(format!("errors.service: there is no service {name:?}; the built-in pages are shown"));
+    }
+    made
+}
+
 /// Says that settings have no effect, if they are set.
 fn without_effect(said: &mut Vec<String>, settings: &[(&str, bool)]) {
     said.extend(settings.iter().filter(|(_, is_set)| *is_set).map(|(setting, _)| format!("{setting} has no effect")));
@@ -124,7 +138,7 @@ fn made(middleware: &Middleware, said: &mut Vec<String>) -> Result<Made, String>
         found.push(one(To::Headers(Box::new(headers(it, said)))));
     }
     if let Some(it) = &middleware.errors {
-        found.push(one(To::ErrorPages(error_pages(it, said))));
+        found.push(one(To::ErrorPages(error_pages(it)?)));
     }
     if let Some(it) = &middleware.redirect_regex {
         let (regex, replacement, permanent) = (it.regex.clone(), it.replacement.clone(), it.permanent);
@@ -264,9 +278,6 @@ fn basic_auth(it: &traefik::Auth) -> Result<table::BasicAuth, String> {
 }
 
 fn forward_auth(it: &traefik::ForwardAuth, said: &mut Vec<String>) -> Result<table::ForwardAuth, String> {
-    if it.tls.is_some() {
-        return Err("forwardAuth.tls: services are asked without TLS only".to_owned());
-    }
     let settings = [("forwardAuth.forwardBody", it.forward_body), ("forwardAuth.maxBodySize", it.max_body_size.is_some())];
     without_effect(said, &settings);
     Ok(table::ForwardAuth {
@@ -280,14 +291,43 @@ fn forward_auth(it: &traefik::ForwardAuth, said: &mut Vec<String>) -> Result<tab
         preserve_location_header: it.preserve_location_header,
         preserve_request_method: it.preserve_request_method,
         timeout_ms: 10_000,
+        tls: auth_tls(it)?,
     })
 }
 
-/// The proxy shows pages of its own and of directories; a label's directory would be one of this machine.
-fn error_pages(it: &traefik::ErrorPage, said: &mut Vec<String>) -> table::ErrorPages {
-    said.push(format!("errors.service={}: pages made by a service are not supported, the built-in ones are shown", it.service));
-    without_effect(said, &[("errors.statusRewrites", !it.status_rewrites.is_empty())]);
-    table::ErrorPages { status: it.status.clone(), ..table::ErrorPages::default() }
+/// A label's files would be of this machine, and Traefik's are of its own container.
+fn auth_tls(it: &traefik::ForwardAuth) -> Result<table::AuthTls, String> {
+    let mut tls = table::AuthTls::default();
+    for (setting, value) in it.tls.iter().filter_map(|tls| tls.as_object()).flatten() {
+        let is_set = value.as_bool().unwrap_or_else(|| value.as_str().is_some_and(|text| !matches!(text, "" | "false" | "0")));
+        match setting.to_ascii_lowercase().as_str() {
+            "insecureskipverify" => tls.insecure_skip_verify = is_set,
+            _ if !is_set => {}
+            _ => return Err(format!("forwardAuth.tls.{setting} is a file of Traefik's own container")),
+        }
+    }
+    Ok(tls)
+}
+
+/// Without a service, the proxy's own pages.
+fn error_pages(it: &traefik::ErrorPage) -> Result<table::ErrorPages, String> {
+    let service = some(&it.service)
+        .map(|name| match Reference::of(&name) {
+            Reference::Ours(name) => Ok(table::ServiceId(global(name))),
+            _ => Err(format!("errors.service: {name:?} is not one of a container's labels")),
+        })
+        .transpose()?;
+    let rewrite = |(from, to): (&String, &i64)| {
+        let to = u16::try_from(*to).map_err(|_| format!("errors.statusRewrites: {to} is no status"))?;
+        Ok((from.clone(), to))
+    };
+    Ok(table::ErrorPages {
+        status: it.status.clone(),
+        query: some(&it.query).filter(|_| service.is_some()),
+        service,
+        status_rewrites: it.status_rewrites.iter().map(rewrite).collect::<Result<_, String>>()?,
+        ..table::ErrorPages::default()
+    })
 }
 
 fn compress(it: &traefik::Compress, said: &mut Vec<String>) -> Result<table::Compress, String> {

@@ -55,6 +55,18 @@ fn every_kind_that_the_table_has_is_made() {
             json!({ "forward-auth": { "address": "http://auth/", "auth_response_headers": ["X-User"] } }),
         ),
         (
+            &[("forwardauth.address", "https://auth/"), ("forwardauth.tls.insecureSkipVerify", "true")],
+            json!({ "forward-auth": { "address": "https://auth/", "tls": { "insecure_skip_verify": true } } }),
+        ),
+        (
+            &[("errors.status", "404,500-599"), ("errors.service", "c"), ("errors.query", "/{status}.html")],
+            json!({ "error-pages": { "status": ["404", "500-599"], "service": "c@docker", "query": "/{status}.html" } }),
+        ),
+        (
+            &[("errors.status", "418"), ("errors.service", "c"), ("errors.statusRewrites.418", "404")],
+            json!({ "error-pages": { "status": ["418"], "service": "c@docker", "status_rewrites": { "418": 404 } } }),
+        ),
+        (
             &[("inflightreq.amount", "7"), ("inflightreq.sourcecriterion.requesthost", "true")],
             json!({ "in-flight-limit": { "amount": 7, "source_criterion": { "request_host": true } } }),
         ),
@@ -108,7 +120,8 @@ fn a_router_whose_middleware_is_not_there_is_not_opened_without_it() {
         (&[("digestauth.users", "a:b:c")], &["middleware m", "digestAuth"]),
         (&[("plugin.any.deep.er", "x")], &["middleware m", "plugin"]),
         (&[("basicauth.usersfile", "/users")], &["middleware m", "usersFile"]),
-        (&[("forwardauth.address", "http://a"), ("forwardauth.tls.ca", "x")], &["middleware m", "forwardAuth.tls"]),
+        (&[("forwardauth.address", "https://a"), ("forwardauth.tls.ca", "x")], &["middleware m", "forwardAuth.tls.ca"]),
+        (&[("errors.status", "500"), ("errors.service", "pages@file")], &["middleware m", "pages@file"]),
         (&[("redirectscheme.port", "web")], &["middleware m", "\"web\" is no port"]),
         (&[("addprefix.prefix", "/a"), ("replacepath.path", "/b")], &["middleware m", "several kinds"]),
         (&[("compress", "false")], &["middleware m", "no kind"]),
@@ -129,7 +142,7 @@ fn settings_without_a_counterpart_are_named_and_the_rest_is_done() {
         (&[("forwardauth.address", "http://a"), ("forwardauth.forwardbody", "true")], "forwardBody"),
         (&[("compress.encodings", "gzip,deflate")], "deflate"),
         (&[("contenttype.autodetect", "true")], "contentType"),
-        (&[("errors.status", "500-599,404"), ("errors.service", "c"), ("errors.query", "/{status}.html")], "errors.service=c"),
+        (&[("errors.status", "500-599,404"), ("errors.service", "nobody"), ("errors.query", "/x")], "no service \"nobody\""),
     ] {
         let part = through(labels);
         assert_eq!(part.table.routes.len(), 1, "{labels:?}");

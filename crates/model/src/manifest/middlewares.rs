@@ -25,7 +25,7 @@ fn one(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<Middleware> {
         return None;
     }
     let mut middleware = values.middleware(entry)?;
-    if middleware.path_mut().is_some() {
+    if middleware.paths_mut().next().is_some() {
         let hint = "an app's own files are served by the app; users and pages may stand in the manifest itself";
         values.wrong_key(entry, "names a file or folder of the server's machine, which an app has none of", Some(hint));
         return None;

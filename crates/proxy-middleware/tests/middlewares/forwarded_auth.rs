@@ -1,11 +1,11 @@
 //! Another service that is asked.
 
-use std::pin::Pin;
 use std::sync::Mutex;
 
 use bytes::Bytes;
 use coracle_proxy_http::{Fields, RequestHead};
-use coracle_proxy_middleware::{Answer, Chain, Fetch, FetchError, FetchedResponse, Passage};
+use coracle_proxy_middleware::{Answer, Chain, Fetch, FetchError, Fetched, FetchedResponse, Passage};
+use coracle_proxy_table::{AuthTls, ServiceId};
 use http::{Method, StatusCode};
 
 use crate::{chain, field, request, response, text};
@@ -35,12 +35,11 @@ impl Gate {
 }
 
 impl Fetch for Gate {
-    fn fetch<'f>(
-        &'f self,
-        url: &'f str,
-        method: &'f Method,
-        fields: &'f Fields,
-    ) -> Pin<Box<dyn Future<Output = Result<FetchedResponse, FetchError>> + Send + 'f>> {
+    fn page<'f>(&'f self, _: &'f ServiceId, _: RequestHead) -> Fetched<'f> {
+        Box::pin(async { Err(FetchError("it makes no pages".to_owned())) })
+    }
+
+    fn fetch<'f>(&'f self, url: &'f str, method: &'f Method, fields: &'f Fields, _: &'f AuthTls) -> Fetched<'f> {
         self.asked.lock().unwrap().push((url.to_owned(), method.clone(), fields.clone()));
         let answer = self.answer.clone();
         Box::pin(async move {

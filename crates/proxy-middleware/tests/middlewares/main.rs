@@ -14,23 +14,20 @@ mod paths;
 mod redirects;
 mod settings;
 
-use std::pin::Pin;
-
 use coracle_proxy_http::{Fields, Known, RequestHead, ResponseHead};
-use coracle_proxy_middleware::{After, Answer, AnswerBody, Chain, Client, Fetch, FetchError, FetchedResponse, Passage, State};
-use coracle_proxy_table::{Middleware, MiddlewareId};
+use coracle_proxy_middleware::{After, Answer, AnswerBody, Chain, Client, Fetch, FetchError, Fetched, Passage, State};
+use coracle_proxy_table::{AuthTls, Middleware, MiddlewareId, ServiceId};
 use http::{Method, StatusCode};
 
 /// For chains that ask nobody.
 pub struct Nobody;
 
 impl Fetch for Nobody {
-    fn fetch<'f>(
-        &'f self,
-        _: &'f str,
-        _: &'f Method,
-        _: &'f Fields,
-    ) -> Pin<Box<dyn Future<Output = Result<FetchedResponse, FetchError>> + Send + 'f>> {
+    fn fetch<'f>(&'f self, _: &'f str, _: &'f Method, _: &'f Fields, _: &'f AuthTls) -> Fetched<'f> {
+        Box::pin(async { Err(FetchError("there is nobody".to_owned())) })
+    }
+
+    fn page<'f>(&'f self, _: &'f ServiceId, _: RequestHead) -> Fetched<'f> {
         Box::pin(async { Err(FetchError("there is nobody".to_owned())) })
     }
 }

@@ -1,5 +1,7 @@
 //! Middlewares that make answers, or change those of targets.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::limits::IpStrategy;
@@ -50,7 +52,8 @@ impl Default for Compress {
     }
 }
 
-/// Puts pages in place of error answers: the built-in ones, or a directory's. HTML for browsers, JSON or plain text for others.
+/// Puts pages in place of error answers: a service's, a directory's, or the built-in ones (HTML for browsers, JSON or plain text
+/// for others). Of a service that gives no page, the directory's stands in; without a directory the answer stays as it came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ErrorPages {
@@ -60,17 +63,22 @@ pub struct ErrorPages {
     /// one is taken, the built-in one if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
-    /// A service that makes the pages. The proxy says if it cannot do this.
+    /// A service that makes the pages. It is asked by GET, with the request's host and header fields, and has 5 seconds; what it
+    /// answers goes out with the status of the error, unless it fails itself (5xx) or its page is larger than 1 MB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceId>,
-    /// The path that the service is asked for; `{status}` stands for the status.
+    /// The path and query that the service is asked for; `/` if left out. `{status}` stands for the status, `{originalStatus}`
+    /// for what it was before it was rewritten, `{url}` for the path and query of the request, encoded as a query's value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
+    /// Other statuses in place of some of those in `status`, by status or range of them. Of several that fit, the narrowest.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub status_rewrites: BTreeMap<String, u16>,
 }
 
 impl Default for ErrorPages {
     fn default() -> Self {
-        Self { status: vec!["400-599".to_owned()], directory: None, service: None, query: None }
+        Self { status: vec!["400-599".to_owned()], directory: None, service: None, query: None, status_rewrites: BTreeMap::new() }
     }
 }
 

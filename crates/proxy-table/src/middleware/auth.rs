@@ -51,8 +51,11 @@ impl fmt::Debug for Credential {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ForwardAuth {
-    /// The URL to ask.
+    /// The URL to ask, `http://` or `https://`.
     pub address: String,
+    /// Whom to trust over `https://`; without it, whoever the system's authorities vouch for.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tls: AuthTls,
     /// Passes the client's `X-Forwarded-*` on as they came, in place of making them anew.
     #[serde(default, skip_serializing_if = "is_default")]
     pub trust_forward_header: bool,
@@ -80,6 +83,24 @@ pub struct ForwardAuth {
     /// Milliseconds for its whole answer; then 504.
     #[serde(default = "ten_seconds", skip_serializing_if = "is_ten_seconds")]
     pub timeout_ms: u64,
+}
+
+/// Whom a service asked over TLS is trusted by, and what it is shown. Files are read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthTls {
+    /// PEM certificates of the only authorities to trust, in place of the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+    /// A PEM chain to show to services that ask for one; with `key_file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert_file: Option<String>,
+    /// The PEM key of `cert_file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<String>,
+    /// Takes any certificate, for any name. Whoever stands between can let anybody in then.
+    #[serde(skip_serializing_if = "is_default")]
+    pub insecure_skip_verify: bool,
 }
 
 /// Lets only some addresses in.

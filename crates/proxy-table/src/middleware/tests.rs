@@ -30,6 +30,8 @@ fn every_kind_is_read_by_its_name_and_written_as_it_was() {
         r#"{"circuit-breaker":{"expression":"NetworkErrorRatio() > 0.5"}}"#,
         r#"{"compress":{}}"#,
         r#"{"error-pages":{}}"#,
+        r#"{"error-pages":{"status":["500-599"],"service":"s","query":"/{status}","status_rewrites":{"500-502":503}}}"#,
+        r#"{"forward-auth":{"address":"https://a/","tls":{"ca_file":"a.pem","insecure_skip_verify":true}}}"#,
         r#"{"maintenance":{}}"#,
         r#"{"static-files":{"root":"/srv"}}"#,
     ] {
@@ -46,6 +48,7 @@ fn unknown_kinds_and_settings_are_refused_by_name() {
         (r#"{"strip":{}}"#, "strip"),
         (r#"{"compress":{"level":9}}"#, "level"),
         (r#"{"forward-auth":{"address":"http://a/","adress":1}}"#, "adress"),
+        (r#"{"forward-auth":{"address":"http://a/","tls":{"ca":"a.pem"}}}"#, "ca_file"),
         (r#"{"rate-limit":{"period":1}}"#, "period"),
         (r#"{"headers":{"ssl_redirect":true}}"#, "ssl_redirect"),
         (r#"{"redirect-scheme":{"scheme":"https","port":70000}}"#, "70000"),

@@ -8,6 +8,7 @@ use std::task::Poll;
 
 use coracle_proxy_http::ResponseHead;
 use coracle_proxy_middleware::{After, Chain, Client, Passage};
+use http::StatusCode;
 
 use super::{Exchange, Stop};
 use crate::fetch::Fetcher;
@@ -35,7 +36,7 @@ impl<D: Downstream> Exchange<'_, D> {
             tls: origin.tls,
             listener_port: caller.peer.listener.address.port(),
         };
-        let fetcher = Fetcher::new(&caller.seat.plane.limits);
+        let fetcher = Fetcher::new(caller.seat);
         caller.deadline.set(caller.seat.plane.limits.response_header);
         let (request, down) = (&mut self.pair.request, &mut *self.down);
         let passage = {
@@ -55,8 +56,33 @@ impl<D: Downstream> Exchange<'_, D> {
         Ok(())
     }
 
-    /// Takes the head of an answer back through the middlewares that the request has passed.
-    pub(super) fn pass_back(passed: Option<&mut Passed>, head: &mut ResponseHead) -> After {
+    /// Takes the head of an answer back through the middlewares that the request has passed. The client may leave while a service
+    /// is asked for a page.
+    pub(super) async fn back_through(&mut self, head: &mut ResponseHead) -> Result<After, Stop> {
+        match self.passed.as_deref_mut() {
+            Some(passed) if passed.chain.asks() && is_error(head.status) => Box::pin(self.back_asking(head)).await,
+            passed => Ok(Self::pass_back(passed, head)),
+        }
+    }
+
+    async fn back_asking(&mut self, head: &mut ResponseHead) -> Result<After, Stop> {
+        let Some(Passed { chain, passage, .. }) = self.passed.as_deref_mut() else { return Ok(After::default()) };
+        let fetcher = Fetcher::new(self.caller.seat);
+        let (request, down) = (&self.pair.request, &mut *self.down);
+        let mut work = pin!(chain.response_asking(passage, head, request, &fetcher));
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(after) => Poll::Ready(Ok(after)),
+            Poll::Pending if down.is_through() && down.poll_gone(cx).is_ready() => Poll::Ready(Err(Stop::Gone)),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    fn pass_back(passed: Option<&mut Passed>, head: &mut ResponseHead) -> After {
         passed.map_or_else(After::default, |passed| passed.chain.response(&mut passed.passage, head))
     }
+}
+
+fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
 }

@@ -42,7 +42,10 @@ impl<D: Downstream> Exchange<'_, D> {
         }
         self.turn = None;
         self.caller.deadline.clear();
-        let after = Self::pass_back(self.passed.as_deref_mut(), head);
+        let mut head = std::mem::take(&mut self.pair.response);
+        let after = self.back_through(&mut head).await;
+        self.pair.response = head;
+        let (after, head) = (after?, &mut self.pair.response);
         if let Some(answer) = after.replace {
             if !has_failed {
                 self.target_answered(in_flight.target());

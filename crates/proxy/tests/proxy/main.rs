@@ -23,6 +23,7 @@ mod log;
 mod middlewares;
 mod middlewares_answers;
 mod middlewares_limits;
+mod pages;
 mod pool;
 mod processes;
 mod routes;

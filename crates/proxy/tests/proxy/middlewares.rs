@@ -126,9 +126,10 @@ async fn a_route_without_a_service_needs_a_middleware_that_answers() {
 async fn a_middleware_that_cannot_be_is_refused_by_name_and_changes_nothing() {
     let app = Backend::saying("app").await;
     let env = through(&[r#"{"add-prefix": {"prefix": "/x"}}"#], &app).await;
-    for bad in
-        [r#"{"redirect-regex": {"regex": "(", "replacement": "x"}}"#, r#"{"forward-auth": {"address": "https://127.0.0.1/"}}"#]
-    {
+    for bad in [
+        r#"{"redirect-regex": {"regex": "(", "replacement": "x"}}"#,
+        r#"{"forward-auth": {"address": "https://127.0.0.1/", "tls": {"ca_file": "/nowhere.pem"}}}"#,
+    ] {
         let mut routes = chained(&[r#"{"add-prefix": {"prefix": "/y"}}"#, bad], &[("t", app.address)]);
         routes.generation = 9;
         let Err(ControlError::Refused { status, message, .. }) = env.client().publish(&routes).await else { panic!("{bad}") };

@@ -1,6 +1,7 @@
 //! TLS, by clients that check what they are shown.
 
 mod acme;
+mod asking;
 mod clients;
 mod handshakes;
 mod sessions;

@@ -67,7 +67,7 @@ mod tests {
             container("good", &[("traefik.http.routers.good.rule", "Path(`/`)")]),
             through("regex", "stripprefixregex.regex", "("),
             through("network", "ipallowlist.sourcerange", "everywhere"),
-            through("https", "forwardauth.address", "https://auth.example/"),
+            through("scheme", "forwardauth.address", "ftp://auth.example/"),
             through("expression", "circuitbreaker.expression", "Maybe() > 1"),
             through("user", "basicauth.users", "secret-without-a-name"),
         ];
@@ -76,7 +76,7 @@ mod tests {
         let ids: Vec<&str> = part.table.routes.iter().map(|route| route.id.0.as_str()).collect();
         assert_eq!(ids, ["good@docker"], "{:#?}", part.problems);
         coracle_proxy::check(part.table).unwrap();
-        for name in ["regex", "network", "https", "expression", "user"] {
+        for name in ["regex", "network", "scheme", "expression", "user"] {
             let problem = part.problems.iter().find(|problem| problem.containers == [name]);
             let problem = problem.unwrap_or_else(|| unreachable!("nothing is said of {name}: {:#?}", part.problems));
             assert_eq!((problem.kind, problem.about.clone()), (Kind::Refused, Some(format!("router {name}"))));
