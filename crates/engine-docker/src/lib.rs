@@ -12,6 +12,7 @@ mod inspect;
 mod labels;
 mod lines;
 mod neighbours;
+mod predecessors;
 mod runtime;
 mod socket;
 mod wire;
@@ -19,7 +20,7 @@ mod wire;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use coracle_engine::{Engine, EngineError, Neighbours};
+use coracle_engine::{Engine, EngineError, Neighbours, Predecessors};
 use coracle_model::{EngineKind, OwnerId};
 
 use crate::build::ImageBuilder;
@@ -64,6 +65,11 @@ impl DockerEngine {
     /// What else runs on it.
     pub fn neighbours(&self) -> Arc<dyn Neighbours> {
         Arc::new(neighbours::Others::new(self.client.clone()))
+    }
+
+    /// Containers of compose projects on it.
+    pub fn predecessors(&self) -> Arc<dyn Predecessors> {
+        Arc::new(predecessors::Projects::new(self.client.clone()))
     }
 
     /// What the engine said about itself when it was connected to.

@@ -270,10 +270,27 @@ struct HostConfig {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct State {
+pub(crate) struct State {
     running: bool,
     paused: bool,
     health: Option<HealthState>,
+}
+
+impl State {
+    /// Whether its program runs and is not paused.
+    pub(crate) fn runs(&self) -> bool {
+        self.running && !self.paused
+    }
+
+    /// What its HEALTHCHECK says.
+    pub(crate) fn health(&self) -> Health {
+        match self.health.as_ref().map_or("none", |health| health.status.as_str()) {
+            "" | "none" => Health::Unchecked,
+            "healthy" => Health::Healthy,
+            "starting" => Health::Starting,
+            _ => Health::Unhealthy,
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -285,7 +302,7 @@ struct HealthState {
 /// Where a container can be reached; in lists without the ports.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Networking {
+pub(crate) struct Networking {
     ports: Option<BTreeMap<String, Option<Vec<Binding>>>>,
     networks: Option<BTreeMap<String, Endpoint>>,
 }
@@ -307,12 +324,14 @@ struct Endpoint {
 }
 
 impl Networking {
-    fn addresses(&self) -> BTreeMap<String, Option<IpAddr>> {
+    /// Its address in each of its networks.
+    pub(crate) fn addresses(&self) -> BTreeMap<String, Option<IpAddr>> {
         let address = |endpoint: &Endpoint| endpoint.ip_address.parse().or_else(|_| endpoint.global_ipv6_address.parse()).ok();
         self.networks.iter().flatten().map(|(name, endpoint)| (name.clone(), address(endpoint))).collect()
     }
 
-    fn exposed(&self) -> Vec<ExposedPort> {
+    /// The ports it exposes.
+    pub(crate) fn exposed(&self) -> Vec<ExposedPort> {
         let port = |(text, bindings): (&String, &Option<Vec<Binding>>)| {
             let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
             let binding = |binding: &Binding| {
@@ -334,13 +353,8 @@ impl Inspected {
             ports: self.network_settings.exposed(),
             networks,
             on_host_network: self.host_config.network_mode == "host",
-            running: self.state.running && !self.state.paused,
-            health: match self.state.health.as_ref().map_or("none", |health| health.status.as_str()) {
-                "" | "none" => Health::Unchecked,
-                "healthy" => Health::Healthy,
-                "starting" => Health::Starting,
-                _ => Health::Unhealthy,
-            },
+            running: self.state.runs(),
+            health: self.state.health(),
             id: self.id,
         }
     }

@@ -16,12 +16,14 @@ pub mod conformance;
 pub mod error;
 pub mod fake;
 pub mod neighbours;
+pub mod predecessors;
 pub mod runtime;
 mod tail;
 
 pub use builder::{BuildLimits, BuildRequest, Builder, NamedContext, OutputLine, OutputSink};
 pub use error::{BuildError, EngineError};
 pub use neighbours::{Change, ExposedPort, Neighbour, Neighbours};
+pub use predecessors::{Mounted, Predecessor, Predecessors, Restart};
 pub use runtime::{
     Bind, Exit, File, Health, Instance, InstanceEvent, InstanceSpec, InstanceState, Isolation, LogLine, LogQuery, PortRequest,
     Runtime, Stats, Stream, Surroundings,

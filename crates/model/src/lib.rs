@@ -3,6 +3,7 @@
 //! Everything here is plain data that is checked once, on construction, and believed afterwards.
 //! This crate does no I/O, knows no clock and no async; every other crate may use it.
 
+pub mod adopted;
 pub mod artifact;
 pub mod command;
 pub mod container;
@@ -16,6 +17,7 @@ pub mod secret;
 pub mod spec;
 pub mod stack;
 
+pub use adopted::{Adopted, AdoptedMount, AdoptedPort};
 pub use artifact::{Artifact, ArtifactId};
 pub use command::CommandLine;
 pub use container::{ContainerSettings, PrivateText};

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use coracle_proxy_table::Middleware;
 use serde::{Deserialize, Serialize};
 
+use crate::adopted::Adopted;
 use crate::command::CommandLine;
 use crate::container::ContainerSettings;
 use crate::names::{AppName, EnvName, HostPattern, ProcessName, VolumeName};
@@ -72,6 +73,9 @@ pub struct AppSpec {
     pub env: BTreeMap<EnvName, String>,
     /// Names that must be set by `config set` or `secrets set` before a deploy.
     pub secrets: Vec<EnvName>,
+    /// What it has taken over from a compose project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<Box<Adopted>>,
 }
 
 impl AppSpec {
@@ -87,6 +91,7 @@ impl AppSpec {
             services: BTreeMap::new(),
             env: BTreeMap::new(),
             secrets: Vec::new(),
+            adopted: None,
         }
     }
 

@@ -134,6 +134,7 @@ impl Layer {
             services: self.services.into_iter().map(|(name, service)| (name, service.into_spec())).collect(),
             env: self.env,
             secrets,
+            adopted: None,
         }
     }
 }
