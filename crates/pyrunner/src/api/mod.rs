@@ -1,0 +1,60 @@
+//! The HTTP API: routes, their handlers, and the document that describes them. One module for each group of paths, with a
+//! function `routes` that says which they are.
+
+mod about;
+mod answers;
+mod execute;
+mod gate;
+
+use std::sync::Arc;
+
+use axum::Router;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::context::Context;
+use crate::problem::{Problem, ProblemKind};
+
+pub(crate) use gate::Peer;
+
+/// What handlers are given.
+type Shared = Arc<Context>;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "PyRunner",
+        description = "Executes untrusted Python, each program in a sandbox of its own that is used once. A program that fails \
+                       is an answer (200 with `status: error`); what goes wrong with a request is a problem (RFC 9457).",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+    ),
+    tags(
+        (name = "execution", description = "Running programs"),
+        (name = "server", description = "What the server offers and how it is")
+    )
+)]
+struct Description;
+
+/// Everything there is: paths that are counted against a client's rate, and paths that are not.
+fn described(context: &Shared) -> OpenApiRouter<Shared> {
+    let gate = axum::middleware::from_fn_with_state(Arc::clone(context), gate::executing);
+    let counted = OpenApiRouter::new().merge(execute::routes()).layer(gate);
+    OpenApiRouter::with_openapi(Description::openapi()).merge(counted).merge(about::routes())
+}
+
+/// The whole API.
+pub(crate) fn router(context: &Shared) -> Router {
+    let (router, _) = described(context).split_for_parts();
+    router.fallback(no_such_path).method_not_allowed_fallback(no_such_method).with_state(Arc::clone(context))
+}
+
+async fn no_such_path(uri: http::Uri) -> Problem {
+    let path = crate::program::cut(uri.path(), 200);
+    Problem::new(ProblemKind::NotFound, format!("there is nothing at {path}")).hint("GET /openapi.json tells what there is")
+}
+
+async fn no_such_method(method: http::Method, uri: http::Uri) -> Problem {
+    let path = crate::program::cut(uri.path(), 200);
+    Problem::new(ProblemKind::MethodNotAllowed, format!("{path} does not take {method}"))
+        .hint("GET /openapi.json tells what it takes")
+}

@@ -1,0 +1,28 @@
+//! What can be typed; one file for each command.
+
+mod serve;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Executes untrusted Python, each program in a sandbox of its own that is used once.
+#[derive(Debug, Parser)]
+#[command(name = "pyrunner", version, max_term_width = 100)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the API
+    Serve(Box<serve::Serve>),
+}
+
+pub(crate) fn run(command: Command) -> ExitCode {
+    match command {
+        Command::Serve(serve) => serve::run(&serve),
+    }
+}

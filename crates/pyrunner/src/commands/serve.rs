@@ -1,0 +1,297 @@
+//! `pyrunner serve`: the supervisor, and under a hidden option its two parts.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, ValueEnum};
+use coracle_pyrunner::place::Place;
+use coracle_pyrunner::settings::{DatabaseUrl, Settings, User, UserError};
+use coracle_pyrunner::supervisor::{self, Again, HOPELESS, PartName};
+use coracle_pyrunner::{QueueLimits, server};
+use coracle_sandbox::daemon::{self, DaemonError};
+use coracle_sandbox::{Image, ImageError, Limits, Source};
+use ipnet::IpNet;
+use rustix::process::Signal;
+
+use super::settings::{bytes, duration};
+use crate::output;
+
+/// The port when neither `--listen` nor `PORT` names one.
+const USUAL_PORT: u16 = 8000;
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Address to listen on [default: 127.0.0.1:8000, or 0.0.0.0 and the port in PORT]
+    #[arg(long, env = "PYRUNNER_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Port to listen on, on all addresses; --listen goes before
+    #[arg(long, env = "PORT")]
+    port: Option<u16>,
+    /// Directory of history, keys and jobs [default: /var/lib/pyrunner for root, else ~/.local/state/pyrunner]
+    #[arg(long, env = "PYRUNNER_STATE", value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// User that the API becomes when root starts it [default: the user pyrunner, or a number that nobody else has]
+    #[arg(long, env = "PYRUNNER_USER", value_name = "NAME|UID")]
+    user: Option<String>,
+    #[command(flatten)]
+    limits: LimitArguments,
+    #[command(flatten)]
+    sandbox: SandboxArguments,
+    #[command(flatten)]
+    access: AccessArguments,
+    /// Threads of the API
+    #[arg(long, env = "PYRUNNER_THREADS", default_value_t = 1, value_name = "N")]
+    threads: usize,
+    /// Connections at the same time; more wait
+    #[arg(long, env = "PYRUNNER_CONNECTIONS", default_value_t = 1024, value_name = "N")]
+    connections: usize,
+    /// Largest body of a request, such as 8MiB
+    #[arg(long, env = "PYRUNNER_MAX_BODY", default_value = "8MiB", value_parser = bytes, value_name = "SIZE")]
+    max_body: u64,
+    /// How long a request's body may take to arrive
+    #[arg(long, env = "PYRUNNER_BODY_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
+    body_timeout: Duration,
+    /// How long requests under way may take to end when the server is stopped
+    #[arg(long, env = "PYRUNNER_DRAIN", default_value = "25s", value_parser = duration, value_name = "TIME")]
+    drain: Duration,
+    /// Which part of the server this process is
+    #[arg(long, hide = true, default_value = "supervisor")]
+    part: PartArgument,
+    /// Where the parts meet
+    #[arg(long, hide = true)]
+    place: Option<PathBuf>,
+    /// The port that the supervisor has
+    #[arg(long, hide = true, default_value_t = 0)]
+    bound_port: u16,
+}
+
+/// Limits of each execution. A request can only lower them.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits of an execution")]
+struct LimitArguments {
+    /// Time from start to end
+    #[arg(long, env = "PYRUNNER_WALL", default_value = "10s", value_parser = duration, value_name = "TIME")]
+    wall: Duration,
+    /// Processor time of all its processes
+    #[arg(long, env = "PYRUNNER_CPU", default_value = "10s", value_parser = duration, value_name = "TIME")]
+    cpu: Duration,
+    /// Memory, files in the sandbox included
+    #[arg(long, env = "PYRUNNER_MEMORY", default_value = "256MiB", value_parser = bytes, value_name = "SIZE")]
+    memory: u64,
+    /// Processes and threads
+    #[arg(long, env = "PYRUNNER_PIDS", default_value_t = 64, value_name = "N")]
+    pids: u32,
+    /// Output kept of each of the two streams
+    #[arg(long, env = "PYRUNNER_OUTPUT", default_value = "1MiB", value_parser = bytes, value_name = "SIZE")]
+    output: u64,
+    /// Share of the processor, in cores
+    #[arg(long, env = "PYRUNNER_CORES", default_value_t = 0.5, value_name = "CORES")]
+    cores: f64,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sandboxes")]
+struct SandboxArguments {
+    /// Interpreter of the default image [default: the machine's]
+    #[arg(long, env = "PYRUNNER_PYTHON", value_name = "PATH")]
+    python: Option<PathBuf>,
+    /// Sandboxes of the default image that wait ready at any time
+    #[arg(long, env = "PYRUNNER_SLOTS", default_value_t = 8, value_name = "N")]
+    slots: usize,
+    /// Modules that the default image has imported ahead
+    #[arg(long, env = "PYRUNNER_PRELOAD", value_delimiter = ',', value_name = "MODULE,…")]
+    preload: Vec<String>,
+    /// Directories with packages for the default image, such as `pip install --target` makes
+    #[arg(long, env = "PYRUNNER_PACKAGES", value_delimiter = ':', value_name = "DIR:…")]
+    packages: Vec<PathBuf>,
+    /// Executions at the same time
+    #[arg(long, env = "PYRUNNER_CONCURRENCY", default_value_t = 64, value_name = "N")]
+    concurrency: usize,
+    /// Executions of one client at the same time [default: half of --concurrency]
+    #[arg(long, env = "PYRUNNER_CLIENT_CONCURRENCY", value_name = "N")]
+    client_concurrency: Option<usize>,
+    /// Executions that wait for their turn; more are refused
+    #[arg(long, env = "PYRUNNER_QUEUE", default_value_t = 256, value_name = "N")]
+    queue: usize,
+    /// Executions of one client that wait
+    #[arg(long, env = "PYRUNNER_CLIENT_QUEUE", default_value_t = 64, value_name = "N")]
+    client_queue: usize,
+    /// How long one waits
+    #[arg(long, env = "PYRUNNER_PATIENCE", default_value = "10s", value_parser = duration, value_name = "TIME")]
+    patience: Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Who may call")]
+struct AccessArguments {
+    /// Whether whoever has no key may execute
+    #[arg(long, env = "PYRUNNER_ANONYMOUS", default_value_t = true, action = ArgAction::Set, value_name = "true|false")]
+    anonymous: bool,
+    /// Calls an hour of a client without a key; 0: as many as it likes
+    #[arg(long, env = "PYRUNNER_RATE", default_value_t = 100, value_name = "N")]
+    rate: u32,
+    /// Networks of proxies whose X-Forwarded-For is believed
+    #[arg(long, env = "PYRUNNER_TRUSTED_PROXIES", value_delimiter = ',', value_parser = network, value_name = "CIDR,…")]
+    trusted_proxies: Vec<IpNet>,
+    /// Origins whose pages may open /ws, beside the server's own
+    #[arg(long, env = "PYRUNNER_ORIGINS", value_delimiter = ',', value_name = "URL,…")]
+    origins: Vec<String>,
+    /// Private networks that callbacks may go to
+    #[arg(long, env = "PYRUNNER_CALLBACK_NETWORKS", value_delimiter = ',', value_parser = network, value_name = "CIDR,…")]
+    callback_networks: Vec<IpNet>,
+    /// Modules that programs may not import: a policy to tell people early, not a protection
+    #[arg(long, env = "PYRUNNER_FORBID_IMPORTS", value_delimiter = ',', value_name = "MODULE,…")]
+    forbid_imports: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PartArgument {
+    Supervisor,
+    Sandbox,
+    Api,
+}
+
+/// A network, or one address.
+fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| format!("{text:?} is no network such as 10.0.0.0/8 and no address"))
+}
+
+pub(crate) fn run(serve: &Serve) -> ExitCode {
+    output::start_log();
+    match serve.part {
+        PartArgument::Supervisor => supervise(serve),
+        PartArgument::Sandbox => sandbox(serve),
+        PartArgument::Api => api(serve),
+    }
+}
+
+fn supervise(serve: &Serve) -> ExitCode {
+    let settings = match serve.settings() {
+        Ok(settings) => settings,
+        Err(error) => return output::failure(&error, None),
+    };
+    let again = Again { arguments: std::env::args_os().skip(1).collect(), part };
+    let ready = |address| output::note(format_args!("pyrunner listens on http://{address}"));
+    match supervisor::run(&settings, &again, ready) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => output::failure(&error, None),
+    }
+}
+
+fn part(name: PartName, place: &Place) -> Vec<OsString> {
+    let part = if name == PartName::Daemon { "sandbox" } else { "api" };
+    let port = format!("--bound-port={}", place.port());
+    vec![format!("--part={part}").into(), port.into(), "--place".into(), place.directory().into()]
+}
+
+fn sandbox(serve: &Serve) -> ExitCode {
+    if supervisor::end_with_parent(Signal::TERM).is_err() {
+        return ExitCode::FAILURE;
+    }
+    let options = match serve.daemon_options() {
+        Ok(options) => options,
+        Err(error) => {
+            output::failure(&error, Some("`--python` names an interpreter"));
+            return ExitCode::from(HOPELESS);
+        }
+    };
+    match daemon::run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let hopeless = matches!(error, DaemonError::Missing { .. } | DaemonError::Seccomp(_));
+            output::failure(&error, None);
+            if hopeless { ExitCode::from(HOPELESS) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn api(serve: &Serve) -> ExitCode {
+    if supervisor::end_with_parent(Signal::TERM).is_err() {
+        return ExitCode::FAILURE;
+    }
+    let settings = match serve.settings() {
+        Ok(settings) => settings,
+        Err(error) => return output::failure(&error, None),
+    };
+    match server::run(settings, serve.place().socket()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => output::failure(&error, None),
+    }
+}
+
+impl Serve {
+    fn place(&self) -> Place {
+        match &self.place {
+            Some(directory) => Place::at(self.bound_port, directory.clone()),
+            None => Place::of(self.bound_port),
+        }
+    }
+
+    fn listen(&self) -> SocketAddr {
+        match (self.listen, self.port) {
+            (Some(address), _) => address,
+            (None, Some(port)) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+            (None, None) => SocketAddr::from((Ipv4Addr::LOCALHOST, USUAL_PORT)),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            wall: self.limits.wall,
+            cpu: self.limits.cpu,
+            memory_bytes: self.limits.memory,
+            pids: self.limits.pids,
+            output_bytes: self.limits.output,
+            cpu_milli: (self.limits.cores * 1000.0).round().clamp(1.0, 1e6) as u32,
+        }
+    }
+
+    fn settings(&self) -> Result<Settings, UserError> {
+        let (sandbox, access) = (&self.sandbox, &self.access);
+        let queue = QueueLimits {
+            running: sandbox.concurrency.max(1),
+            running_per_client: sandbox.client_concurrency.unwrap_or(sandbox.concurrency.div_ceil(2)).max(1),
+            waiting: sandbox.queue,
+            waiting_per_client: sandbox.client_queue,
+            patience: sandbox.patience,
+        };
+        Ok(Settings {
+            listen: self.listen(),
+            state_dir: self.state.clone().unwrap_or_else(super::settings::state_dir),
+            database_url: std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()).map(DatabaseUrl::new),
+            user: User::find(self.user.as_deref())?,
+            limits: self.limits(),
+            default_image: "default".to_owned(),
+            queue,
+            rate: access.rate,
+            anonymous: access.anonymous,
+            trusted_proxies: access.trusted_proxies.clone(),
+            origins: access.origins.clone(),
+            callback_networks: access.callback_networks.clone(),
+            most_body: usize::try_from(self.max_body).unwrap_or(usize::MAX),
+            body_deadline: self.body_timeout,
+            connections: self.connections.max(1),
+            drain: self.drain,
+            threads: self.threads.max(1),
+            forbidden_imports: access.forbid_imports.clone(),
+        })
+    }
+
+    fn daemon_options(&self) -> Result<daemon::Options, ImageError> {
+        let place = self.place();
+        let mut image = Image::find("default", Source::Host { python: self.sandbox.python.clone() }, self.sandbox.slots)?;
+        image.preload.clone_from(&self.sandbox.preload);
+        image.packages.clone_from(&self.sandbox.packages);
+        let mut options = daemon::Options::new(place.socket(), vec![image]);
+        options.limits = self.limits();
+        options.most_running = u32::try_from(self.sandbox.concurrency.max(1)).unwrap_or(u32::MAX);
+        options.patience = self.sandbox.patience;
+        options.first_uid = place.first_uid();
+        options.client_uid = User::find(self.user.as_deref()).ok().map(|user| user.uid);
+        Ok(options)
+    }
+}

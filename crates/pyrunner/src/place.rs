@@ -1,0 +1,89 @@
+//! Where a running server keeps what lives no longer than itself: one directory for each port it can listen on.
+
+use std::io;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use crate::settings::User;
+
+/// Users on the machine that one server's sandboxes may have.
+const SEATS: u32 = 4096;
+
+/// The first of them all.
+const FIRST_SEAT: u32 = 2_000_000_000;
+
+/// The place of the server that listens on a port. Two servers on one machine, as during a deployment, never have the same.
+#[derive(Debug, Clone)]
+pub struct Place {
+    port: u16,
+    directory: PathBuf,
+}
+
+impl Place {
+    /// The place for a port: below `/run/pyrunner` for root, else below `$XDG_RUNTIME_DIR` or the temporary directory.
+    pub fn of(port: u16) -> Self {
+        let user = rustix::process::geteuid();
+        let base = if user.is_root() {
+            PathBuf::from("/run/pyrunner")
+        } else {
+            let own = std::env::var_os("XDG_RUNTIME_DIR").map(|directory| PathBuf::from(directory).join("pyrunner"));
+            own.unwrap_or_else(|| std::env::temp_dir().join(format!("pyrunner-{}", user.as_raw())))
+        };
+        Self { port, directory: base.join(format!("port-{port}")) }
+    }
+
+    /// The same, as told to a child that has another user.
+    pub fn at(port: u16, directory: PathBuf) -> Self {
+        Self { port, directory }
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The sandbox daemon's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("sandbox.sock")
+    }
+
+    /// The user on the machine of the first sandbox.
+    pub fn first_uid(&self) -> u32 {
+        FIRST_SEAT + u32::from(self.port) * SEATS
+    }
+
+    /// Makes the directory, which others can pass through and only the owner can write to.
+    pub fn make(&self) -> io::Result<()> {
+        std::fs::create_dir_all(&self.directory)?;
+        std::fs::set_permissions(&self.directory, std::fs::Permissions::from_mode(0o711))
+    }
+
+    /// Removes it, when the server has ended.
+    pub fn remove(&self) {
+        for name in ["sandbox.sock", "sandbox.sock.lock"] {
+            std::fs::remove_file(self.directory.join(name)).ok();
+        }
+        std::fs::remove_dir(&self.directory).ok();
+    }
+}
+
+/// Makes the directory of what is kept, readable by the API's user alone.
+pub fn make_state_dir(path: &Path, user: Option<User>) -> io::Result<()> {
+    std::fs::create_dir_all(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
+    let Some(user) = user else { return Ok(()) };
+    chown(path, Some(user.uid), Some(user.gid))?;
+    // What an earlier server wrote as another user.
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() && entry.file_name().to_string_lossy().starts_with("pyrunner.db") {
+            chown(entry.path(), Some(user.uid), Some(user.gid))?;
+        }
+    }
+    Ok(())
+}

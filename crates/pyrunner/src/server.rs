@@ -1,0 +1,176 @@
+//! The API's process: connections in, answers out, until it is asked to stop.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_service::Service;
+
+use crate::api::{self, Peer};
+use crate::context::Context;
+use crate::settings::Settings;
+
+/// How long a request's head may take to arrive; also how long a connection may idle between requests.
+const HEAD_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Bytes of a request's head, and of what is read at once.
+const BUFFER: usize = 64 << 10;
+
+/// The pause after an accept that failed because something ran out (descriptors, memory).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long what is left may take to end when it has been cut off.
+const CUT_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Why the API ends.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The supervisor's socket is not one.
+    #[error("the listening socket cannot be taken over: {0}")]
+    Listener(#[source] io::Error),
+    /// The runtime or the signals cannot be had.
+    #[error("the runtime cannot be started: {0}")]
+    Runtime(#[source] io::Error),
+}
+
+/// Serves on the listening socket that is this process's standard input, with the sandbox daemon at `socket`, until SIGTERM.
+pub fn run(settings: Settings, socket: PathBuf) -> Result<(), ServeError> {
+    let listener = take_listener().map_err(ServeError::Listener)?;
+    let mut builder = if settings.threads > 1 {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(settings.threads);
+        builder
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    let runtime = builder.enable_all().build().map_err(ServeError::Runtime)?;
+    let served = runtime.block_on(serve(settings, socket, listener));
+    runtime.shutdown_timeout(CUT_DEADLINE);
+    served
+}
+
+/// The supervisor's socket is this process's standard input; nothing else shall find it there.
+fn take_listener() -> io::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
+    // Fails for whatever is no socket.
+    listener.local_addr()?;
+    listener.set_nonblocking(true)?;
+    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    Ok(listener)
+}
+
+async fn serve(settings: Settings, socket: PathBuf, listener: std::net::TcpListener) -> Result<(), ServeError> {
+    let listener = TcpListener::from_std(listener).map_err(ServeError::Listener)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Runtime)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Runtime)?;
+    let drain = settings.drain;
+    let context = Arc::new(Context::new(settings, socket));
+    let connections = Connections::new(&context);
+    tokio::select! {
+        () = connections.accept(&listener) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    // From here on connections are refused, and their clients know it at once.
+    drop(listener);
+    context.drain();
+    connections.end(drain).await;
+    Ok(())
+}
+
+struct Connections {
+    router: Router,
+    tasks: TaskTracker,
+    room: Arc<Semaphore>,
+    /// No new requests; answers that are under way are finished.
+    stop: CancellationToken,
+    /// Cuts off what is left.
+    cut: CancellationToken,
+}
+
+impl Connections {
+    fn new(context: &Arc<Context>) -> Self {
+        Self {
+            router: api::router(context),
+            tasks: context.tasks.clone(),
+            room: Arc::new(Semaphore::new(context.settings.connections)),
+            stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        }
+    }
+
+    async fn accept(&self, listener: &TcpListener) {
+        loop {
+            // When there are too many, the next ones wait at the port.
+            let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((stream, peer)) => self.attend(stream, peer, room),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn attend(&self, stream: TcpStream, peer: SocketAddr, room: OwnedSemaphorePermit) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection broke at once");
+            return;
+        }
+        let (router, stop, cut) = (self.router.clone(), self.stop.clone(), self.cut.clone());
+        self.tasks.spawn(async move {
+            let served = converse(stream, peer.ip(), router, stop);
+            if let Some(Err(error)) = cut.run_until_cancelled(served).await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+            drop(room);
+        });
+    }
+
+    /// Waits for what is under way, then cuts it off.
+    async fn end(self, drain: Duration) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(drain, self.tasks.wait()).await.is_err() {
+            tracing::warn!(connections = self.tasks.len(), "requests did not end in time and are cut off");
+            self.cut.cancel();
+            tokio::time::timeout(CUT_DEADLINE, self.tasks.wait()).await.ok();
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, peer: IpAddr, router: Router, stop: CancellationToken) -> hyper::Result<()> {
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        router.clone().call(request.map(Body::new))
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    }
+}
