@@ -156,14 +156,21 @@ impl Plane {
         let table = table.into();
         let (turn, before) = (table.generation, self.snapshot());
         let snapshot = Snapshot::compile(table, &before, &self.middlewares, &self.metrics, |id, plan| {
-            let targets = plan.targets.iter().map(|target| self.targets.obtain(target, plan.protocol)).collect();
+            let targets: Vec<_> = plan.targets.iter().map(|target| self.targets.obtain(target, plan.protocol)).collect();
             let gate = match plan.admission {
                 Admission::Hold { .. } => Some(self.gates.held(id)),
                 Admission::Open => self.gates.remaining(id),
                 Admission::Closed { .. } => None,
             };
-            let before = before.service(id).map(|service| &service.balancer);
-            Service::new(plan, Balancer::new(plan, targets, before, self.workers.len(), turn), gate)
+            let known = before.service(id);
+            if let Some(known) = known
+                && before.table.services.get(id) == Some(plan)
+                && known.has(&targets, gate.as_ref())
+            {
+                return Arc::clone(known);
+            }
+            let balancer = Balancer::new(plan, targets, known.map(|service| &service.balancer), self.workers.len(), turn);
+            Arc::new(Service::new(plan, balancer, gate))
         })?;
         Ok(Prepared(Arc::new(snapshot)))
     }
@@ -368,6 +375,8 @@ impl Drop for Client<'_> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use coracle_proxy_table::{RouteId, ServiceId};
+
     use super::*;
 
     /// One that serves nothing, and nobody works for.
@@ -403,5 +412,34 @@ pub(crate) mod tests {
         drop(many);
         let connections = plane.clients.connections.lock().unwrap();
         assert!(connections.len() == 1 && connections.capacity() < 100, "{}", connections.capacity());
+    }
+
+    #[tokio::test]
+    async fn what_has_not_changed_is_not_made_anew() {
+        let plane = plane(1);
+        let service = |port| {
+            let target = coracle_proxy_table::Target::new("t", ([127, 0, 0, 1], port).into());
+            coracle_proxy_table::Service::new(Admission::Open, vec![target])
+        };
+        let route = |id: &str| coracle_proxy_table::Route::new(id, format!("Host(`{id}.example`)"), ServiceId(id.into()));
+        let table = |port| Table {
+            routes: vec![route("a"), route("b")],
+            services: [("a", 1), ("b", port)].map(|(id, port)| (ServiceId(id.into()), service(port))).into(),
+            ..Table::default()
+        };
+        let installed = |table| {
+            plane.install(plane.prepare(table).unwrap());
+            plane.snapshot()
+        };
+        let is_same = |one: &Snapshot, other: &Snapshot, id: &str| {
+            let of = |snapshot: &Snapshot| Arc::clone(snapshot.route(&RouteId(id.into())).unwrap());
+            Arc::ptr_eq(&of(one), &of(other))
+        };
+        let (first, second, third) = (installed(table(2)), installed(table(2)), installed(table(3)));
+        assert!(is_same(&first, &second, "a") && is_same(&first, &second, "b"));
+        assert!(is_same(&second, &third, "a") && !is_same(&second, &third, "b"));
+        // A target that was given up is another one, even if its service has not changed.
+        third.targets().for_each(|target| plane.targets.forget(target));
+        assert!(!is_same(&third, &installed(table(3)), "a"));
     }
 }

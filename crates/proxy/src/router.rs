@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use coracle_proxy_middleware::ConfigError;
+use coracle_proxy_middleware::{Chain, ConfigError};
 use coracle_proxy_rules::{Dialect, Facts, Router, Rule};
 use coracle_proxy_table::{RouteId, ServiceId, Table};
 
@@ -67,7 +67,7 @@ impl Snapshot {
         before: &Self,
         kept: &Kept,
         metrics: &Metrics,
-        mut service: impl FnMut(&ServiceId, &coracle_proxy_table::Service) -> Service,
+        mut service: impl FnMut(&ServiceId, &coracle_proxy_table::Service) -> Arc<Service>,
     ) -> Result<Self, BadTable> {
         table.check()?;
         // What can fail comes first: a table that is refused has changed nothing.
@@ -77,11 +77,13 @@ impl Snapshot {
         let router = before.router_for(&table, &places)?;
         let chains = Chains::compile(&table, (&before.table, &before.chains), kept)?;
         let services: HashMap<ServiceId, Arc<Service>> =
-            table.services.iter().map(|(id, plan)| (id.clone(), Arc::new(service(id, plan)))).collect();
+            table.services.iter().map(|(id, plan)| (id.clone(), service(id, plan))).collect();
         let route = |place: &usize| {
             let plan = &table.routes[*place];
-            let service = plan.service.as_ref().and_then(|id| services.get(id)).cloned();
-            Arc::new(Route::new(plan, chains.of(plan), service, metrics.of(&plan.id)))
+            let service = plan.service.as_ref().and_then(|id| services.get(id));
+            before
+                .route_as(plan, chains.of(plan), service)
+                .unwrap_or_else(|| Arc::new(Route::new(plan, chains.of(plan).cloned(), service.cloned(), metrics.of(&plan.id))))
         };
         let routes = places.iter().map(route).collect();
         Ok(Self { router, routes, places, chains, services, table })
@@ -142,5 +144,20 @@ impl Snapshot {
     pub(crate) fn route(&self, id: &RouteId) -> Option<&Arc<Route>> {
         let place = self.routes.binary_search_by(|route| route.id.cmp(id)).ok()?;
         self.routes.get(place)
+    }
+
+    /// The route that was made of the same as this one would be, if there is one.
+    fn route_as(
+        &self,
+        plan: &coracle_proxy_table::Route,
+        chain: Option<&Arc<Chain>>,
+        service: Option<&Arc<Service>>,
+    ) -> Option<Arc<Route>> {
+        let place = self.routes.binary_search_by(|route| route.id.cmp(&plan.id)).ok()?;
+        let route = &self.routes[place];
+        let is_same = self.table.routes[self.places[place]] == *plan
+            && route.chain.as_ref().map(Arc::as_ptr) == chain.map(Arc::as_ptr)
+            && route.service.as_ref().map(Arc::as_ptr) == service.map(Arc::as_ptr);
+        is_same.then(|| Arc::clone(route))
     }
 }

@@ -7,6 +7,7 @@ use coracle_proxy_table::Admission;
 
 use crate::balance::Balancer;
 use crate::hold::Gate;
+use crate::target::Target;
 
 /// A service of one snapshot.
 pub(crate) struct Service {
@@ -28,5 +29,13 @@ impl Service {
             response_timeout: plan.response_timeout_ms.map(Duration::from_millis),
             balancer,
         }
+    }
+
+    /// Whether it leads to exactly these targets, through this gate.
+    pub(crate) fn has(&self, targets: &[Arc<Target>], gate: Option<&Arc<Gate>>) -> bool {
+        let mine = self.balancer.targets();
+        mine.len() == targets.len()
+            && mine.iter().zip(targets).all(|(mine, theirs)| Arc::ptr_eq(mine, theirs))
+            && self.gate.as_ref().map(Arc::as_ptr) == gate.map(Arc::as_ptr)
     }
 }
