@@ -1,27 +1,26 @@
 //! The database, either kind: how it is opened, and how a session of it is had.
 //!
 //! SQLite: one connection writes, so that writers of this process queue here instead of failing with SQLITE_BUSY; a few
-//! others read beside it. PostgreSQL: a handful of connections. Neither is waited for without a deadline.
+//! others read beside it. PostgreSQL: a few connections ([`Pool`]). Neither is waited for without a deadline.
 
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions, PgPool, SqlitePool};
-use tokio::sync::OnceCell;
+use sqlx::{ConnectOptions, SqlitePool};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::error::StoreError;
 use crate::location::Location;
+use crate::pool::Pool;
 use crate::schema::{MIGRATIONS, migrate};
-use crate::session::Session;
-
-/// How long a connection of PostgreSQL may take to be had; a new one is made within it.
-const CONNECT: Duration = Duration::from_secs(3);
+use crate::session::{Connection, Session};
 
 /// How long SQLite waits for a transaction of another process.
 const BUSY: Duration = Duration::from_secs(5);
@@ -31,37 +30,48 @@ pub(crate) struct Database {
     pools: Pools,
     /// What it is called in messages; holds no password.
     name: Arc<str>,
-    /// Whether the schema is known to be up to date.
-    migrated: OnceCell<()>,
+    /// Whether the schema is known to be up to date. Sessions take it back if a table turns out to be missing.
+    migrated: Arc<AtomicBool>,
+    /// Held by whoever brings it up to date.
+    migrating: Mutex<()>,
 }
 
 enum Pools {
     Sqlite { writer: SqlitePool, readers: SqlitePool },
-    Postgres(PgPool),
+    Postgres(Arc<Pool>),
 }
 
 impl Database {
     /// Opens lazily: a PostgreSQL that is not there yet is no error here.
     pub(crate) async fn new(location: &Location) -> Result<Self, StoreError> {
-        let (pools, name) = match location {
-            Location::Sqlite(path) => (sqlite(path).await?, path.display().to_string()),
-            Location::Postgres(options) => (Pools::Postgres(postgres((**options).clone())), postgres_name(options)),
+        let (pools, name): (Pools, Arc<str>) = match location {
+            Location::Sqlite(path) => (sqlite(path).await?, path.display().to_string().into()),
+            Location::Postgres(options) => {
+                let name = postgres_name(options).into();
+                (Pools::Postgres(Pool::new(postgres((**options).clone()), Arc::clone(&name))), name)
+            }
         };
-        Ok(Self { pools, name: name.into(), migrated: OnceCell::new() })
+        Ok(Self { pools, name, migrated: Arc::default(), migrating: Mutex::default() })
     }
 
     /// Sees to it that the database is there and its schema up to date.
-    pub(crate) async fn prepare(&self) -> Result<(), StoreError> {
-        let migrated = self.migrated.get_or_try_init(async || {
-            let session = self.connect("bring the schema up to date", true).await?;
-            migrate(session, &self.name, MIGRATIONS).await
-        });
-        migrated.await.copied()
+    pub(crate) async fn prepare(&self, action: &'static str) -> Result<(), StoreError> {
+        if self.migrated.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _migrating = self.migrating.lock().await;
+        if self.migrated.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let session = self.connect(action, true).await?;
+        migrate(session, &self.name, MIGRATIONS).await?;
+        self.migrated.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// A session to read with.
     pub(crate) async fn read(&self, action: &'static str) -> Result<Session, StoreError> {
-        self.prepare().await?;
+        self.prepare(action).await?;
         self.connect(action, false).await
     }
 
@@ -74,22 +84,19 @@ impl Database {
 
     /// A session that may write and has not begun to.
     pub(crate) async fn write_untransacted(&self, action: &'static str) -> Result<Session, StoreError> {
-        self.prepare().await?;
+        self.prepare(action).await?;
         self.connect(action, true).await
     }
 
     async fn connect(&self, action: &'static str, to_write: bool) -> Result<Session, StoreError> {
-        let failed = |error| StoreError::database(action, &self.name, &error);
-        match &self.pools {
+        let connection = match &self.pools {
             Pools::Sqlite { writer, readers } => {
-                let connection = if to_write { writer } else { readers }.acquire().await.map_err(failed)?;
-                Ok(Session::sqlite(connection, action, Arc::clone(&self.name)))
+                let connection = if to_write { writer } else { readers }.acquire().await;
+                Connection::Sqlite(connection.map_err(|error| StoreError::database(action, &self.name, &error))?)
             }
-            Pools::Postgres(pool) => {
-                let connection = pool.acquire().await.map_err(failed)?;
-                Ok(Session::postgres(connection, action, Arc::clone(&self.name)))
-            }
-        }
+            Pools::Postgres(pool) => Connection::Postgres(pool.acquire(action).await?),
+        };
+        Ok(Session::new(connection, action, Arc::clone(&self.name), Arc::clone(&self.migrated)))
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -119,16 +126,9 @@ fn postgres_name(options: &PgConnectOptions) -> String {
     }
 }
 
-fn postgres(options: PgConnectOptions) -> PgPool {
+fn postgres(options: PgConnectOptions) -> PgConnectOptions {
     let options = if options.get_application_name().is_some() { options } else { options.application_name("pyrunner") };
-    PoolOptions::new()
-        .max_connections(4)
-        .acquire_timeout(CONNECT)
-        .idle_timeout(Duration::from_secs(60))
-        // A look before each use would cost a round trip; a connection that has died shows itself by its first statement,
-        // and whoever can wait tries again.
-        .test_before_acquire(false)
-        .connect_lazy_with(options.disable_statement_logging())
+    options.disable_statement_logging()
 }
 
 async fn sqlite(path: &Path) -> Result<Pools, StoreError> {

@@ -19,7 +19,7 @@ pub enum StoreError {
         known: i64,
     },
     /// The database does not answer; it may again. What was asked for may or may not have been done.
-    #[error("{action}: {database} cannot be reached: {cause}")]
+    #[error("{action}: {database} is not available: {cause}")]
     Unavailable {
         /// What was being done.
         action: &'static str,

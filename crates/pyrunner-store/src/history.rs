@@ -107,9 +107,10 @@ impl Store {
             return Ok(());
         }
         let mut session = self.database().write_untransacted("write history").await?;
-        if session.is_sqlite() {
+        let relaxed_sqlite = session.is_sqlite() && !durable;
+        if relaxed_sqlite {
             // Has no effect inside a transaction.
-            session.execute(if durable { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" }, &[]).await?;
+            session.execute("PRAGMA synchronous = NORMAL", &[]).await?;
         }
         session.begin().await?;
         if !session.is_sqlite() && !durable {
@@ -128,7 +129,12 @@ impl Store {
             }
         }
         add_to_total(&mut session, total, 1).await?;
-        session.commit().await
+        session.commit().await?;
+        if relaxed_sqlite {
+            // For whoever writes next. (Had anything failed, the connection would not be used again.)
+            session.execute("PRAGMA synchronous = FULL", &[]).await?;
+        }
+        Ok(())
     }
 
     /// One execution, whole; `None` if it is not there or not in scope.

@@ -246,11 +246,13 @@ impl Store {
         let lock = if self.database().is_sqlite() { "" } else { "FOR UPDATE" };
         let mut session = self.database().write("cancel a job").await?;
         let look = format!("SELECT owner, state FROM pyrunner_jobs WHERE id = $1 {lock}");
-        let Some(row) = session.row(AssertSqlSafe(look), &[id.into()]).await? else { return Ok(None) };
-        if !scope.covers(&row.text(0)?) {
+        let row = session.row(AssertSqlSafe(look), &[id.into()]).await?;
+        let found = row.map(|row| Ok::<_, StoreError>((row.text(0)?, row.text(1)?))).transpose()?;
+        let Some((_, state)) = found.filter(|(owner, _)| scope.covers(owner)) else {
+            session.commit().await?;
             return Ok(None);
-        }
-        let state = state_of(&session, &row.text(1)?)?;
+        };
+        let state = state_of(&session, &state)?;
         let outcome = match state {
             JobState::Queued => {
                 let now = session.now().await?;

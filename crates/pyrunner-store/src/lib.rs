@@ -14,6 +14,7 @@ mod idempotency;
 mod jobs;
 mod keys;
 mod location;
+mod pool;
 mod queue;
 mod record;
 mod recorder;
@@ -44,7 +45,7 @@ impl Store {
     /// is made, for its owner alone. PostgreSQL must answer.
     pub async fn open(location: &str) -> Result<Self, StoreError> {
         let store = Self::open_lazily(location).await?;
-        store.0.prepare().await?;
+        store.0.prepare("open the database").await?;
         Ok(store)
     }
 
@@ -53,7 +54,7 @@ impl Store {
     pub async fn open_lazily(location: &str) -> Result<Self, StoreError> {
         let database = Database::new(&location.parse()?).await?;
         if database.is_sqlite() {
-            database.prepare().await?;
+            database.prepare("open the database").await?;
         }
         Ok(Self(Arc::new(database)))
     }

@@ -5,6 +5,7 @@
 //! half-read answer can reach the next user of the connection.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use sqlx::{Postgres, Row as _, SqlSafeStr, SqlStr, Sqlite};
 use tokio::time::timeout;
 
 use crate::error::StoreError;
+use crate::pool::Pooled;
 
 /// How long a statement may take. Longer than SQLite waits for another process's transaction.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,9 +35,10 @@ pub(crate) enum Row {
     Postgres(PgRow),
 }
 
-enum Connection {
+/// A connection that is given out, of either kind.
+pub(crate) enum Connection {
     Sqlite(PoolConnection<Sqlite>),
-    Postgres(PoolConnection<Postgres>),
+    Postgres(Pooled),
 }
 
 /// A connection in use, for one action.
@@ -44,6 +47,8 @@ pub(crate) struct Session {
     connection: Option<Connection>,
     action: &'static str,
     database: Arc<str>,
+    /// Whether the schema is up to date; taken back if a table turns out to be missing.
+    migrated: Arc<AtomicBool>,
     in_transaction: bool,
     /// Whether the connection is in the middle of something.
     unfinished: bool,
@@ -53,11 +58,13 @@ pub(crate) struct Session {
 macro_rules! on_either {
     ($session:expr, $sql:expr, $values:expr, |$query:ident, $connection:ident| $body:expr, $sqlite:path, $postgres:path) => {{
         match $session.connection.as_mut() {
-            Some(Connection::Sqlite($connection)) => {
+            Some(Connection::Sqlite(pooled)) => {
+                let $connection = &mut **pooled;
                 let $query = bind!(sqlx::query::<Sqlite>($sql), $values);
                 $body.map($sqlite)
             }
-            Some(Connection::Postgres($connection)) => {
+            Some(Connection::Postgres(pooled)) => {
+                let $connection = &mut pooled.connection;
                 let $query = bind!(sqlx::query::<Postgres>($sql), $values);
                 $body.map($postgres)
             }
@@ -105,14 +112,8 @@ impl Outcome {
 }
 
 impl Session {
-    pub(crate) fn sqlite(connection: PoolConnection<Sqlite>, action: &'static str, database: Arc<str>) -> Self {
-        let connection = Some(Connection::Sqlite(connection));
-        Self { connection, action, database, in_transaction: false, unfinished: false }
-    }
-
-    pub(crate) fn postgres(connection: PoolConnection<Postgres>, action: &'static str, database: Arc<str>) -> Self {
-        let connection = Some(Connection::Postgres(connection));
-        Self { connection, action, database, in_transaction: false, unfinished: false }
+    pub(crate) fn new(connection: Connection, action: &'static str, database: Arc<str>, migrated: Arc<AtomicBool>) -> Self {
+        Self { connection: Some(connection), action, database, migrated, in_transaction: false, unfinished: false }
     }
 
     pub(crate) fn is_sqlite(&self) -> bool {
@@ -127,7 +128,7 @@ impl Session {
     }
 
     /// Ends what [`Session::begin`] began.
-    pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
+    pub(crate) async fn commit(&mut self) -> Result<(), StoreError> {
         self.execute("COMMIT", &[]).await?;
         self.in_transaction = false;
         self.unfinished = false;
@@ -167,7 +168,7 @@ impl Session {
                     self,
                     sql,
                     values,
-                    |query, connection| query.fetch_all(&mut **connection).await,
+                    |query, connection| query.fetch_all(connection).await,
                     Outcome::sqlite_rows,
                     Outcome::postgres_rows
                 )
@@ -176,7 +177,7 @@ impl Session {
                     self,
                     sql,
                     values,
-                    |query, connection| query.execute(&mut **connection).await,
+                    |query, connection| query.execute(connection).await,
                     Outcome::sqlite_done,
                     Outcome::postgres_done
                 )
@@ -184,7 +185,12 @@ impl Session {
         });
         let (action, database) = (self.action, self.database.to_string());
         let result = match result.await {
-            Ok(result) => result.map_err(|error| StoreError::database(action, &database, &error)),
+            Ok(result) => result.map_err(|error| {
+                if is_undefined_table(&error) {
+                    self.migrated.store(false, Ordering::Release);
+                }
+                StoreError::database(action, &database, &error)
+            }),
             Err(_) => Err(StoreError::TimedOut { action, database, patience: PATIENCE }),
         };
         let broken = result.as_ref().is_err_and(StoreError::is_passing);
@@ -198,7 +204,7 @@ impl Session {
         let result = timeout(PATIENCE, async {
             match self.connection.as_mut() {
                 Some(Connection::Sqlite(connection)) => sqlx::raw_sql(sql).execute(&mut **connection).await.map(drop),
-                Some(Connection::Postgres(connection)) => sqlx::raw_sql(sql).execute(&mut **connection).await.map(drop),
+                Some(Connection::Postgres(pooled)) => sqlx::raw_sql(sql).execute(&mut pooled.connection).await.map(drop),
                 None => Err(sqlx::Error::PoolClosed),
             }
         });
@@ -224,15 +230,19 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if !self.unfinished {
-            return;
-        }
         match self.connection.take() {
-            Some(Connection::Sqlite(connection)) => drop(connection.detach()),
-            Some(Connection::Postgres(connection)) => drop(connection.detach()),
-            None => {}
+            Some(Connection::Sqlite(connection)) if self.unfinished => drop(connection.detach()),
+            // What is not given back is closed.
+            Some(Connection::Postgres(pooled)) if !self.unfinished => pooled.give_back(),
+            _ => {}
         }
     }
+}
+
+/// Whether PostgreSQL misses a table: it is another database than the one that was prepared.
+fn is_undefined_table(error: &sqlx::Error) -> bool {
+    const UNDEFINED_TABLE: &str = "42P01";
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == UNDEFINED_TABLE)
 }
 
 macro_rules! column {

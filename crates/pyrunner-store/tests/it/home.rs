@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use coracle_pyrunner_store::{Record, Scope, Store};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 use crate::postgres::Cluster;
@@ -38,9 +39,26 @@ impl Home {
         }
     }
 
+    /// Does something to the database behind the store's back.
+    pub(crate) async fn sql(&self, statement: &str) {
+        match self {
+            Self::Sqlite(_) => {
+                let url = format!("sqlite:{}", self.location());
+                let mut connection = SqliteConnection::connect(&url).await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
+            }
+            Self::Postgres(cluster) => postgres_sql(&cluster.url(), statement).await,
+        }
+    }
+
     pub(crate) async fn open(&self) -> Store {
         Store::open(&self.location()).await.unwrap()
     }
+}
+
+pub(crate) async fn postgres_sql(url: &str, statement: &str) {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
 }
 
 /// Runs each of these on both databases, under `sqlite::` and `postgresql::`.

@@ -2,7 +2,7 @@
 //! PostgreSQL refuses to run as root. Made once per target directory with initdb, then copied, which takes a twentieth.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -65,6 +65,37 @@ impl Cluster {
             assert!(Instant::now() < deadline, "PostgreSQL does not start");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Starts it on a port of the loopback address as well; answers which.
+    pub(crate) fn start_on_tcp(&mut self, settings: &[&str]) -> u16 {
+        // The port may be taken again before PostgreSQL has it; it then says so and the test fails.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port_setting = format!("port={port}");
+        let more = ["listen_addresses=127.0.0.1", &port_setting];
+        self.start(&[&more, settings].concat());
+        port
+    }
+
+    /// Lays a certificate and its key where only PostgreSQL's user reads them, which it insists on; answers where.
+    pub(crate) fn keep_private(&self, cert: &str, key: &str) -> (String, String) {
+        let keep = |name: &str, content: &str| {
+            let path = self.dir.path().join(name);
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+            own(&path);
+            path.to_str().unwrap().to_owned()
+        };
+        (keep("cert.pem", cert), keep("key.pem", key))
+    }
+
+    /// A directory in that one which belongs to PostgreSQL's user.
+    pub(crate) fn own_directory(&self, parent: &Path) -> String {
+        own(parent);
+        let dir = parent.join("space");
+        fs::create_dir(&dir).unwrap();
+        own(&dir);
+        dir.to_str().unwrap().to_owned()
     }
 
     /// Stops it, breaking all connections, and waits for its end.
