@@ -328,6 +328,15 @@ pub struct DeployOptions {
     /// Warn of keys of a compose file that cannot be honoured, instead of refusing it.
     #[serde(default)]
     pub ignore_unsupported: bool,
+    /// Make a release even if nothing has changed.
+    #[serde(default)]
+    pub force: bool,
+    /// The compose project that runs on the server's machine and whose place the app takes, with its data and its ports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub import: Option<String>,
+    /// Remove the project's containers when the app has taken its place, instead of stopping them.
+    #[serde(default)]
+    pub remove_old: bool,
 }
 
 impl DeployOptions {

@@ -259,7 +259,10 @@ impl Tree<'_> {
             return Err(node::no_start());
         }
         if COMPOSE_FILES.iter().any(|path| self.source.is_file(path)) {
-            return Err(unsuitable("compose files are not supported by this version of Coracle", hint));
+            let message = "the compose file is not used, since coracle.toml says by itself what runs ([processes], [services], \
+                           [build] or engine), and nothing else here says how to run this app";
+            let hint = "name the compose file with `-f FILE`, or take those out of coracle.toml";
+            return Err(unsuitable(message, hint));
         }
         let dockerfile = if self.engine == EngineKind::Docker { "a Dockerfile, " } else { "" };
         let message = format!(

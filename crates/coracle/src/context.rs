@@ -83,6 +83,11 @@ pub(crate) fn spec_of(root: &Path, environment: Option<&str>, fallback: Option<A
     spec.map(Some).map_err(|errors| manifest_failure(&root.join(MANIFEST), &errors))
 }
 
+/// Whether the manifest of a tree says by itself what the app runs, whatever compose files are there.
+pub(crate) fn what_runs(root: &Path, environment: Option<&str>) -> Result<bool, Failure> {
+    Ok(read_manifest(root)?.is_some_and(|manifest| manifest.what_runs(environment).is_some()))
+}
+
 /// Nothing tells which app is meant.
 pub(crate) fn nameless() -> Failure {
     Failure::usage(format!("which app? There is no {MANIFEST} here, and the directory's name is not a valid app name"))

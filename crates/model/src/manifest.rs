@@ -3,6 +3,7 @@
 //! A key that is unknown, or known to the design but not honoured by this version, is an error and never dropped; keys that
 //! begin with `x-` are the author's own. All mistakes are told at once, as far as the text can be read at all.
 
+mod beside_compose;
 mod layer;
 mod middlewares;
 mod services;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 
 use coracle_toml_reading::{Mistake, Values, cut};
 
+pub use beside_compose::Overlay;
 pub use coracle_toml_reading::Mistakes as ManifestErrors;
 pub use template::{TemplateFacts, template};
 

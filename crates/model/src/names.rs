@@ -183,6 +183,9 @@ impl ProcessName {
 pub struct ReleaseNumber(NonZeroU32);
 
 impl ReleaseNumber {
+    /// The number of an app's first release.
+    pub const FIRST: Self = Self(NonZeroU32::MIN);
+
     /// The release with this number; `None` for 0.
     pub fn new(number: u32) -> Option<Self> {
         NonZeroU32::new(number).map(Self)

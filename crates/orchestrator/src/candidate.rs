@@ -1,19 +1,26 @@
 //! What a deployment is to make a release of: a tree that has to be built, or an earlier release with something changed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use coracle_model::{AppName, DeploymentKind, EnvName, Origin, Release, ReleaseNumber, Secret};
 use coracle_store::{ConfigChange, ConfigEntry};
 
 use crate::core::Core;
 use crate::error::OrchestratorError;
+use crate::incumbent::Incumbent;
 use crate::orchestrator::DeployRequest;
 use crate::services::StatefulChanges;
 
 /// A release to be.
 pub(crate) enum Candidate {
     /// Source to build.
-    Tree(Box<DeployRequest>),
+    Tree {
+        /// What to build, and how.
+        request: Box<DeployRequest>,
+        /// The active release's own tree is read again because the configuration changes. `None`: it is new.
+        reconfigured: Option<Reconfigured>,
+    },
     /// The artifact and manifest of an earlier release.
     Again {
         /// That release.
@@ -29,17 +36,55 @@ pub(crate) enum Candidate {
     },
 }
 
+/// Other configuration for what the active release was made of.
+pub(crate) struct Reconfigured {
+    /// The active release.
+    pub of: ReleaseNumber,
+    /// All that it runs with.
+    pub env: Vec<(EnvName, Secret)>,
+    /// What becomes of the app's configuration when the new release becomes active.
+    pub changes: Vec<ConfigChange>,
+}
+
+impl Reconfigured {
+    /// The app's configuration with these changes, what was kept for its next release included.
+    pub(crate) async fn of(core: &Core, base: &Release, changes: Vec<ConfigChange>) -> Result<Self, OrchestratorError> {
+        let config = core.store.config(&base.app).await?;
+        let mut env: BTreeMap<EnvName, Secret> = config.into_iter().map(|entry| (entry.name, entry.value)).collect();
+        for change in &changes {
+            match &change.value {
+                Some(value) => env.insert(change.name.clone(), value.clone()),
+                None => env.remove(&change.name),
+            };
+        }
+        Ok(Self { of: base.number, env: env.into_iter().collect(), changes })
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        Origin::Config { changed: self.changes.iter().map(|change| change.name.clone()).collect() }
+    }
+}
+
 impl Candidate {
     pub(crate) fn app(&self) -> &AppName {
         match self {
-            Self::Tree(request) => &request.spec.app,
+            Self::Tree { request, .. } => &request.spec.app,
             Self::Again { base, .. } => &base.app,
+        }
+    }
+
+    /// What it takes the place of.
+    pub(crate) fn incumbent(&self) -> Option<Arc<dyn Incumbent>> {
+        match self {
+            Self::Tree { request, .. } => request.incumbent.clone(),
+            Self::Again { .. } => None,
         }
     }
 
     pub(crate) fn kind(&self) -> DeploymentKind {
         match self {
-            Self::Tree(_) => DeploymentKind::Deploy,
+            Self::Tree { reconfigured: None, .. } => DeploymentKind::Deploy,
+            Self::Tree { reconfigured: Some(_), .. } => DeploymentKind::Config,
             Self::Again { origin: Origin::Deploy { .. }, .. } => DeploymentKind::Deploy,
             Self::Again { origin: Origin::Config { .. }, .. } => DeploymentKind::Config,
             Self::Again { origin: Origin::Rollback { .. }, .. } => DeploymentKind::Rollback,
@@ -50,29 +95,24 @@ impl Candidate {
     /// Which stateful services it may change.
     pub(crate) fn stateful(&self) -> &StatefulChanges {
         match self {
-            Self::Tree(request) => &request.stateful,
+            Self::Tree { request, .. } => &request.stateful,
             Self::Again { stateful, .. } => stateful,
         }
     }
 
     /// The active release with other configuration.
     pub(crate) async fn reconfigured(core: &Core, base: Release, changes: Vec<ConfigChange>) -> Result<Self, OrchestratorError> {
-        let mut env: BTreeMap<EnvName, Secret> = core.store.release_env(&base.app, base.number).await?.into_iter().collect();
-        for change in &changes {
-            match &change.value {
-                Some(value) => env.insert(change.name.clone(), value.clone()),
-                None => env.remove(&change.name),
-            };
-        }
-        if let Some(name) = base.spec.secrets.iter().find(|name| !env.contains_key(*name)) {
+        let reconfigured = Reconfigured::of(core, &base, changes).await?;
+        let is_set = |name: &EnvName| reconfigured.env.iter().any(|(known, _)| known == name);
+        if let Some(name) = base.spec.secrets.iter().find(|name| !is_set(name)) {
             return Err(OrchestratorError::refused(
                 format!("{name} is required by the active release and cannot be unset"),
                 "take it out of `secrets` in coracle.toml and deploy first".to_owned(),
             ));
         }
-        let origin = Origin::Config { changed: changes.iter().map(|change| change.name.clone()).collect() };
-        let stateful = StatefulChanges::default();
-        Ok(Self::Again { base: Box::new(base), origin, env: env.into_iter().collect(), changes, stateful })
+        let (origin, stateful) = (reconfigured.origin(), StatefulChanges::default());
+        let Reconfigured { env, changes, .. } = reconfigured;
+        Ok(Self::Again { base: Box::new(base), origin, env, changes, stateful })
     }
 
     /// An earlier release, with the configuration it ran with.

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, BufRead};
 use std::path::{Component, Path, PathBuf};
 
-use coracle_model::container::BindSource;
+use coracle_model::container::{BindMount, BindSource};
 use coracle_model::{AppName, AppSpec, ReleaseNumber};
 
 /// The directory that mounted files are kept in.
@@ -20,15 +20,19 @@ impl Mounts {
         Self { root }
     }
 
+    pub(crate) fn of_app(&self, app: &AppName) -> PathBuf {
+        self.root.join(app.as_str())
+    }
+
     fn release(&self, app: &AppName, number: ReleaseNumber) -> PathBuf {
-        self.root.join(app.as_str()).join("releases").join(number.to_string())
+        self.of_app(app).join("releases").join(number.to_string())
     }
 
     /// Where a bind mount's source is.
     pub(crate) fn place(&self, app: &AppName, number: ReleaseNumber, source: &BindSource) -> PathBuf {
         match source {
             BindSource::Tree(path) => below(&self.release(app, number), path),
-            BindSource::Kept(path) => below(&self.root.join(app.as_str()).join("kept"), path),
+            BindSource::Kept(path) => below(&self.of_app(app).join("kept"), path),
             BindSource::Host(path) => PathBuf::from(path),
         }
     }
@@ -55,24 +59,43 @@ impl Mounts {
         Ok(())
     }
 
-    /// Whether what a part mounts of its release's tree is the same in a tree.
-    pub(crate) fn is_same(&self, spec: &AppSpec, number: ReleaseNumber, binds: &[&BindSource], tree: &Path) -> bool {
-        binds.iter().all(|source| match source {
+    /// Whether what parts mount of their release's tree is the same in a tree. What cannot be read is not.
+    pub(crate) async fn are_same<'a>(
+        &self,
+        app: &AppName,
+        number: ReleaseNumber,
+        binds: impl IntoIterator<Item = &'a BindMount>,
+        tree: &Path,
+    ) -> bool {
+        let sources: BTreeSet<BindSource> = binds.into_iter().map(|bind| bind.source.clone()).collect();
+        if !sources.iter().any(|source| matches!(source, BindSource::Tree(_))) {
+            return true;
+        }
+        let (mounts, app, tree) = (self.clone(), app.clone(), tree.to_owned());
+        // Files may be large, and disks slow.
+        let comparing =
+            tokio::task::spawn_blocking(move || sources.iter().all(|source| mounts.is_same(&app, number, source, &tree)));
+        comparing.await.unwrap_or(false)
+    }
+
+    fn is_same(&self, app: &AppName, number: ReleaseNumber, source: &BindSource, tree: &Path) -> bool {
+        match source {
             BindSource::Tree(path) => {
-                inside(tree, path).is_ok_and(|there| same(&self.place(&spec.app, number, source), &there).unwrap_or(false))
+                inside(tree, path).is_ok_and(|there| same(&self.place(app, number, source), &there).unwrap_or(false))
             }
             BindSource::Kept(_) | BindSource::Host(_) => true,
-        })
+        }
     }
 
     /// Removes what was kept for a release.
     pub(crate) fn remove_release(&self, app: &AppName, number: ReleaseNumber) {
         remove(&self.release(app, number));
+        self.remove_source(app, number);
     }
 
     /// Removes everything that was kept for an app.
     pub(crate) fn remove_app(&self, app: &AppName) {
-        remove(&self.root.join(app.as_str()));
+        remove(&self.of_app(app));
     }
 }
 
@@ -156,7 +179,7 @@ fn same(one: &Path, other: &Path) -> io::Result<bool> {
         return Ok(fs::read_link(one)? == fs::read_link(other)?);
     }
     if first.is_file() {
-        return Ok(first.len() == second.len() && fs::read(one)? == fs::read(other)?);
+        return Ok(first.len() == second.len() && same_content(one, other)?);
     }
     let names = |path: &Path| fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<BTreeSet<_>>>();
     let names = (names(one)?, names(other)?);
@@ -171,11 +194,28 @@ fn same(one: &Path, other: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Compares two files piece by piece, up to where they differ.
+fn same_content(one: &Path, other: &Path) -> io::Result<bool> {
+    const PIECE: usize = 64 * 1024;
+    let mut readers =
+        (io::BufReader::with_capacity(PIECE, fs::File::open(one)?), io::BufReader::with_capacity(PIECE, fs::File::open(other)?));
+    loop {
+        let (first, second) = (readers.0.fill_buf()?, readers.1.fill_buf()?);
+        let length = first.len().min(second.len());
+        if length == 0 {
+            return Ok(first.len() == second.len());
+        }
+        if first[..length] != second[..length] {
+            return Ok(false);
+        }
+        readers.0.consume(length);
+        readers.1.consume(length);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use coracle_model::container::BindMount;
-
     use super::*;
 
     #[test]
@@ -194,9 +234,10 @@ mod tests {
         let conf = BindSource::Tree("conf".into());
         let kept = mounts.place(&spec.app, number(1), &BindSource::Kept("data".into()));
         fs::write(kept.join("rows"), "1").unwrap();
-        assert!(mounts.is_same(&spec, number(1), &[&conf], tree.path()));
+        let is_same = || mounts.is_same(&spec.app, number(1), &conf, tree.path());
+        assert!(is_same());
         fs::write(tree.path().join("conf/deep/a"), "two").unwrap();
-        assert!(!mounts.is_same(&spec, number(1), &[&conf], tree.path()));
+        assert!(!is_same());
         mounts.keep(&spec, number(2), &Source::Release(number(1))).unwrap();
         assert_eq!(fs::read_to_string(mounts.place(&spec.app, number(2), &conf).join("deep/a")).unwrap(), "one");
         mounts.remove_release(&spec.app, number(1));

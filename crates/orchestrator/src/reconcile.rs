@@ -169,7 +169,7 @@ impl Core {
     ) -> Result<(), OrchestratorError> {
         let app = &active.app;
         let (changing, mut joins) = match self.registry().live.get(app) {
-            Some(live) => (live.changing.clone(), vec![live.to]),
+            Some(live) => (live.changing.clone(), if live.discarded { Vec::new() } else { vec![live.to] }),
             None => (BTreeSet::new(), Vec::new()),
         };
         joins.retain(|number| *number != active.number);

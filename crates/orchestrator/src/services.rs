@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use coracle_engine::{Engine, Instance, InstanceSpec};
-use coracle_model::container::{BindSource, ContainerSettings, RestartPolicy};
+use coracle_model::container::{ContainerSettings, RestartPolicy};
 use coracle_model::{
     AppName, AppSpec, Artifact, EnvName, Exposure, InstanceId, ProcessName, ProcessSource, ProcessSpec, Release, ReleaseNumber,
     Secret,
@@ -88,7 +88,7 @@ impl Core {
             };
             let release = self.store.release(app, record.release).await?;
             let config = self.store.release_env(app, record.release).await?;
-            let what = self.differences(name, new, &release, &config, coming);
+            let what = self.differences(name, new, &release, &config, coming).await;
             let standing = match what.is_empty() {
                 true => Standing::Same(record.release),
                 false => Standing::Changed(record.release, what),
@@ -99,7 +99,7 @@ impl Core {
         Ok(comparison)
     }
 
-    fn differences(
+    async fn differences(
         &self,
         name: &ProcessName,
         new: &ProcessSpec,
@@ -120,8 +120,9 @@ impl Core {
         {
             what.push("what it is built from".to_owned());
         }
-        let binds: Vec<&BindSource> = new.container.binds.iter().map(|bind| &bind.source).collect();
-        if coming.tree.is_some_and(|tree| !self.mounts.is_same(&release.spec, release.number, &binds, tree)) {
+        if let Some(tree) = coming.tree
+            && !self.mounts.are_same(&release.app, release.number, &new.container.binds, tree).await
+        {
             what.push("the files it mounts".to_owned());
         }
         what
@@ -195,8 +196,11 @@ impl Core {
         Ok(self.store.revert_services(app, number).await?)
     }
 
-    /// Stops a stateful service and forgets it. Its volumes stay.
+    /// Stops a stateful service that the active release does not know, and forgets it. Its volumes stay.
     pub(crate) async fn remove_service(&self, app: &AppName, record: &ServiceRecord) -> Result<(), OrchestratorError> {
+        // Requests that it got while the release before was active run out; it is in no table any more.
+        let before = self.store.release(app, record.release).await?;
+        self.drain(&[instance_of(app, record)], before.spec.deploy.drain.duration()).await;
         let lock = self.app_lock(app);
         let _not_while_reconciling = lock.lock().await;
         let release = self.store.release(app, record.release).await?;

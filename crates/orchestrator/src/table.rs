@@ -1,15 +1,19 @@
 //! The routing table, made from what is active and what is ready.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use coracle_model::{AppName, HostPattern, InstanceId, ProcessName, Release, ReleaseNumber};
-use coracle_proxy_table::{Admission, Service, ServiceId, Table, Target, TargetId};
+use coracle_model::{AppName, Artifact, ArtifactId, HostPattern, InstanceId, Origin, ProcessName, Release, ReleaseNumber};
+use coracle_proxy_table::{Admission, Route, Service, ServiceId, Table, Target, TargetId};
 use coracle_store::{AppRecord, ServiceRecord};
+use jiff::Timestamp;
 
 use crate::core::{Core, Registry};
 use crate::error::OrchestratorError;
+use crate::incumbent;
 use crate::labelled::{self, Labelled};
+use crate::orchestrator::DeployRequest;
 use crate::routes::{self, TlsOffer};
 
 /// Requests to an app whose only instances have just died wait this long for the restart.
@@ -52,18 +56,82 @@ impl Core {
         Ok(())
     }
 
-    /// The app that already answers for one of the hosts and path prefix of this release, with that host.
-    pub(crate) async fn host_conflict(&self, release: &Release) -> Result<Option<(AppName, HostPattern)>, OrchestratorError> {
+    /// The app that already answers for some of the requests that this release asks for, by the same host and path prefix or
+    /// by the same rule.
+    pub(crate) async fn route_conflict(&self, release: &Release) -> Result<Option<RouteConflict>, OrchestratorError> {
+        let offer = self.settings.tls;
+        let wanted = routes_of(release, offer);
         for record in self.store.apps().await? {
             let Some(number) = record.active.filter(|_| record.name != release.app) else { continue };
             let other = self.store.release(&record.name, number).await?;
             let taken = hosts_of(&other);
             if let Some((host, _)) = hosts_of(release).into_iter().find(|wanted| taken.contains(wanted)) {
-                return Ok(Some((record.name, host.clone())));
+                return Ok(Some(RouteConflict { of: format!("the host {host}"), other: record.name }));
+            }
+            let taken = routes_of(&other, offer);
+            let is_taken = |route: &&Route| taken.iter().any(|other| take_the_same(route, other));
+            if let Some(route) = wanted.iter().find(is_taken) {
+                return Ok(Some(RouteConflict { of: format!("the rule {}", route.rule), other: record.name }));
             }
         }
         Ok(None)
     }
+}
+
+impl Core {
+    /// The app that already answers for some of the requests that a request to deploy asks for, as far as that is known before
+    /// anything is built.
+    pub(crate) async fn planned_conflict(&self, request: &DeployRequest) -> Result<Option<RouteConflict>, OrchestratorError> {
+        if !request.spec.is_stack() {
+            return Ok(None);
+        }
+        let artifact = Artifact {
+            engine: request.spec.engine.unwrap_or(self.settings.default_engine),
+            id: ArtifactId::new(""),
+            processes: BTreeMap::new(),
+            port: None,
+            has_healthcheck: false,
+            fingerprint: None,
+        };
+        let to_be = Release {
+            app: request.spec.app.clone(),
+            number: ReleaseNumber::FIRST,
+            artifact,
+            artifacts: BTreeMap::new(),
+            spec: request.spec.clone(),
+            origin: Origin::Deploy { commit: None },
+            created_at: Timestamp::UNIX_EPOCH,
+        };
+        self.route_conflict(&to_be).await
+    }
+}
+
+/// Two apps that ask for the same requests.
+#[derive(Debug)]
+pub(crate) struct RouteConflict {
+    /// What they both ask for.
+    pub of: String,
+    /// The app that has it.
+    pub other: AppName,
+}
+
+/// Whether there are requests that both routes match, by the same rule.
+fn take_the_same(one: &Route, other: &Route) -> bool {
+    let apart = matches!((one.tls, other.tls), (Some(one), Some(other)) if one != other);
+    !apart && coracle_labels::have_same_rule(one, other)
+}
+
+/// All routes that lead to a release, by its manifest or its labels.
+fn routes_of(release: &Release, offer: TlsOffer) -> Vec<Route> {
+    let mut table = Table::default();
+    let parts = release.serving();
+    let stands_in = |part| Labelled { part, instances: Vec::new(), otherwise: Admission::Open };
+    let labelled: Vec<Labelled<'_>> = parts.iter().filter(|part| labelled::is_labelled(release, part)).map(stands_in).collect();
+    labelled::add(&mut table, release, &labelled, offer);
+    for http in parts.iter().filter_map(|part| release.http_of(part)) {
+        routes::add(&mut table, http, &ServiceId(release.app.to_string()), offer);
+    }
+    table.routes
 }
 
 /// The hosts and path prefixes of a release, of all its parts that receive requests.
@@ -83,10 +151,7 @@ struct Active {
 impl Active {
     /// The service that requests for a part of the app go to: the app's own name for the process that is the app to others.
     fn service_id(&self, part: &ProcessName) -> ServiceId {
-        match part.is_web() {
-            true => ServiceId(self.record.name.to_string()),
-            false => ServiceId(format!("{}.{part}", self.record.name)),
-        }
+        incumbent::service_id(&self.record.name, part)
     }
 
     /// The release whose number the instances of a part bear.
@@ -132,8 +197,32 @@ fn make(generation: u64, active: &[Active], registry: &Registry, offer: TlsOffer
                 routes::add(&mut table, http, &id, offer);
             }
         }
+        add_adopted_ports(&mut table, app, registry);
+    }
+    for (app, standbys) in &registry.standbys {
+        if active.iter().any(|active| active.record.name == *app) {
+            continue;
+        }
+        let held = registry.live.get(app).and_then(|live| live.hold);
+        incumbent::add_standbys(&mut table, app, standbys, held.map(hold));
     }
     table
+}
+
+/// Everything that comes in by a port which the app has taken over goes to the part that had it.
+fn add_adopted_ports(table: &mut Table, app: &Active, registry: &Registry) {
+    let Some(adopted) = &app.release.spec.adopted else { return };
+    for port in adopted.ports.iter().filter(|port| app.release.serves(&port.part)) {
+        let id = app.service_id(&port.part);
+        // Labels have services of their own.
+        table.services.entry(id.clone()).or_insert_with(|| service(app, &port.part, registry));
+        incumbent::add_routes(table, &id, [port.listener()]);
+    }
+}
+
+/// Requests wait.
+fn hold(longest: std::time::Duration) -> Admission {
+    Admission::Hold { deadline_ms: longest.as_millis() as u64, max_waiting: MAX_WAITING }
 }
 
 /// What the proxy was told of an app's labelled parts in this server's earlier life, routes and all.
@@ -172,7 +261,7 @@ fn service(app: &Active, part: &ProcessName, registry: &Registry) -> Service {
     let failures = registry.back_off.iter().filter(|(id, _)| app.is_instance(part, id));
     let healing = failures.into_iter().all(|(_, back_off)| back_off.failures <= HEALING_ATTEMPTS);
     let admission = if let Some(longest) = held {
-        Admission::Hold { deadline_ms: longest.as_millis() as u64, max_waiting: MAX_WAITING }
+        hold(longest)
     } else if wanted == 0 {
         let name = app.service_id(part).0;
         Admission::Closed { message: format!("{name} is scaled to zero"), retry_after_s: 60 }

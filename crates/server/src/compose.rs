@@ -5,15 +5,19 @@ use std::path::{Component, Path, PathBuf};
 
 use coracle_api::{DeployOptions, Problem, ProblemKind};
 use coracle_compose::deploy::{self, Deployable, Surroundings};
-use coracle_model::{AppName, AppSpec, COMPOSE_FILES, HostPattern};
+use coracle_model::manifest::Overlay;
+use coracle_model::{AppName, AppSpec, COMPOSE_FILES};
+use serde_json::Value;
 
 /// How many obstacles are told in full.
 const TOLD: usize = 20;
 
-/// An app made of compose files, and what was decided on the way.
+/// An app that a tree describes, and what was decided on the way.
 pub(crate) struct Resolved {
     pub spec: AppSpec,
     pub notes: Vec<String>,
+    /// Whether compose files describe it.
+    pub by_compose: bool,
 }
 
 /// What an app is made of that compose files describe.
@@ -22,24 +26,25 @@ pub(crate) struct Request<'a> {
     pub options: &'a DeployOptions,
     /// The app's configuration: what its variables mean.
     pub config: BTreeMap<String, String>,
-    /// Hosts that `coracle.toml` names.
-    pub hosts: Option<Vec<HostPattern>>,
+    /// What `coracle.toml` says beside them.
+    pub manifest: Option<Overlay>,
 }
 
-/// Whether the tree has a compose file under one of the usual names.
-pub(crate) fn is_there(tree: &Path) -> bool {
-    COMPOSE_FILES.iter().any(|name| tree.join(name).is_file())
+/// The compose file of the tree under one of the usual names.
+pub(crate) fn usual_file(tree: &Path) -> Option<&'static str> {
+    COMPOSE_FILES.into_iter().find(|name| tree.join(name).is_file())
 }
 
 /// Resolves the compose files of a tree.
 pub(crate) fn resolve(tree: &Path, request: Request<'_>) -> Result<Resolved, Problem> {
-    let Request { app, options, config, hosts } = request;
+    let Request { app, options, config, manifest } = request;
     // The state directory may be reached by a link, and paths are compared.
     let tree = &tree.canonicalize().map_err(|error| {
         Problem::new(ProblemKind::Unavailable, format!("the folder that was sent is gone: {error}")).hint("deploy again")
     })?;
-    // Trees lie in a directory of the state directory's.
-    let closed = tree.ancestors().nth(2).filter(|_| tree.parent().is_some_and(|parent| parent.ends_with("incoming")));
+    // Trees lie in directories of their own in a directory of the state directory's.
+    let is_ours = tree.ancestors().nth(2).is_some_and(|incoming| incoming.ends_with("incoming"));
+    let closed = tree.ancestors().nth(3).filter(|_| is_ours);
     let loaded = coracle_compose::load(&coracle_compose::Options {
         files: inside(tree, options.compose_files.as_deref())?,
         project_dir: Some(tree.to_owned()),
@@ -56,8 +61,15 @@ pub(crate) fn resolve(tree: &Path, request: Request<'_>) -> Result<Resolved, Pro
         Problem::new(ProblemKind::Invalid, without(tree, &error.to_string())).hint(hint)
     })?;
     let warnings = std::mem::take(&mut loaded.warnings);
+    let hosts = manifest.as_ref().and_then(Overlay::hosts).map(<[_]>::to_vec);
+    if hosts.is_some()
+        && let Some(Value::Object(own)) = loaded.project.extensions.get_mut("x-coracle")
+    {
+        // The manifest's word goes before that of the compose file.
+        own.remove("hosts");
+    }
     let made = deploy::app_spec(&loaded, Surroundings { app: app.clone(), tree, closed, hosts });
-    let Deployable { spec, obstacles, mistakes, mut notes } = made;
+    let Deployable { mut spec, obstacles, mistakes, mut notes } = made;
     refuse(&mistakes, "correct them, then `coracle deploy`")?;
     if options.ignore_unsupported {
         notes.extend(obstacles.iter().map(|obstacle| format!("not honoured: {obstacle}")));
@@ -65,7 +77,8 @@ pub(crate) fn resolve(tree: &Path, request: Request<'_>) -> Result<Resolved, Pro
         refuse(&obstacles, "take them out, or deploy without them: coracle deploy --ignore-unsupported")?;
     }
     notes.extend(warnings.into_iter().map(|warning| without(tree, &warning)));
-    Ok(Resolved { spec, notes })
+    notes.extend(manifest.into_iter().flat_map(|manifest| manifest.lay_over(&mut spec)));
+    Ok(Resolved { spec, notes, by_compose: true })
 }
 
 fn refuse(obstacles: &[deploy::Obstacle], hint: &str) -> Result<(), Problem> {

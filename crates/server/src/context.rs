@@ -14,9 +14,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::deployments::Deployments;
 use crate::discovery::Discovery;
-use crate::intake::IntakeLimits;
 use crate::proxy_process::ProxyProcess;
 use crate::published::Published;
+use crate::source::Sources;
 
 /// Shared by all handlers; never changed after the start.
 pub(crate) struct Context {
@@ -33,9 +33,8 @@ pub(crate) struct Context {
     /// Where the proxy takes requests.
     pub http: Vec<SocketAddr>,
     pub state_dir: PathBuf,
-    /// Where source trees are unpacked.
-    pub incoming: PathBuf,
-    pub intake: IntakeLimits,
+    /// Where source trees are unpacked and read.
+    pub sources: Sources,
     /// The connection behind the docker engine.
     pub docker: Option<DockerEngine>,
     /// Whether Docker is not to be used.

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coracle_api::{ChangeOptions, DeploymentEvent, Problem, ProblemKind};
 use coracle_model::{AppName, DeploymentId, ReleaseNumber};
-use coracle_orchestrator::{DeployRequest, Event, HostOrchestrator, OrchestratorError, Progress, StatefulChanges};
+use coracle_orchestrator::{Event, HostOrchestrator, KeptSource, Progress, StatefulChanges};
 use coracle_store::ConfigChange;
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::intake::Tree;
 use crate::journal::{Journal, Reader};
+use crate::source::{Sent, Sources};
 use crate::{problems, wire};
 
 /// How many ended deployments can still be read in full; of older ones the store knows the outcome.
@@ -22,13 +22,8 @@ const ENDED_KEPT: usize = 16;
 
 /// What a deployment does.
 pub(crate) enum Work {
-    /// Deploys a tree.
-    Deploy {
-        /// What to deploy.
-        request: Box<DeployRequest>,
-        /// The tree, removed at the end.
-        tree: Tree,
-    },
+    /// Deploys a tree, which is removed at the end.
+    Deploy(Box<Sent>),
     /// Changes configuration.
     Config(Vec<ConfigChange>),
     /// Takes up an earlier release.
@@ -45,6 +40,7 @@ pub(crate) struct Deployments {
 
 struct Inner {
     orchestrator: HostOrchestrator,
+    sources: Sources,
     http: Vec<SocketAddr>,
     tasks: TaskTracker,
     /// Fired when the server stops: every deployment is called off, as far as it still can be.
@@ -89,11 +85,13 @@ impl Inner {
 impl Deployments {
     pub(crate) fn new(
         orchestrator: HostOrchestrator,
+        sources: Sources,
         http: Vec<SocketAddr>,
         stop: CancellationToken,
         cut: CancellationToken,
     ) -> Self {
-        Self { inner: Arc::new(Inner { orchestrator, http, tasks: TaskTracker::new(), stop, cut, shelf: Mutex::default() }) }
+        let (tasks, shelf) = (TaskTracker::new(), Mutex::default());
+        Self { inner: Arc::new(Inner { orchestrator, sources, http, tasks, stop, cut, shelf }) }
     }
 
     /// Begins a deployment; its journal tells the rest. Firing the journal's `cancel` calls it off.
@@ -105,7 +103,7 @@ impl Deployments {
             let Telling { journal, deployments } = &telling;
             let working = async {
                 let _turn = deployments.turn_for(journal, options.wait).await?;
-                deployments.carry_out(journal, work).await.map_err(problems::orchestrator)
+                deployments.carry_out(journal, work).await
             };
             // Cut off, it is told by dropping `telling`.
             if let Some(result) = deployments.inner.cut.run_until_cancelled(working).await {
@@ -151,20 +149,50 @@ impl Deployments {
         Problem::new(ProblemKind::Busy, detail).hint(problems::busy_hint(app))
     }
 
-    async fn carry_out(&self, journal: &Arc<Journal>, work: Work) -> Result<(), OrchestratorError> {
-        let Inner { orchestrator, http, .. } = &*self.inner;
+    async fn carry_out(&self, journal: &Arc<Journal>, work: Work) -> Result<(), Problem> {
+        let Inner { orchestrator, sources, http, .. } = &*self.inner;
         let progress = progress_into(journal.clone(), http.clone());
         let (app, cancel) = (&journal.app, &journal.cancel);
-        match work {
-            Work::Deploy { request, tree } => {
-                let deployed = orchestrator.deploy(*request, &progress, cancel).await;
-                tree.remove().await;
-                deployed.map(drop)
+        let done = match work {
+            Work::Deploy(sent) => {
+                let deploying = async {
+                    let request = sources.request(app, &sent, None).await?;
+                    orchestrator.deploy(request, &progress, cancel).await.map_err(problems::orchestrator)
+                };
+                let deployed = deploying.await;
+                sent.tree.remove().await;
+                return deployed.map(drop);
             }
-            Work::Config(changes) => orchestrator.set_config(app, changes, &progress, cancel).await.map(drop),
+            Work::Config(changes) => match orchestrator.kept_source(app).await {
+                Ok(Some(kept)) => return self.reconfigure(journal, kept, changes, &progress).await,
+                Ok(None) => orchestrator.set_config(app, changes, &progress, cancel).await.map(drop),
+                Err(error) => Err(error),
+            },
             Work::Rollback(to, stateful) => orchestrator.rollback(app, to, stateful, &progress, cancel).await.map(drop),
             Work::Restart => orchestrator.restart(app, &progress, cancel).await.map(drop),
-        }
+        };
+        done.map_err(problems::orchestrator)
+    }
+
+    /// Changes configuration that what the active release was made of may depend on: that is read again.
+    async fn reconfigure(
+        &self,
+        journal: &Journal,
+        kept: KeptSource,
+        changes: Vec<ConfigChange>,
+        progress: &Progress,
+    ) -> Result<(), Problem> {
+        let Inner { orchestrator, sources, .. } = &*self.inner;
+        let (app, cancel) = (&journal.app, &journal.cancel);
+        let config = orchestrator.config_after(app, &changes).await.map_err(problems::orchestrator)?;
+        let sent = sources.reopen(kept).await?;
+        let reconfiguring = async {
+            let request = sources.request(app, &sent, Some(config)).await?;
+            orchestrator.reconfigure(request, changes, progress, cancel).await.map_err(problems::orchestrator)
+        };
+        let deployed = reconfiguring.await;
+        sent.tree.remove().await;
+        deployed.map(drop)
     }
 
     /// The journal of a deployment that runs or ended lately.

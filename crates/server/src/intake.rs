@@ -1,7 +1,9 @@
 //! Taking a source tree from a stranger: streamed to disk as it comes, bounded in every direction, removed afterwards.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,20 +49,31 @@ impl Default for IntakeLimits {
 /// Pieces of the body between the network and the disk.
 const PIECES_AHEAD: usize = 8;
 
+/// The largest archive that is kept beside its tree, to be unpacked again when what it describes is read anew.
+const LARGEST_KEPT: u64 = 64 << 20;
+
 /// An unpacked source tree. Dropping it removes it.
 #[derive(Debug)]
 pub(crate) struct Tree {
     dir: TempDir,
+    path: PathBuf,
+    /// As it was sent, unless that is too large to be kept.
+    archive: Option<PathBuf>,
 }
 
 impl Tree {
     pub(crate) fn path(&self) -> &Path {
-        self.dir.path()
+        &self.path
+    }
+
+    /// The tree as it was sent.
+    pub(crate) fn archive(&self) -> Option<PathBuf> {
+        self.archive.clone()
     }
 
     /// Removes it without holding up other tasks: a tree may have many files.
     pub(crate) async fn remove(self) {
-        let path = self.dir.path().to_owned();
+        let path = self.path;
         match tokio::task::spawn_blocking(move || self.dir.close()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(path = %path.display(), %error, "a source tree is left behind until the next start"),
@@ -153,11 +166,39 @@ struct PieceReader {
     pieces: mpsc::Receiver<Piece>,
     current: Bytes,
     ended: bool,
+    copy: Option<Copy>,
+}
+
+/// A copy of what is read.
+struct Copy {
+    file: File,
+    path: PathBuf,
+    room: u64,
+}
+
+impl Copy {
+    fn begin(path: PathBuf) -> std::io::Result<Self> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        Ok(Self { file, path, room: LARGEST_KEPT })
+    }
+
+    /// Takes a piece, or gives up and leaves nothing: a copy is a convenience.
+    fn take(mut self, piece: &Bytes) -> Option<Self> {
+        let fits = self.room >= piece.len() as u64;
+        if fits && self.file.write_all(piece).is_ok() {
+            self.room -= piece.len() as u64;
+            return Some(self);
+        }
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "half a copy goes with its tree");
+        }
+        None
+    }
 }
 
 impl PieceReader {
     fn new(pieces: mpsc::Receiver<Piece>) -> Self {
-        Self { pieces, current: Bytes::new(), ended: false }
+        Self { pieces, current: Bytes::new(), ended: false, copy: None }
     }
 }
 
@@ -165,7 +206,10 @@ impl Read for PieceReader {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         while self.current.is_empty() && !self.ended {
             match self.pieces.blocking_recv() {
-                Some(Piece::Data(piece)) => self.current = piece,
+                Some(Piece::Data(piece)) => {
+                    self.copy = self.copy.take().and_then(|copy| copy.take(&piece));
+                    self.current = piece;
+                }
                 Some(Piece::End) => self.ended = true,
                 None => return Err(std::io::Error::new(std::io::ErrorKind::ConnectionAborted, "the sender went away")),
             }
@@ -177,9 +221,31 @@ impl Read for PieceReader {
 }
 
 fn unpack(incoming: &Path, mut reader: PieceReader, limits: UnpackLimits) -> Result<(Tree, UnpackFacts), Problem> {
+    let (dir, path) = directory(incoming)?;
+    reader.copy = Copy::begin(dir.path().join("sent.tar.gz")).ok();
+    let facts = archive::unpack(&mut reader, &path, limits).map_err(|error| refused(&error))?;
+    Ok((Tree { dir, path, archive: reader.copy.map(|copy| copy.path) }, facts))
+}
+
+/// A new directory, with one in it for a tree.
+fn directory(incoming: &Path) -> Result<(TempDir, PathBuf), Problem> {
     let dir = tempfile::Builder::new().prefix("tree-").tempdir_in(incoming).map_err(|error| unusable(incoming, &error))?;
-    let facts = archive::unpack(&mut reader, dir.path(), limits).map_err(|error| refused(&error))?;
-    Ok((Tree { dir }, facts))
+    let path = dir.path().join("tree");
+    std::fs::create_dir(&path).map_err(|error| unusable(&path, &error))?;
+    Ok((dir, path))
+}
+
+/// Unpacks a tree that was kept into a new directory in `incoming`.
+pub(crate) async fn reopen(incoming: &Path, archive: PathBuf, limits: IntakeLimits) -> Result<Tree, Problem> {
+    let incoming = incoming.to_owned();
+    let unpacking = tokio::task::spawn_blocking(move || {
+        let (dir, path) = directory(&incoming)?;
+        let mut file = File::open(&archive).map_err(|error| unusable(&archive, &error))?;
+        archive::unpack(&mut file, &path, limits.unpacked).map_err(|error| refused(&error))?;
+        // It is kept once more under another name for the release to be.
+        Ok(Tree { dir, path, archive: Some(archive) })
+    });
+    unpacking.await.map_err(|error| Problem::new(ProblemKind::Internal, format!("unpacking broke off: {error}")))?
 }
 
 fn unusable(path: &Path, error: &std::io::Error) -> Problem {
@@ -208,48 +274,50 @@ fn refused(error: &UnpackError) -> Problem {
     }
 }
 
-/// Reads the manifest of a tree and resolves it; the name it ends up with must be that of the app in the path.
+/// Reads what describes a tree's app and resolves it; the name it ends up with must be that of the app in the path.
 ///
-/// `coracle.toml` comes first. Where there is none, or where compose files were named, these describe the app, with the
-/// manifest's word on how it is reached and deployed, if it has one.
+/// Compose files that were named describe it, or else a `coracle.toml` that says by itself what runs, or else compose files
+/// with the usual names; the keys that `coracle.toml` has lie over what compose files say.
 pub(crate) async fn spec(
-    tree: &Tree,
+    tree: &Path,
     app: &AppName,
     options: &DeployOptions,
     config: BTreeMap<String, String>,
-    limits: IntakeLimits,
+    manifest_bytes: u64,
 ) -> Result<Resolved, Problem> {
-    let path = tree.path().join("coracle.toml");
+    let path = tree.join("coracle.toml");
     let has_manifest = path.exists();
-    let manifest = manifest_spec(path, app, options.environment.clone(), limits).await?;
-    let named = options.compose_files.is_some();
-    if !named && (has_manifest || !compose::is_there(tree.path())) {
-        return Ok(Resolved { spec: manifest, notes: Vec::new() });
+    let environment = options.environment.as_deref();
+    let manifest = manifest(path, manifest_bytes).await?;
+    let spec = resolved(&manifest, app, environment)?;
+    let usual = compose::usual_file(tree);
+    if options.compose_files.is_none() {
+        let Some(file) = usual else { return Ok(Resolved { spec, notes: Vec::new(), by_compose: false }) };
+        if let Some(says) = manifest.what_runs(environment) {
+            let note = format!("{file} is not used, since coracle.toml has {says}; with `-f {file}` it is");
+            return Ok(Resolved { spec, notes: vec![note], by_compose: false });
+        }
     }
-    let (root, app, options) = (tree.path().to_owned(), app.clone(), options.clone());
-    let hosts = has_manifest.then(|| manifest.http.hosts.clone());
+    let manifest = match has_manifest {
+        true => Some(manifest.beside_compose(app, environment).map_err(|errors| problems::manifest(&errors))?),
+        false => None,
+    };
+    let (root, app, options) = (tree.to_owned(), app.clone(), options.clone());
     let resolving = tokio::task::spawn_blocking(move || {
-        compose::resolve(&root, compose::Request { app: &app, options: &options, config, hosts })
+        compose::resolve(&root, compose::Request { app: &app, options: &options, config, manifest })
     });
-    let mut resolved = resolving.await.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))??;
-    if has_manifest {
-        let AppSpec { http, deploy, env, secrets, .. } = manifest;
-        (resolved.spec.http, resolved.spec.deploy, resolved.spec.env) = (http, deploy, env);
-        resolved.spec.secrets.extend(secrets);
-    }
-    Ok(resolved)
+    resolving.await.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?
 }
 
-async fn manifest_spec(
-    path: PathBuf,
-    app: &AppName,
-    environment: Option<String>,
-    limits: IntakeLimits,
-) -> Result<AppSpec, Problem> {
-    let reading = tokio::task::spawn_blocking(move || read_manifest(path, limits.manifest_bytes));
+/// The manifest of a tree; without one, that of an app about which nothing is said.
+async fn manifest(path: PathBuf, limit: u64) -> Result<Manifest, Problem> {
+    let reading = tokio::task::spawn_blocking(move || read_manifest(path, limit));
     let text = reading.await.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))??;
-    let manifest = Manifest::parse(&text).map_err(|errors| problems::manifest(&errors))?;
-    let spec = manifest.resolve(Some(app.clone()), environment.as_deref()).map_err(|errors| problems::manifest(&errors))?;
+    Manifest::parse(&text).map_err(|errors| problems::manifest(&errors))
+}
+
+fn resolved(manifest: &Manifest, app: &AppName, environment: Option<&str>) -> Result<AppSpec, Problem> {
+    let spec = manifest.resolve(Some(app.clone()), environment).map_err(|errors| problems::manifest(&errors))?;
     check_middlewares(&spec)?;
     if spec.app == *app {
         return Ok(spec);
@@ -280,7 +348,7 @@ fn check_middlewares(spec: &AppSpec) -> Result<(), Problem> {
 /// The text of the manifest; without a manifest, that of one that says nothing.
 fn read_manifest(path: PathBuf, limit: u64) -> Result<String, Problem> {
     // Symbolic links in the tree stay inside the tree (the unpacker has seen to that), so following one is harmless.
-    let file = match std::fs::File::open(&path) {
+    let file = match File::open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
         Err(error) => return Err(Problem::new(ProblemKind::Invalid, format!("coracle.toml cannot be read: {error}"))),

@@ -120,11 +120,14 @@ impl Store {
         self.database().commit(ACTION, transaction).await
     }
 
-    /// Writes down how a deployment ended, and forgets the app's oldest ones beyond [`HISTORY`].
+    /// Writes down how a deployment ended, and forgets the app's oldest ones beyond [`HISTORY`]. One that changed nothing gives
+    /// its release number back: nobody has seen anything of it.
     pub async fn finish_deployment(&self, id: DeploymentId, outcome: &Outcome) -> Result<(), StoreError> {
         const ACTION: &str = "end a deployment";
         const FORGET: &str = "DELETE FROM deployments WHERE app = $1 AND finished_at IS NOT NULL AND id NOT IN
             (SELECT id FROM deployments WHERE app = $1 ORDER BY id DESC LIMIT $2)";
+        const GIVE_BACK: &str = "UPDATE apps SET last_release = last_release - 1 WHERE name = $1 AND last_release = $2
+            AND NOT EXISTS (SELECT 1 FROM releases WHERE app = $1 AND number = $2)";
         let failed = |error| self.database().failed(ACTION, &error);
         let mut transaction = self.database().begin(ACTION).await?;
         let deployment = self.running_within(&mut transaction, id).await?;
@@ -135,6 +138,14 @@ impl Store {
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
+        if *outcome == Outcome::Unchanged {
+            sqlx::query(GIVE_BACK)
+                .bind(deployment.app.as_str())
+                .bind(deployment.to.get())
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+        }
         let forget = sqlx::query(FORGET).bind(deployment.app.as_str()).bind(HISTORY);
         forget.execute(&mut *transaction).await.map_err(failed)?;
         self.database().commit(ACTION, transaction).await

@@ -375,8 +375,8 @@ fn an_unknown_tree_says_what_was_looked_for() {
     hint: write a Procfile with a line such as `web: ./server --port $PORT`
     "#);
     assert_snapshot!(tree(&[("compose.yaml", "")]).says(Process), @r#"
-    refused: compose files are not supported by this version of Coracle
-    hint: write a Procfile with a line such as `web: ./server --port $PORT`
+    refused: the compose file is not used, since coracle.toml says by itself what runs ([processes], [services], [build] or engine), and nothing else here says how to run this app
+    hint: name the compose file with `-f FILE`, or take those out of coracle.toml
     "#);
     assert_snapshot!(tree(&[("Procfile", "web: a\nworker b\n")]).says(Process), @r#"refused: Procfile:2: "worker b" is not of the form `name: command`"#);
 }

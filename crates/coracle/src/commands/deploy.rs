@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use coracle_api::{Client, DeployOptions};
-use coracle_model::AppName;
+use coracle_model::{AppName, COMPOSE_FILES};
 
 use super::{DONE, ExitCode};
-use crate::context::{Context, MANIFEST, app_of_manifest, directory_name, nameless};
+use crate::context::{Context, MANIFEST, app_of_manifest, directory_name, nameless, what_runs};
 use crate::failure::Failure;
 use crate::follow::{self, Turn};
 use crate::git;
@@ -37,6 +37,9 @@ pub(crate) struct Arguments {
     /// Change every service that keeps data and is described differently now
     #[arg(long, conflicts_with = "recreate_services")]
     allow_stateful_changes: bool,
+    /// Make a release even if nothing has changed
+    #[arg(long, conflicts_with = "plan")]
+    force: bool,
     #[command(flatten)]
     compose: Compose,
     #[command(flatten)]
@@ -75,17 +78,30 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
         profiles: joined(&arguments.compose.profile),
         env_files: joined(&arguments.compose.env_file),
         ignore_unsupported: arguments.compose.ignore_unsupported,
+        force: arguments.force,
     };
+    let by_compose = is_described_by_compose(root, &options)?;
     if arguments.plan {
-        return plan(context, &client, &app, &options, root).await;
+        return plan(context, &client, &app, &options, root, by_compose).await;
     }
-    let mut packing = Packing::begin(root, options.compose_files.is_some())?;
+    let mut packing = Packing::begin(root, by_compose)?;
     let source = packing.source();
     let deployed =
         follow::begin(context, &client, arguments.turn, "sending the source", client.deploy(&app, &options, source)).await;
     // A tree that cannot be read is why the upload broke off, and the better thing to tell.
     packing.end().await?;
     deployed.map(|()| DONE)
+}
+
+/// Whether compose files describe what is sent, as the server decides it: they were named, or are there and the manifest
+/// does not say by itself what runs.
+fn is_described_by_compose(root: &Path, options: &DeployOptions) -> Result<bool, Failure> {
+    if options.compose_files.is_some() {
+        return Ok(true);
+    }
+    let is_there = COMPOSE_FILES.iter().any(|name| root.join(name).is_file());
+    let says_what_runs = || what_runs(root, options.environment.as_deref());
+    Ok(is_there && !says_what_runs()?)
 }
 
 fn joined(words: &[String]) -> Option<String> {
@@ -125,8 +141,9 @@ async fn plan(
     app: &AppName,
     options: &DeployOptions,
     root: &Path,
+    by_compose: bool,
 ) -> Result<ExitCode, Failure> {
-    let mut packing = Packing::begin(root, options.compose_files.is_some())?;
+    let mut packing = Packing::begin(root, by_compose)?;
     let answer = client.plan(app, options, packing.source()).await;
     packing.end().await?;
     let plan = answer?;

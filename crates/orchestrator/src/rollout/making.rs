@@ -13,12 +13,13 @@ use coracle_store::{NewRelease, StoreError};
 
 use super::parts::Workshop;
 use super::services::refuse_changes;
-use super::steps::host_taken;
+use super::steps::route_taken;
 use super::{Candidacy, Draft, Failure, Rollout};
-use crate::candidate::Candidate;
+use crate::candidate::{Candidate, Reconfigured};
 use crate::core::Core;
 use crate::error::OrchestratorError;
 use crate::instances::{Making, ONE_OFF, RELEASE_COMMAND};
+use crate::kept_source::{KeptFrom, KeptSource};
 use crate::labelled;
 use crate::mounts;
 use crate::orchestrator::DeployRequest;
@@ -33,7 +34,7 @@ impl Rollout<'_> {
     pub(super) async fn validate(&self, candidate: Candidate) -> Result<Draft, Failure> {
         let stateful = candidate.stateful().clone();
         let kind = match &candidate {
-            Candidate::Tree(request) => request.spec.engine.unwrap_or(self.core.settings.default_engine),
+            Candidate::Tree { request, .. } => request.spec.engine.unwrap_or(self.core.settings.default_engine),
             Candidate::Again { base, .. } => base.artifact.engine,
         };
         let engine = self.core.engine(kind)?.clone();
@@ -43,10 +44,14 @@ impl Rollout<'_> {
             None => None,
         };
         let comparison = match &candidate {
-            Candidate::Tree(request) => {
-                self.core.check_request(request, &engine).await?;
-                let comparison = self.core.compare_request(request).await?;
-                refuse_changes(&comparison, &stateful)?;
+            Candidate::Tree { request, reconfigured } => {
+                let config = self.config_for(&request.spec.app, reconfigured.as_ref()).await?;
+                self.core.check_request(request, &engine, &config).await?;
+                if let Some(conflict) = self.core.planned_conflict(request).await? {
+                    return Err(route_taken(&conflict));
+                }
+                let comparison = self.core.compare_request(request, &config).await?;
+                refuse_changes(&comparison, &stateful, reconfigured.is_some())?;
                 comparison
             }
             Candidate::Again { base, env, .. } => {
@@ -73,25 +78,30 @@ impl Rollout<'_> {
         let (number, app) = (self.deployment.to, self.deployment.app.clone());
         let mounted;
         let (new, changes) = match candidate {
-            Candidate::Tree(request) => {
+            Candidate::Tree { mut request, reconfigured } => {
                 self.enter(Phase::Build).await?;
                 request.notes.iter().for_each(|note| self.note(note.as_str()));
-                let env: Vec<_> =
-                    self.core.store.config(&app).await?.into_iter().map(|entry| (entry.name, entry.value)).collect();
-                let origin = Origin::Deploy { commit: request.commit.clone() };
-                let source = request.source.clone();
-                let (artifact, artifacts, spec) = self.build_tree(&engine, request, &comparison).await?;
+                let env = self.config_for(&app, reconfigured.as_ref()).await?;
+                let origin = match &reconfigured {
+                    Some(reconfigured) => reconfigured.origin(),
+                    None => Origin::Deploy { commit: request.commit.clone() },
+                };
+                let (source, sent, force) = (request.source.clone(), request.sent.take(), request.force);
+                let same_tree_as = reconfigured.as_ref().map(|reconfigured| reconfigured.of);
+                let (artifact, artifacts, spec) = self.build_tree(&engine, request, &comparison, same_tree_as).await?;
                 let coming = Coming { spec: &spec, config: &env, artifacts: Some(&artifacts), tree: Some(&source) };
                 comparison = self.core.compare_services(&coming).await?;
-                refuse_changes(&comparison, &stateful)?;
-                if self.is_unchanged(old.as_ref(), &coming, &comparison).await? {
+                refuse_changes(&comparison, &stateful, reconfigured.is_some())?;
+                if !force && reconfigured.is_none() && self.is_unchanged(old.as_ref(), &coming, &comparison).await? {
+                    self.keep_newer_source(old.as_ref(), sent).await;
                     return Ok(None);
                 }
-                mounted = Mounted::Tree(source);
-                (NewRelease { app, number, artifact, artifacts, spec, origin, env }, Vec::new())
+                mounted = Mounted { files: MountedFrom::Tree(source), sent };
+                let changes = reconfigured.map(|reconfigured| reconfigured.changes).unwrap_or_default();
+                (NewRelease { app, number, artifact, artifacts, spec, origin, env }, changes)
             }
             Candidate::Again { base, origin, env, changes, .. } => {
-                mounted = Mounted::Release(base.number);
+                mounted = Mounted { files: MountedFrom::Release(base.number), sent: None };
                 let (artifact, artifacts, spec) = (base.artifact, base.artifacts, base.spec);
                 (NewRelease { app, number, artifact, artifacts, spec, origin, env }, changes)
             }
@@ -102,8 +112,8 @@ impl Rollout<'_> {
         let (problems, rules) = labelled::told(&release, self.core.settings.tls);
         rules.iter().for_each(|rule| self.note(format!("routed by its labels: {rule}")));
         problems.into_iter().for_each(|problem| self.note(problem));
-        if let Some((other, host)) = self.core.host_conflict(&release).await? {
-            return Err(host_taken(&host, &other));
+        if let Some(conflict) = self.core.route_conflict(&release).await? {
+            return Err(route_taken(&conflict));
         }
         let (strategy, why) = release.spec.strategy();
         if old.is_some() {
@@ -127,18 +137,47 @@ impl Rollout<'_> {
         if !services_stay || !same_artifacts {
             return Ok(false);
         }
-        let binds: Vec<_> = old.spec.parts().flat_map(|(_, part)| &part.container.binds).map(|bind| &bind.source).collect();
-        let same_files = coming.tree.is_none_or(|tree| self.core.mounts.is_same(&old.spec, old.number, &binds, tree));
+        let binds = old.spec.parts().flat_map(|(_, part)| &part.container.binds);
+        let same_files = match coming.tree {
+            Some(tree) => self.core.mounts.are_same(&old.app, old.number, binds, tree).await,
+            None => true,
+        };
         let sorted = |config: &[(EnvName, Secret)]| config.iter().cloned().collect::<BTreeMap<_, _>>();
         let before = self.core.store.release_env(&old.app, old.number).await?;
         Ok(same_files && sorted(&before) == sorted(coming.config))
     }
 
+    /// What comes to the same now may not do so with other configuration: the active release is read from the newer tree then.
+    async fn keep_newer_source(&self, active: Option<&Release>, sent: Option<KeptSource>) {
+        let (Some(active), Some(sent)) = (active, sent) else { return };
+        let (mounts, app, number) = (self.core.mounts.clone(), active.app.clone(), active.number);
+        let keeping = tokio::task::spawn_blocking(move || mounts.keep_source(&app, number, &KeptFrom::Sent(sent))).await;
+        if let Err(error) = keeping.map_err(std::io::Error::other).flatten() {
+            tracing::warn!(app = %active.app, release = %number, %error, "the newer tree cannot be kept");
+        }
+    }
+
+    /// The configuration that the release to be runs with.
+    async fn config_for(&self, app: &AppName, reconfigured: Option<&Reconfigured>) -> Result<Vec<(EnvName, Secret)>, Failure> {
+        match reconfigured {
+            Some(reconfigured) => Ok(reconfigured.env.clone()),
+            None => Ok(self.core.config_of(app).await?),
+        }
+    }
+
     async fn keep_mounted_files(&self, release: &Release, from: Mounted) -> Result<(), Failure> {
         let (mounts, spec, number) = (self.core.mounts.clone(), release.spec.clone(), release.number);
-        let kept = tokio::task::spawn_blocking(move || match from {
-            Mounted::Tree(tree) => mounts.keep(&spec, number, &mounts::Source::Tree(&tree)),
-            Mounted::Release(earlier) => mounts.keep(&spec, number, &mounts::Source::Release(earlier)),
+        let kept = tokio::task::spawn_blocking(move || {
+            let files = match &from.files {
+                MountedFrom::Tree(tree) => mounts::Source::Tree(tree),
+                MountedFrom::Release(earlier) => mounts::Source::Release(*earlier),
+            };
+            mounts.keep(&spec, number, &files)?;
+            // Without it a change of configuration takes effect with the next deployment only.
+            if let Err(error) = mounts.keep_source(&spec.app, number, &KeptFrom::of(&files, from.sent)) {
+                tracing::warn!(app = %spec.app, release = %number, %error, "what it is made of cannot be kept");
+            }
+            Ok::<_, std::io::Error>(())
         });
         match kept.await {
             Ok(Ok(())) => Ok(()),
@@ -155,12 +194,14 @@ impl Rollout<'_> {
         engine: &Engine,
         request: Box<DeployRequest>,
         comparison: &Comparison,
+        same_tree_as: Option<ReleaseNumber>,
     ) -> Result<(Artifact, BTreeMap<ProcessName, Artifact>, AppSpec), Failure> {
         let DeployRequest { mut spec, source, stateful, .. } = *request;
         let mut earlier = self.core.store.releases(&spec.app).await?;
         // The active one first, then the newest.
         earlier.sort_by_key(|release| (Some(release.number) != self.deployment.from, std::cmp::Reverse(release.number)));
-        let workshop = Workshop { engine, spec: &spec, source: &source, earlier: &earlier, comparison, stateful: &stateful };
+        let (earlier, stateful) = (earlier.as_slice(), &stateful);
+        let workshop = Workshop { engine, spec: &spec, source: &source, earlier, comparison, stateful, same_tree_as };
         let artifacts = self.make_parts(&workshop).await?;
         if spec.is_stack() {
             let mut serving = spec.processes.iter().filter(|(name, process)| process.serves(name)).map(|(name, _)| name);
@@ -262,7 +303,12 @@ impl Rollout<'_> {
 
 impl Core {
     /// What can be said against a tree before it is built.
-    pub(crate) async fn check_request(&self, request: &DeployRequest, engine: &Engine) -> Result<(), OrchestratorError> {
+    pub(crate) async fn check_request(
+        &self,
+        request: &DeployRequest,
+        engine: &Engine,
+        config: &[(EnvName, Secret)],
+    ) -> Result<(), OrchestratorError> {
         let spec = &request.spec;
         spec.check_stack()
             .map_err(|error| OrchestratorError::refused(error.to_string(), "mend the file, then `coracle deploy`"))?;
@@ -277,16 +323,11 @@ impl Core {
             let message = format!("the port {port} of this machine belongs to the app {other}");
             return Err(OrchestratorError::refused(message, "publish another one, or none: requests come by the proxy"));
         }
-        let config = match self.store.config(&request.spec.app).await {
-            Ok(config) => config,
-            Err(StoreError::NoSuchApp(_)) => Vec::new(),
-            Err(error) => return Err(error.into()),
-        };
         let missing: Vec<&str> = request
             .spec
             .secrets
             .iter()
-            .filter(|name| !config.iter().any(|entry| entry.name == **name))
+            .filter(|name| !config.iter().any(|(known, _)| known == *name))
             .map(EnvName::as_str)
             .collect();
         if !missing.is_empty() {
@@ -297,14 +338,22 @@ impl Core {
     }
 
     /// How the stateful services of a tree stand to those that run, before anything is built.
-    pub(crate) async fn compare_request(&self, request: &DeployRequest) -> Result<Comparison, OrchestratorError> {
-        let config = match self.store.config(&request.spec.app).await {
-            Ok(config) => config.into_iter().map(|entry| (entry.name, entry.value)).collect(),
-            Err(StoreError::NoSuchApp(_)) => Vec::new(),
-            Err(error) => return Err(error.into()),
-        };
-        let coming = Coming { spec: &request.spec, config: &config, artifacts: None, tree: Some(&request.source) };
+    pub(crate) async fn compare_request(
+        &self,
+        request: &DeployRequest,
+        config: &[(EnvName, Secret)],
+    ) -> Result<Comparison, OrchestratorError> {
+        let coming = Coming { spec: &request.spec, config, artifacts: None, tree: Some(&request.source) };
         self.compare_services(&coming).await
+    }
+
+    /// The app's configuration; nothing, if there is no such app.
+    pub(crate) async fn config_of(&self, app: &AppName) -> Result<Vec<(EnvName, Secret)>, OrchestratorError> {
+        match self.store.config(app).await {
+            Ok(config) => Ok(config.into_iter().map(|entry| (entry.name, entry.value)).collect()),
+            Err(StoreError::NoSuchApp(_)) => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The app that has a port of the machine which this one wants, with that port.
@@ -342,8 +391,15 @@ impl Core {
     }
 }
 
+/// What is kept for a release beside its artifacts.
+struct Mounted {
+    files: MountedFrom,
+    /// The tree as it was sent.
+    sent: Option<KeptSource>,
+}
+
 /// Where the files come from that a release mounts.
-enum Mounted {
+enum MountedFrom {
     Tree(PathBuf),
     Release(ReleaseNumber),
 }

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use coracle_engine::{BuildError, BuildLimits, BuildRequest, Engine, NamedContext, OutputLine, OutputSink, Tail};
 use coracle_model::plan::Recipe;
 use coracle_model::stack::{ContextSource, PartBuild, PullPolicy};
-use coracle_model::{AppSpec, Artifact, BuildPlan, ProcessName, ProcessSource, Release};
+use coracle_model::{AppSpec, Artifact, BuildPlan, ProcessName, ProcessSource, Release, ReleaseNumber};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::making::{build_failure, build_limits};
@@ -28,6 +28,8 @@ pub(super) struct Workshop<'a> {
     /// How the stateful services stand, before anything is built.
     pub comparison: &'a Comparison,
     pub stateful: &'a StatefulChanges,
+    /// The release that was made of the same tree: what is described as it was there need not even be looked at.
+    pub same_tree_as: Option<ReleaseNumber>,
 }
 
 impl Rollout<'_> {
@@ -108,7 +110,11 @@ impl Rollout<'_> {
             Some(Standing::Changed(now, _)) if !workshop.stateful.allow(name) => Some(*now),
             _ => None,
         };
+        let same_tree = workshop.same_tree_as.filter(|_| needs(source).is_empty());
         let before = match (stays, source) {
+            (_, ProcessSource::Build(_)) if same_tree.is_some() => {
+                workshop.earlier.iter().find(|release| Some(release.number) == same_tree)
+            }
             (_, ProcessSource::Build(_)) => return Ok(None),
             (Some(now), _) => workshop.earlier.iter().find(|release| release.number == now),
             (None, ProcessSource::Image { pull: PullPolicy::Missing, .. }) => workshop.earlier.first(),

@@ -26,9 +26,16 @@ impl Rollout<'_> {
     /// Removes what this deployment made and lets the old release be whole again. Goes as far as it can: what is left
     /// belongs to no release any more, and the reconcile loop removes it.
     pub(super) async fn undo(&self) {
+        self.change_live(|live| live.discarded = true);
+        {
+            // A pass of the reconcile loop that has not heard of it yet may still start a service in the network that goes.
+            let lock = self.core.app_lock(&self.deployment.app);
+            let _after_its_current_pass = lock.lock().await;
+        }
         if let Err(error) = self.try_undo().await {
             tracing::warn!(deployment = %self.deployment.id, %error, "undone only in part; the rest follows");
         }
+        self.give_back().await;
         self.let_old_release_heal().await;
     }
 
@@ -39,7 +46,7 @@ impl Rollout<'_> {
             tracing::warn!(deployment = %self.deployment.id, "services are taken back while requests come");
         }
         self.core.discard_release(&self.deployment.app, self.deployment.to, drain).await?;
-        if self.deployment.kind == DeploymentKind::Deploy {
+        if matches!(self.deployment.kind, DeploymentKind::Deploy | DeploymentKind::Config) {
             self.core.prune_artifacts(&self.deployment.app).await?;
         }
         Ok(())

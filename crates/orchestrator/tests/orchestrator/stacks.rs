@@ -152,6 +152,7 @@ async fn a_deployment_that_changes_nothing_touches_nothing() {
     world.orchestrator.keep_config(&app("shop"), &[change]).await.unwrap();
     let (deployed, _) = world.deploy_with(stack(), StatefulChanges::None).await.unwrap();
     assert_eq!(deployed.deployment.outcome, Some(Outcome::Succeeded));
+    assert_eq!(deployed.release.number.get(), 2, "what changed nothing has used up no number");
     assert!(world.instances().contains(&"shop.v1.db.1".to_owned()), "services see the configuration they name only");
 }
 
@@ -202,6 +203,61 @@ async fn a_service_that_the_file_forgets_goes_on_until_somebody_says_otherwise()
     // Back again: the same volume, a new instance.
     world.rollback(None).await.unwrap();
     assert!(world.instances().contains(&"shop.v4.db.1".to_owned()), "{:?}", world.instances());
+}
+
+/// A stack whose database has a page for browsers.
+fn with_page(mut stack: AppSpec) -> AppSpec {
+    let http = HttpSpec { health: Some("/up".to_owned()), ..HttpSpec::default_for(&app("admin")) };
+    stack.services.get_mut(&name("db")).unwrap().exposure = Exposure::Http(Box::new(http));
+    stack
+}
+
+#[tokio::test]
+async fn requests_on_a_service_that_goes_run_out_first() {
+    let world = World::new().await;
+    world.deploy(with_page(stack())).await.unwrap();
+    assert_eq!(world.get("shop.db").await.as_deref(), Ok("v1 db.1"));
+    let mut without = stack();
+    without.services.clear();
+    without.processes.values_mut().for_each(|part| part.depends_on.retain(|on, _| on.as_str() != "db"));
+    world.deploy_with(without, StatefulChanges::All).await.unwrap();
+    let drained = world.proxy.drained.lock().unwrap().clone();
+    assert!(drained.iter().any(|target| target.0 == "shop.v1.db.1"), "{drained:?}");
+    assert!(!world.instances().iter().any(|instance| instance.contains(".db.")));
+}
+
+/// A stack of one web app that labels route.
+fn labelled(name_of_app: &str, rule: &str) -> AppSpec {
+    let mut stack = spec(name_of_app);
+    let mut web = part("web:1", &[]);
+    web.exposure = Exposure::Labels { port: Some(8000) };
+    let labels = [("traefik.enable", "true"), (&format!("traefik.http.routers.{name_of_app}.rule"), rule)];
+    web.container.labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into();
+    stack.processes = [(name("web"), web)].into();
+    stack
+}
+
+#[tokio::test]
+async fn two_apps_that_want_the_same_requests_are_told_before_anything_is_made() {
+    let world = World::new().await;
+    world.deploy(labelled("shop", "Host(`shop.example`) && PathPrefix(`/api`)")).await.unwrap();
+    let made = world.machine.inventory().artifacts.len();
+    let same = labelled("other", "(Host(`SHOP.example`)&&PathPrefix(`/api`))");
+    let OrchestratorError::Deployment { phase, cause, .. } = world.deploy(same.clone()).await.unwrap_err() else { panic!() };
+    assert_eq!(phase, Phase::Validate);
+    assert!(cause.starts_with("the rule ") && cause.ends_with("belongs to the app shop"), "{cause}");
+    assert_eq!(world.machine.inventory().artifacts.len(), made);
+    let plan = world.orchestrator.plan(&world.request(same)).await.unwrap();
+    assert!(plan.iter().any(|line| line.contains("REFUSED") && line.contains("belongs to the app shop")), "{plan:?}");
+    // A host by the manifest and the same by a label are the same.
+    world.deploy(labelled("third", "Host(`blog.localhost`)")).await.unwrap();
+    let OrchestratorError::Deployment { cause, .. } = world.deploy(spec("blog")).await.unwrap_err() else { panic!() };
+    assert_eq!(cause, "the rule Host(`blog.localhost`) belongs to the app third");
+    // Another path is another route, and an app does not stand in its own way.
+    world.deploy(labelled("other", "Host(`shop.example`) && PathPrefix(`/shop`)")).await.unwrap();
+    let mut again = labelled("shop", "Host(`shop.example`) && PathPrefix(`/api`)");
+    again.deploy.keep = 4;
+    world.deploy(again).await.unwrap();
 }
 
 #[tokio::test]

@@ -119,6 +119,9 @@ impl World {
             commit: None,
             stateful: StatefulChanges::None,
             notes: Vec::new(),
+            sent: None,
+            force: false,
+            incumbent: None,
         }
     }
 

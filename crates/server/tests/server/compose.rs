@@ -1,8 +1,9 @@
 //! Compose files, sent and deployed.
 
 use coracle_api::{
-    ClientError, ConfigChange, ConfigPatch, DeployOptions, DeploymentEvent, Outcome, Problem, ProblemKind, Source,
+    ClientError, ConfigChange, ConfigPatch, ConfigSet, DeployOptions, DeploymentEvent, Outcome, Problem, ProblemKind, Source,
 };
+use coracle_engine::fake::{Script, Which};
 use coracle_model::EngineKind;
 
 use crate::harness::{Env, QUICK, all, app, attached, outcome, tree};
@@ -57,10 +58,11 @@ async fn a_compose_file_is_deployed_with_the_configuration_as_its_variables() {
     ];
     let events = deploy(&env, &files, &DeployOptions::default()).await.unwrap();
     assert_eq!(outcome(&events), Some(&Outcome::Succeeded), "{events:#?}");
-    let web = env.machine.spec(&"shop.v3.web.1".parse().unwrap()).unwrap().surroundings.container;
+    let web = env.machine.spec(&"shop.v2.web.1".parse().unwrap()).unwrap().surroundings.container;
     let value = |name: &str| web.env[name].expose().to_owned();
     assert_eq!((value("GREETING"), value("EXTRA")), ("configured".to_owned(), "more".to_owned()));
-    assert_eq!(instances(), ["shop.v1.db.1", "shop.v3.web.1"]);
+    // The deployment that changed nothing has used up no number.
+    assert_eq!(instances(), ["shop.v1.db.1", "shop.v2.web.1"]);
 
     // What keeps data changes with a word only.
     let newer = SHOP.replace("postgres:16", "postgres:17");
@@ -70,7 +72,11 @@ async fn a_compose_file_is_deployed_with_the_configuration_as_its_variables() {
     let word = DeployOptions { recreate_services: Some("db".into()), ..DeployOptions::default() };
     let events = deploy(&env, &[("compose.yaml", &newer)], &word).await.unwrap();
     assert_eq!(outcome(&events), Some(&Outcome::Succeeded), "{events:#?}");
-    assert_eq!(instances(), ["shop.v5.db.1", "shop.v5.web.1"]);
+    assert_eq!(instances(), ["shop.v4.db.1", "shop.v4.web.1"]);
+    let forced = DeployOptions { force: true, ..DeployOptions::default() };
+    let events = deploy(&env, &[("compose.yaml", &newer)], &forced).await.unwrap();
+    assert_eq!(outcome(&events), Some(&Outcome::Succeeded), "{events:#?}");
+    assert_eq!(instances(), ["shop.v4.db.1", "shop.v5.web.1"]);
     assert!(env.incoming_is_empty());
 }
 
@@ -120,23 +126,137 @@ async fn nothing_of_the_servers_own_files_is_read() {
     assert!(env.incoming_is_empty());
 }
 
+fn live_hosts(events: &[DeploymentEvent]) -> Vec<String> {
+    let hosts = |event: &DeploymentEvent| match event {
+        DeploymentEvent::Live { hosts, .. } => Some(hosts.clone()),
+        _ => None,
+    };
+    events.iter().find_map(hosts).unwrap()
+}
+
+/// A manifest that says nothing about what runs leaves that to the compose file, and lies over it with the keys it has.
 #[tokio::test]
-async fn a_manifest_goes_before_a_compose_file_unless_that_is_named() {
+async fn the_keys_of_a_manifest_lie_over_a_compose_file_beside_it() {
     let env = Env::start_on(EngineKind::Docker).await;
-    let manifest = format!("{QUICK}[http]\nhosts = [\"shop.example\"]\n");
+    let x_coracle = "x-coracle: {hosts: [compose.example], watch: \"0s\", drain: 1s, grace: 1s, timeout: 20s, keep: 3}";
+    let shop = SHOP.replace(SHOP.lines().last().unwrap(), x_coracle);
+    let manifest = "app = \"shop\"\n[deploy]\nkeep = 5\n[env]\nCOLOUR = \"red\"\n";
+    let files = [("coracle.toml", manifest), ("Dockerfile", "FROM x\n"), ("compose.yaml", shop.as_str())];
+    let events = deploy(&env, &files, &DeployOptions::default()).await.unwrap();
+    assert_eq!(outcome(&events), Some(&Outcome::Succeeded), "{events:#?}");
+    assert!(notes(&events).contains("db keeps data"));
+    assert_eq!(live_hosts(&events), ["compose.example"]);
+    let web = env.machine.spec(&"shop.v1.web.1".parse().unwrap()).unwrap();
+    assert!(web.env.iter().any(|(name, value)| name.as_str() == "COLOUR" && value.expose() == "red"));
+    // Its own hosts go before those of the compose file.
+    let manifest = format!("{manifest}[http]\nhosts = [\"shop.example\"]\n");
+    let files = [("coracle.toml", manifest.as_str()), ("compose.yaml", shop.as_str())];
+    let events = deploy(&env, &files, &DeployOptions::default()).await.unwrap();
+    assert_eq!(live_hosts(&events), ["shop.example"]);
+    // Others keep what the compose file says: two releases after this one, the first is still there, by the manifest's word.
+    for number in 3..=6 {
+        let files = [("coracle.toml", manifest.as_str()), ("compose.yaml", shop.as_str()), (".env", &format!("TAG={number}"))];
+        deploy(&env, &files, &DeployOptions::default()).await.unwrap();
+    }
+    assert_eq!(env.client.releases(&app("shop")).await.unwrap().len(), 6, "five, and the one that describes the database");
+}
+
+#[tokio::test]
+async fn a_manifest_that_says_what_runs_goes_before_a_compose_file_unless_that_is_named() {
+    let env = Env::start_on(EngineKind::Docker).await;
+    let manifest = format!("{QUICK}[http]\nhosts = [\"shop.example\"]\n[build]\ndockerfile = \"Dockerfile\"\n");
     let files = [("coracle.toml", manifest.as_str()), ("Dockerfile", "FROM x\n"), ("compose.yaml", SHOP), ("prod.yaml", SHOP)];
     let events = deploy(&env, &files, &DeployOptions::default()).await.unwrap();
     assert_eq!(outcome(&events), Some(&Outcome::Succeeded), "{events:#?}");
-    assert!(!notes(&events).contains("keeps data"));
+    let told = notes(&events);
+    assert!(!told.contains("keeps data") && told.contains("compose.yaml is not used, since coracle.toml has [build]"), "{told}");
     let named = DeployOptions { compose_files: Some("prod.yaml".into()), ..DeployOptions::default() };
     let events = deploy(&env, &files, &named).await.unwrap();
     assert_eq!(outcome(&events), Some(&Outcome::Succeeded), "{events:#?}");
-    let live = events.iter().find_map(|event| match event {
-        DeploymentEvent::Live { hosts, .. } => Some(hosts.clone()),
-        _ => None,
-    });
-    assert_eq!(live.unwrap(), ["shop.example"]);
+    assert_eq!(live_hosts(&events), ["shop.example"]);
+    assert!(notes(&events).contains("[build] of coracle.toml does not count"), "{}", notes(&events));
     let plan = Source::from_bytes(tree(&files));
     let steps = env.client.plan(&app("shop"), &named, plan).await.unwrap().steps;
     assert!(steps.iter().any(|step| step.contains("db (keeps data): stays")), "{steps:#?}");
+}
+
+fn setting(name: &str, value: &str, no_deploy: bool) -> ConfigPatch {
+    let change = ConfigChange { name: name.parse().unwrap(), value: Some(value.into()), secret: false };
+    ConfigPatch { changes: vec![change], no_deploy }
+}
+
+async fn configure(env: &Env, patch: &ConfigPatch, wait: bool) -> Vec<DeploymentEvent> {
+    let options = coracle_api::ChangeOptions { wait, ..attached() };
+    match env.client.set_config(&app("shop"), patch, options).await.unwrap() {
+        ConfigSet::Deploying(events) => all(events).await,
+        ConfigSet::Stored(_) => Vec::new(),
+    }
+}
+
+/// What an instance's environment says, by the compose file.
+fn greeting(env: &Env, instance: &str) -> String {
+    env.machine.spec(&instance.parse().unwrap()).unwrap().surroundings.container.env["GREETING"].expose().to_owned()
+}
+
+#[tokio::test]
+async fn a_variable_that_changes_is_filled_into_the_files_of_the_active_release() {
+    let env = Env::start_on(EngineKind::Docker).await;
+    let files = [("compose.yaml", SHOP), (".env", "TAG=7\n")];
+    deploy(&env, &files, &DeployOptions::default()).await.unwrap();
+    let events = configure(&env, &setting("GREETING", "good morning", false), false).await;
+    assert_eq!(outcome(&events), Some(&Outcome::Succeeded), "{events:#?}");
+    assert_eq!(greeting(&env, "shop.v2.web.1"), "good morning");
+    let releases = env.client.releases(&app("shop")).await.unwrap();
+    assert!(releases[1].description.contains("GREETING"), "{}", releases[1].description);
+    let made = env.machine.inventory().artifacts.len();
+
+    // The same files, read in the same way: also after a rollback, a restart, and a change that was kept for later.
+    all(env.client.rollback(&app("shop"), None, attached()).await.unwrap()).await;
+    assert_eq!(greeting(&env, "shop.v3.web.1"), "hello");
+    configure(&env, &setting("LATER", "now", true), false).await;
+    let events = configure(&env, &setting("GREETING", "good night", false), false).await;
+    assert_eq!(outcome(&events), Some(&Outcome::Succeeded), "{events:#?}");
+    assert_eq!(greeting(&env, "shop.v4.web.1"), "good night");
+    let web = env.machine.spec(&"shop.v4.web.1".parse().unwrap()).unwrap();
+    assert!(web.env.iter().any(|(name, _)| name.as_str() == "LATER"), "what was kept for the next release is in it");
+    assert_eq!(env.machine.inventory().artifacts.len(), made, "nothing is fetched for it");
+
+    // One that the files cannot do without, one that changes what keeps data, and one that leads nowhere, change nothing.
+    let needy = SHOP.replace("${TAG:-1}", "${TAG:?}").replace("postgres:16", "postgres:${PG:-16}");
+    let events = deploy(&env, &[("compose.yaml", &needy), (".env", "TAG=7\n")], &DeployOptions::default()).await.unwrap();
+    // It comes to the same, but will be read from now on.
+    assert_eq!(outcome(&events), Some(&Outcome::Unchanged), "{events:#?}");
+    let events = configure(&env, &setting("PG", "17", false), false).await;
+    let Some(Outcome::Failed { cause, .. }) = outcome(&events) else { panic!("{events:#?}") };
+    assert!(cause.contains("db (the image)"), "{cause}");
+    let config = env.client.config(&app("shop")).await.unwrap();
+    assert!(!config.iter().any(|entry| entry.name.as_str() == "PG"), "{config:?}");
+    assert_eq!(greeting(&env, "shop.v4.web.1"), "good night");
+    assert!(env.incoming_is_empty());
+    env.client.destroy(&app("shop")).await.unwrap();
+    assert!(!env.state_dir().join("mounts/shop").exists());
+}
+
+#[tokio::test]
+async fn a_change_of_configuration_that_came_first_counts_for_the_deployment_behind_it() {
+    let env = Env::start_on(EngineKind::Docker).await;
+    let quick = [("compose.yaml", SHOP)];
+    deploy(&env, &quick, &DeployOptions::default()).await.unwrap();
+    env.machine.script(Which::process(2, "web"), Script::never_listens());
+    let send = async |files: &[(&str, &str)], options: DeployOptions| {
+        env.client.deploy(&app("shop"), &options, Source::from_bytes(tree(files))).await.unwrap()
+    };
+    // It waits for a first healthy answer that does not come, while others ask for their turns.
+    let stuck = send(&quick, DeployOptions { force: true, ..DeployOptions::default() }).await;
+    let waits = coracle_api::ChangeOptions { wait: true, ..attached() };
+    let change = setting("GREETING", "first", false);
+    let ConfigSet::Deploying(first) = env.client.set_config(&app("shop"), &change, waits).await.unwrap() else { panic!() };
+    let needy = SHOP.replace("${GREETING:-hello}", "${GREETING:?it must be set}, then").replace("image: web:", "image: web2:");
+    let second = send(&[("compose.yaml", &needy)], DeployOptions { wait: true, ..DeployOptions::default() }).await;
+    drop(stuck);
+    for events in [first, second] {
+        let events = all(events).await;
+        assert_eq!(outcome(&events), Some(&Outcome::Succeeded), "{events:#?}");
+    }
+    assert_eq!(greeting(&env, "shop.v4.web.1"), "first, then");
 }

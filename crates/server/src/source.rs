@@ -1,0 +1,92 @@
+//! Source trees on their way to a deployment. What they describe depends on the app's configuration, so they are read when it
+//! is the deployment's turn, and read again when the configuration changes.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use coracle_api::{DeployOptions, Problem, ProblemKind};
+use coracle_model::{AppName, EnvName, Secret};
+use coracle_orchestrator::{DeployRequest, KeptSource, StatefulChanges};
+use coracle_store::{Store, StoreError};
+
+use crate::compose::Resolved;
+use crate::intake::{self, IntakeLimits, Tree};
+use crate::problems;
+use crate::succession::Successions;
+
+/// A tree that was sent, and how it is to be deployed.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub tree: Tree,
+    pub options: DeployOptions,
+    /// Which services that keep data may be changed.
+    pub stateful: StatefulChanges,
+}
+
+/// Where source trees are unpacked and read.
+#[derive(Debug, Clone)]
+pub(crate) struct Sources {
+    pub store: Store,
+    /// Where trees lie until their deployments have ended.
+    pub incoming: PathBuf,
+    pub limits: IntakeLimits,
+    /// What apps have taken over, and take over.
+    pub successions: Successions,
+}
+
+impl Sources {
+    /// What is to be deployed of a tree, with this configuration, or else with that of the app as it is now.
+    pub(crate) async fn request(
+        &self,
+        app: &AppName,
+        sent: &Sent,
+        config: Option<Vec<(EnvName, Secret)>>,
+    ) -> Result<DeployRequest, Problem> {
+        let config = match config {
+            Some(config) => config,
+            None => match self.store.config(app).await {
+                Ok(config) => config.into_iter().map(|entry| (entry.name, entry.value)).collect(),
+                Err(StoreError::NoSuchApp(_)) => Vec::new(),
+                Err(error) => return Err(problems::store(&error)),
+            },
+        };
+        let variables: BTreeMap<String, String> =
+            config.iter().map(|(name, value)| (name.to_string(), value.expose().to_owned())).collect();
+        let Sent { tree, options, stateful } = sent;
+        let resolved = intake::spec(tree.path(), app, options, variables, self.limits.manifest_bytes).await?;
+        let Resolved { mut spec, mut notes, by_compose } = resolved;
+        let import = self.successions.join(&mut spec, options).await?;
+        notes.extend(import.iter().flat_map(|import| import.notes.clone()));
+        let kept = |archive: PathBuf| Ok::<_, Problem>(KeptSource { archive, reading: reading(options)? });
+        Ok(DeployRequest {
+            spec,
+            source: tree.path().to_owned(),
+            commit: options.commit.clone(),
+            stateful: stateful.clone(),
+            notes,
+            sent: tree.archive().filter(|_| by_compose).map(kept).transpose()?,
+            force: options.force,
+            incumbent: import.map(|import| import.incumbent),
+        })
+    }
+
+    /// The tree that a release was made of, unpacked anew, to be read as it was then.
+    pub(crate) async fn reopen(&self, kept: KeptSource) -> Result<Sent, Problem> {
+        let unreadable = |cause: String| {
+            Problem::new(ProblemKind::Internal, format!("what the active release was made of cannot be read again: {cause}"))
+                .hint("keep the change for the next deployment with --no-deploy, then `coracle deploy`")
+        };
+        let options = serde_json::from_str(&kept.reading).map_err(|error| unreadable(error.to_string()))?;
+        let tree = intake::reopen(&self.incoming, kept.archive, self.limits).await;
+        let tree = tree.map_err(|problem| unreadable(problem.detail))?;
+        Ok(Sent { tree, options, stateful: StatefulChanges::None })
+    }
+}
+
+/// How a tree was read, to be read in the same way again.
+fn reading(options: &DeployOptions) -> Result<String, Problem> {
+    let DeployOptions { environment, compose_files, profiles, env_files, ignore_unsupported, .. } = options.clone();
+    let reading =
+        DeployOptions { environment, compose_files, profiles, env_files, ignore_unsupported, ..DeployOptions::default() };
+    serde_json::to_string(&reading).map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))
+}
