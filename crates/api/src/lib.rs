@@ -16,6 +16,7 @@ pub mod discovery;
 pub mod machine;
 pub mod output;
 pub mod problem;
+pub mod project;
 pub mod release;
 pub mod traffic;
 
@@ -29,6 +30,7 @@ pub use discovery::{Discovery, LabelProblem};
 pub use machine::{Check, CheckStatus, Doctor, Version};
 pub use output::{ExecRequest, Exit, LogLine, LogOptions, OutputLine, RunLine, RunRequest, Stream};
 pub use problem::{Problem, ProblemKind};
+pub use project::{ComposeProject, ComposeProjectList, ComposeService};
 pub use release::{OriginKind, Release, ReleaseList, RollbackRequest};
 pub use traffic::{
     Certificate, CertificateList, CertificateSource, CertificateState, Domain, DomainList, LocalAuthority, RenewalOptions, Route,

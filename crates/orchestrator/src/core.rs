@@ -18,6 +18,7 @@ use futures::future::join_all;
 use tokio::sync::{Notify, watch};
 
 use crate::guests::Guests;
+use crate::incumbent::Standby;
 use crate::instances::Making;
 use crate::mounts::Mounts;
 use crate::orchestrator::Settings;
@@ -69,6 +70,8 @@ pub(crate) struct Registry {
     /// Instances of active releases that are too many and are on their way out. Until they are gone they get no requests,
     /// even if they are wanted again meanwhile.
     pub leaving: HashSet<InstanceId>,
+    /// Containers of projects that serve for apps which take their place.
+    pub standbys: BTreeMap<AppName, Vec<Standby>>,
     /// Engines that have not answered since this server started, so that nobody knows what runs there.
     pub unseen: BTreeSet<EngineKind>,
     /// What the proxy was told in this server's earlier life; it stands for the apps of unseen engines.
@@ -85,6 +88,8 @@ pub(crate) struct Live {
     pub suspended: BTreeSet<ProcessName>,
     /// Stateful services that the rollout is creating or changing.
     pub changing: BTreeSet<ProcessName>,
+    /// Whether `to` is being discarded: nothing is started in its network any more.
+    pub discarded: bool,
     /// Requests to the app wait in the proxy, each for so long at most.
     pub hold: Option<Duration>,
 }

@@ -10,7 +10,9 @@ mod candidate;
 mod core;
 mod error;
 mod guests;
+pub mod incumbent;
 mod instances;
+mod kept_source;
 mod labelled;
 mod logs;
 mod mounts;
@@ -28,6 +30,8 @@ mod table;
 pub mod traffic;
 
 pub use error::OrchestratorError;
+pub use incumbent::{Incumbent, Standby};
+pub use kept_source::KeptSource;
 pub use orchestrator::{AppStatus, DeployRequest, Deployed, HostOrchestrator, Settings};
 pub use progress::{Event, LiveFacts, Progress};
 pub use routes::TlsOffer;

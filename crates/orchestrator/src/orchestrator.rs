@@ -6,17 +6,19 @@ use std::sync::Arc;
 
 use coracle_engine::{Engine, Exit, Instance, LogLine, LogQuery, OutputSink};
 use coracle_model::{
-    AppName, AppSpec, ByteSize, Cpus, Deployment, EngineKind, Exposure, InstanceId, ProcessName, ProcessSpec, Release,
-    ReleaseNumber,
+    AppName, AppSpec, ByteSize, Cpus, Deployment, EngineKind, EnvName, Exposure, InstanceId, ProcessName, ProcessSpec, Release,
+    ReleaseNumber, Secret,
 };
 use coracle_store::{AppRecord, ConfigChange, Store};
 use futures::future::join_all;
 use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::candidate::Candidate;
+use crate::candidate::{Candidate, Reconfigured};
 use crate::core::{Core, Registry};
 use crate::error::OrchestratorError;
+use crate::incumbent::Incumbent;
+use crate::kept_source::KeptSource;
 use crate::probe::Check;
 use crate::progress::Progress;
 use crate::reconcile;
@@ -43,7 +45,6 @@ pub struct Settings {
 }
 
 /// A source tree to deploy.
-#[derive(Debug)]
 pub struct DeployRequest {
     /// The resolved manifest (its `app` is the app).
     pub spec: AppSpec,
@@ -55,6 +56,18 @@ pub struct DeployRequest {
     pub stateful: StatefulChanges,
     /// What was decided about it before, for the person who deploys it; one sentence each.
     pub notes: Vec<String>,
+    /// The tree as it was sent, if it is to be read again when the configuration changes.
+    pub sent: Option<KeptSource>,
+    /// Whether it becomes a release even if it changes nothing.
+    pub force: bool,
+    /// What it takes the place of. Only of an app's first release.
+    pub incumbent: Option<Arc<dyn Incumbent>>,
+}
+
+impl std::fmt::Debug for DeployRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeployRequest").field("spec", &self.spec).field("source", &self.source).finish_non_exhaustive()
+    }
 }
 
 /// What a deployment led to.
@@ -118,8 +131,9 @@ impl HostOrchestrator {
     pub async fn plan(&self, request: &DeployRequest) -> Result<Vec<String>, OrchestratorError> {
         let spec = &request.spec;
         let engine = self.core.engine(spec.engine.unwrap_or(self.core.settings.default_engine))?;
-        self.core.check_request(request, engine).await?;
-        let comparison = self.core.compare_request(request).await?;
+        let config = self.core.config_of(&spec.app).await?;
+        self.core.check_request(request, engine, &config).await?;
+        let comparison = self.core.compare_request(request, &config).await?;
         let parts = self.core.plan_parts(engine, spec, &comparison, &request.stateful).await;
         let engine = engine.kind;
         let plan = match spec.is_stack() {
@@ -143,6 +157,9 @@ impl HostOrchestrator {
         lines.extend(parts);
         if active.is_some() {
             lines.push(format!("strategy {strategy}: {why}"));
+        }
+        if let Some(conflict) = self.core.planned_conflict(request).await? {
+            lines.push(format!("REFUSED, since {} belongs to the app {}", conflict.of, conflict.other));
         }
         let names: std::collections::BTreeSet<String> =
             plan.iter().flat_map(|plan| plan.processes.keys()).chain(spec.processes.keys()).map(ToString::to_string).collect();
@@ -175,7 +192,47 @@ impl HostOrchestrator {
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<Deployed, OrchestratorError> {
-        self.core.deploy(Candidate::Tree(Box::new(request)), progress, cancel).await
+        self.core.deploy(Candidate::Tree { request: Box::new(request), reconfigured: None }, progress, cancel).await
+    }
+
+    /// What the active release was made of, if that is to be read again when the configuration changes.
+    pub async fn kept_source(&self, app: &AppName) -> Result<Option<KeptSource>, OrchestratorError> {
+        let Some(active) = self.core.store.ensure_app(app).await?.active else { return Ok(None) };
+        let (mounts, owned) = (self.core.mounts.clone(), app.clone());
+        let read = tokio::task::spawn_blocking(move || mounts.source_of(&owned, active)).await;
+        match read {
+            Ok(Ok(kept)) => Ok(kept),
+            Ok(Err(error)) => {
+                tracing::warn!(%app, %error, "what the active release was made of cannot be read");
+                Ok(None)
+            }
+            Err(error) => {
+                Err(OrchestratorError::refused(format!("looking for a source broke off: {error}"), "see the server's log"))
+            }
+        }
+    }
+
+    /// The configuration that the app's next release runs with, after these changes.
+    pub async fn config_after(
+        &self,
+        app: &AppName,
+        changes: &[ConfigChange],
+    ) -> Result<Vec<(EnvName, Secret)>, OrchestratorError> {
+        let base = self.core.active_release(app).await?;
+        Ok(Reconfigured::of(&self.core, &base, changes.to_vec()).await?.env)
+    }
+
+    /// Makes a release of what the active one was made of, read again with other configuration.
+    pub async fn reconfigure(
+        &self,
+        request: DeployRequest,
+        changes: Vec<ConfigChange>,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<Deployed, OrchestratorError> {
+        let base = self.core.active_release(&request.spec.app).await?;
+        let reconfigured = Some(Reconfigured::of(&self.core, &base, changes).await?);
+        self.core.deploy(Candidate::Tree { request: Box::new(request), reconfigured }, progress, cancel).await
     }
 
     /// Changes configuration and, if the app has an active release, makes a release of it. `None`: kept for the first deploy.

@@ -5,6 +5,7 @@ mod parts;
 mod services;
 mod starting;
 mod steps;
+mod succession;
 mod undo;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::candidate::Candidate;
 use crate::core::{Core, Live};
 use crate::error::OrchestratorError;
+use crate::incumbent::Incumbent;
 use crate::orchestrator::Deployed;
 use crate::progress::{Event, Progress};
 use crate::services::{Comparison, StatefulChanges};
@@ -85,6 +87,8 @@ pub(crate) struct Rollout<'a> {
     exposed: AtomicBool,
     /// What takes the configuration back to what it was, once it has been changed.
     config_undo: Mutex<Vec<ConfigChange>>,
+    /// What the release takes the place of.
+    incumbent: Option<Arc<dyn Incumbent>>,
 }
 
 /// A candidate that may be built: everything checked that can be before anything runs.
@@ -146,6 +150,7 @@ impl Core {
             phase: Mutex::new(Phase::Validate),
             exposed: AtomicBool::new(false),
             config_undo: Mutex::default(),
+            incumbent: candidate.incumbent(),
             deployment,
         };
         let result = rollout.roll_out(candidate).await;
@@ -199,6 +204,7 @@ impl<'a> LiveGuard<'a> {
             from: deployment.from,
             suspended: Default::default(),
             changing: Default::default(),
+            discarded: false,
             hold: None,
         };
         core.change(|registry| registry.live.insert(deployment.app.clone(), live));
@@ -218,6 +224,7 @@ impl Rollout<'_> {
     async fn roll_out(&self, candidate: Candidate) -> Result<End, Failure> {
         let draft = self.validate(candidate).await?;
         let Some(candidacy) = self.build(draft).await? else { return self.leave_as_it_is().await };
+        self.step_in_front(&candidacy).await?;
         self.bring_up_services(&candidacy).await?;
         self.run_release_command(&candidacy).await?;
         if candidacy.strategy == Strategy::Recreate {
@@ -229,6 +236,7 @@ impl Rollout<'_> {
         self.switch(&candidacy).await?;
         self.watch(&candidacy).await?;
         self.retire_old(&candidacy).await;
+        self.retire_incumbent(&candidacy).await;
         self.record(&candidacy).await;
         Ok(End::Live(candidacy.release))
     }

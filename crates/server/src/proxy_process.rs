@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coracle_orchestrator::{Drained, HostOrchestrator, Traffic, TrafficError};
 use coracle_model::AdoptedPort;
+use coracle_orchestrator::{Drained, HostOrchestrator, Traffic, TrafficError};
 use coracle_proxy::control::{Client, ControlError, ListenerStatus, PROTOCOL, Status};
 use coracle_proxy_table::{Table, TargetId};
 use tokio::io::unix::AsyncFd;
@@ -143,6 +143,20 @@ impl ProxyProcess {
         Ok(Arc::new(Self { options, client, status: Mutex::new(status), entrances, replacing: tokio::sync::Mutex::default() }))
     }
 
+    /// The same with further entrances. Without them, if another program has one of them: everything else must not have to
+    /// wait for that.
+    pub(crate) async fn start_with(options: ProxyOptions, entrances: Vec<Entrance>) -> Result<Arc<Self>, ProxyError> {
+        let with = ProxyOptions { entrances, ..options.clone() };
+        let is_more = with.entrances != options.entrances;
+        match Self::start(with).await {
+            Err(error) if is_more => {
+                tracing::error!(%error, "going on without the ports that apps have taken over");
+                Self::start(options).await
+            }
+            decided => decided,
+        }
+    }
+
     fn status(&self) -> Status {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -211,7 +225,8 @@ impl ProxyProcess {
         Ok(())
     }
 
-    fn entrances(&self) -> BTreeSet<Entrance> {
+    /// Where else than for all apps it takes requests.
+    pub(crate) fn entrances(&self) -> BTreeSet<Entrance> {
         self.entrances.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -22,7 +22,9 @@ use crate::engines::{EngineChoice, Search, SearchError};
 use crate::intake::IntakeLimits;
 use crate::proxy_process::{AcmeOptions, ProxyError, ProxyOptions, ProxyProcess};
 use crate::published::Published;
+use crate::source::Sources;
 use crate::state_dir::{self, StateDirError};
+use crate::succession::{self, Successions};
 use crate::token::{self, TokenGuard};
 use crate::{api, connections, leftover};
 
@@ -202,7 +204,8 @@ impl Server {
             docker_socket: options.docker_socket.clone(),
         };
         let engines = search.run(&store).await?;
-        let proxy = ProxyProcess::start(options.proxy()).await?;
+        let entrances = succession::entrances_of(&options.state_dir, &store).await;
+        let proxy = ProxyProcess::start_with(options.proxy(), entrances).await?;
         let parts = Parts { engines: engines.all, default_engine: engines.default, traffic: proxy.clone(), http: proxy.http() };
         // Redirects name the real port.
         let options = ServerOptions { https: proxy.https(), ..options };
@@ -242,7 +245,11 @@ impl Server {
         });
 
         let (stop, halt, cut) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        let deployments = Deployments::new(orchestrator.clone(), parts.http.clone(), stop.clone(), cut.clone());
+        let predecessors = docker.as_ref().map(|docker| (docker.predecessors(), docker.facts().containers_reachable));
+        let successions = Successions::new(&options.state_dir, store.clone(), predecessors, proxy.clone())?;
+        let sources = Sources { store: store.clone(), incoming, limits: options.intake, successions: successions.clone() };
+        let (on, http) = (sources.clone(), parts.http.clone());
+        let deployments = Deployments::new(orchestrator.clone(), on, http, stop.clone(), cut.clone());
         let context = Arc::new(Context {
             orchestrator: orchestrator.clone(),
             store,
@@ -257,8 +264,7 @@ impl Server {
             proxy: proxy.clone(),
             http: parts.http,
             state_dir: options.state_dir.clone(),
-            incoming,
-            intake: options.intake,
+            sources,
             tasks: TaskTracker::new(),
             stop,
         });
@@ -275,6 +281,13 @@ impl Server {
         server.background.push(owned({
             let (orchestrator, halt) = (orchestrator.clone(), halt.clone());
             async move { orchestrator.reconcile_forever(halt).await }
+        }));
+        server.background.push(owned({
+            let orchestrator = orchestrator.clone();
+            async move {
+                successions.recover(&orchestrator).await;
+                successions.settle_entrances().await;
+            }
         }));
         if let Some(discovery) = discovery {
             let halt = halt.clone();

@@ -97,6 +97,11 @@ impl Client {
         self.get("/discovery").await
     }
 
+    /// The compose projects that run on the server's machine.
+    pub async fn projects(&self) -> Result<Vec<crate::ComposeProject>, ClientError> {
+        Ok(self.get::<crate::ComposeProjectList>("/projects").await?.projects)
+    }
+
     /// The hosts that apps are reached at.
     pub async fn domains(&self) -> Result<Vec<Domain>, ClientError> {
         Ok(self.get::<DomainList>("/domains").await?.domains)

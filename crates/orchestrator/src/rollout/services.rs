@@ -27,6 +27,7 @@ impl Rollout<'_> {
         if replaces {
             self.hold_requests_for_services(candidacy).await?;
         }
+        self.take_data_over(candidacy).await?;
         for group in release.resolved().start_order().map_err(stack_failure)? {
             let services = group.iter().filter(|name| comparison.standings.contains_key(*name));
             // All are awaited even if one fails, so that none is still being started while the others are undone.
@@ -34,7 +35,10 @@ impl Rollout<'_> {
         }
         self.change_live(|live| {
             live.changing.clear();
-            live.hold = None;
+            // What a release takes the place of is without its data until the switch.
+            if self.incumbent.is_none() {
+                live.hold = None;
+            }
         });
         if replaces {
             self.core.publish().await?;
@@ -195,7 +199,7 @@ fn is_replaced(name: &ProcessName, standing: &Standing, stateful: &StatefulChang
 }
 
 /// Changes to what keeps data that nobody has allowed.
-pub(super) fn refuse_changes(comparison: &Comparison, stateful: &StatefulChanges) -> Result<(), Failure> {
+pub(super) fn refuse_changes(comparison: &Comparison, stateful: &StatefulChanges, by_config: bool) -> Result<(), Failure> {
     let changed = comparison.standings.iter().filter_map(|(name, standing)| match standing {
         Standing::Changed(_, what) if !stateful.allow(name) => Some((name, format!("{name} ({})", what.join(", ")))),
         _ => None,
@@ -207,13 +211,17 @@ pub(super) fn refuse_changes(comparison: &Comparison, stateful: &StatefulChanges
         return Ok(());
     }
     let names = names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(",");
-    Err(Failure::release(
-        format!("this would change what keeps data: {}", told.join("; ")),
-        format!(
+    let hint = match by_config {
+        true => format!(
+            "if that is meant: the same with --no-deploy, then coracle deploy --recreate-services {names} (requests wait \
+             meanwhile, volumes stay)"
+        ),
+        false => format!(
             "if that is meant: coracle deploy --recreate-services {names} (requests wait meanwhile, volumes stay); \
              else put it back as it was"
         ),
-    ))
+    };
+    Err(Failure::release(format!("this would change what keeps data: {}", told.join("; ")), hint))
 }
 
 /// Parts that wait for each other, and the like.

@@ -157,6 +157,7 @@ impl Rollout<'_> {
         if let Some(old) = candidacy.old.as_ref().filter(|_| candidacy.strategy == Strategy::BlueGreen) {
             self.stop_background_of(old).await?;
         }
+        self.stop_incumbents_background(candidacy).await?;
         let background = |process: &ProcessName| !candidacy.needed.contains(process);
         self.start_in_order(candidacy, background).await?;
         let instances = self.instances(candidacy, background);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use coracle_engine::Engine;
-use coracle_model::{AppName, HostPattern, InstanceId, Phase, Release, Strategy};
+use coracle_model::{InstanceId, Phase, Release, Strategy};
 use futures::future::try_join_all;
 
 use super::{Candidacy, Failure, Rollout};
@@ -14,7 +14,7 @@ use crate::core::Live;
 use crate::error::OrchestratorError;
 use crate::probe::{self, Check};
 use crate::progress::{Event, LiveFacts};
-use crate::table::hosts_of;
+use crate::table::{RouteConflict, hosts_of};
 
 /// How long the proxy may take to be told of a switch before the switch is taken back.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ const PUBLISH_PATIENCE: Duration = Duration::from_secs(10);
 impl Rollout<'_> {
     /// Recreate: requests wait in the proxy, those under way run out, and the old instances make room.
     pub(super) async fn hold_requests_and_stop_old(&self, candidacy: &Candidacy) -> Result<(), Failure> {
-        let Some(old) = &candidacy.old else { return Ok(()) };
+        let Some(old) = &candidacy.old else { return self.stop_incumbent(candidacy).await };
         self.enter(Phase::Hold).await?;
         let everything = old.processes().into_keys().collect();
         let (ending, coming) = (&old.spec.deploy, &candidacy.release.spec.deploy);
@@ -52,8 +52,8 @@ impl Rollout<'_> {
             let _one_switch_at_a_time = self.core.switching.lock().await;
             let lock = self.core.app_lock(&release.app);
             let _not_while_reconciling = lock.lock().await;
-            if let Some((other, host)) = self.core.host_conflict(release).await? {
-                return Err(host_taken(&host, &other));
+            if let Some(conflict) = self.core.route_conflict(release).await? {
+                return Err(route_taken(&conflict));
             }
             let before = self.core.store.config(&release.app).await?;
             self.core.store.activate(self.deployment.id, changes).await?;
@@ -167,9 +167,13 @@ impl Rollout<'_> {
     }
 }
 
-pub(super) fn host_taken(host: &HostPattern, other: &AppName) -> Failure {
+pub(super) fn route_taken(conflict: &RouteConflict) -> Failure {
+    let RouteConflict { of, other } = conflict;
     Failure::release(
-        format!("the host {host} belongs to the app {other}"),
-        format!("choose another in http.hosts of coracle.toml, or free it with `coracle destroy -a {other}`"),
+        format!("{of} belongs to the app {other}"),
+        format!(
+            "choose another in http.hosts of coracle.toml or in the labels of the compose file, or free it with \
+             `coracle destroy -a {other}`"
+        ),
     )
 }

@@ -1,6 +1,5 @@
 //! Deployments: begun, followed, called off.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json as Answered;
@@ -10,19 +9,17 @@ use coracle_api::{
     ChangeOptions, DeployOptions, Deployment, DeploymentEvent, DeploymentList, DeploymentPlan, Outcome, Problem, ProblemKind,
     RollbackRequest,
 };
-use coracle_model::{AppName, DeploymentId};
-use coracle_orchestrator::{DeployRequest, StatefulChanges};
-use coracle_store::StoreError;
+use coracle_model::DeploymentId;
+use coracle_orchestrator::StatefulChanges;
 use tokio_util::sync::CancellationToken;
 
 use super::answer;
 use super::extract::{App, Id, Json, Options};
-use super::{Answer, Shared};
-use crate::compose::Resolved;
+use super::{Answer, ApiError, Shared};
 use crate::deployments::Work;
-use crate::intake::{self, Tree};
+use crate::intake;
 use crate::journal::{Journal, Opening};
-use crate::problems;
+use crate::source::{Sent, Sources};
 
 /// How many deployments a list shows.
 const LISTED: u32 = 50;
@@ -48,8 +45,8 @@ pub(super) async fn deploy(
         drop(context.deployments.try_turn(&app)?);
     }
     let change = options.change();
-    let (request, tree) = take_in(&context, &app, options, body).await?;
-    let journal = context.deployments.begin(app, Work::Deploy { request: Box::new(request), tree }, change);
+    let sent = take_in(&context, options, body).await?;
+    let journal = context.deployments.begin(app, Work::Deploy(Box::new(sent)), change);
     opened(&journal, change.detach).await
 }
 
@@ -65,34 +62,23 @@ pub(super) async fn plan(
     Options(options): Options<DeployOptions>,
     body: Request,
 ) -> Answer<Answered<DeploymentPlan>> {
-    let (request, tree) = take_in(&context, &app, options, body).await?;
-    let steps = context.orchestrator.plan(&request).await;
-    tree.remove().await;
+    let sent = take_in(&context, options, body).await?;
+    let planning = async {
+        let request = context.sources.request(&app, &sent, None).await?;
+        Ok::<_, ApiError>(context.orchestrator.plan(&request).await?)
+    };
+    let steps = planning.await;
+    sent.tree.remove().await;
     Ok(Answered(DeploymentPlan { steps: steps? }))
 }
 
-async fn take_in(context: &Shared, app: &AppName, options: DeployOptions, request: Request) -> Answer<(DeployRequest, Tree)> {
-    let commit = options.commit.clone().map(checked_commit).transpose()?;
+async fn take_in(context: &Shared, mut options: DeployOptions, request: Request) -> Answer<Sent> {
+    options.commit = options.commit.map(checked_commit).transpose()?;
     let stateful = stateful_changes(options.recreate_services.as_deref())?;
     let (head, body) = request.into_parts();
-    let tree = intake::receive(&context.incoming, &head.headers, body, context.intake).await?;
-    let resolved = async {
-        let config = match context.store.config(app).await {
-            Ok(config) => config.into_iter().map(|entry| (entry.name.to_string(), entry.value.expose().to_owned())).collect(),
-            Err(StoreError::NoSuchApp(_)) => BTreeMap::new(),
-            Err(error) => return Err(problems::store(&error)),
-        };
-        intake::spec(&tree, app, &options, config, context.intake).await
-    };
-    match resolved.await {
-        Ok(Resolved { spec, notes }) => {
-            Ok((DeployRequest { spec, source: tree.path().to_owned(), commit, stateful, notes }, tree))
-        }
-        Err(problem) => {
-            tree.remove().await;
-            Err(problem.into())
-        }
-    }
+    let Sources { incoming, limits, .. } = &context.sources;
+    let tree = intake::receive(incoming, &head.headers, body, *limits).await?;
+    Ok(Sent { tree, options, stateful })
 }
 
 /// The services that keep data and may be changed: `*`, or names separated by commas.

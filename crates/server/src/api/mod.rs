@@ -10,6 +10,7 @@ mod discovery;
 mod extract;
 mod machine;
 mod output;
+mod projects;
 mod traffic;
 
 use std::sync::Arc;
@@ -54,6 +55,7 @@ fn described() -> OpenApiRouter<Shared> {
         .routes(routes!(machine::version))
         .routes(routes!(machine::doctor))
         .routes(routes!(discovery::show))
+        .routes(routes!(projects::list))
         .routes(routes!(traffic::routes))
         .routes(routes!(traffic::domains))
         .routes(routes!(traffic::certificates))

@@ -109,6 +109,9 @@ fn spawn(options: &ProxyOptions, log: File) -> std::io::Result<Child> {
     let mut command = Command::new(&options.program);
     command.arg("proxy");
     command.args(listening_arguments(&options.http, &options.https, options.acme.as_ref()));
+    for entrance in &options.entrances {
+        command.arg("--listen").arg(format!("{}={}", entrance.name, entrance.address));
+    }
     command.arg("--control-socket").arg(&options.control_socket).arg("--state-dir").arg(&options.state_dir);
     command.env_clear().envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     command.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
