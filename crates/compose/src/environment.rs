@@ -120,13 +120,13 @@ fn read_env_file(
             Err(Fault::new(ErrorKind::File, message).at(file.at).hint("create it, or say `required: false`"))
         };
     }
-    if file.text_of("format") == Some("raw") {
-        let text = reader.text(path).map_err(|fault| fault.at(file.at))?;
-        for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
-            let (name, value) = line.split_once('=').map_or((line, None), |(name, value)| (name, Some(value.to_owned())));
-            read.insert(name.to_owned(), value.or_else(|| environment.get(name).cloned()));
+    match file.text_of("format") {
+        None | Some("") => {}
+        Some("raw") => return read_raw(reader, (path, file.at), environment, read),
+        Some(other) => {
+            let message = format!("unsupported env_file format \"{other}\"");
+            return Err(Fault::new(ErrorKind::Value, message).at(file.at).hint("leave `format` out, or say `raw`"));
         }
-        return Ok(());
     }
     let earlier = read.clone();
     let lookup = |name: &str| {
@@ -134,6 +134,33 @@ fn read_env_file(
         environment.get(name).cloned().or_else(declared).or_else(|| earlier.get(name).cloned().flatten())
     };
     read_pairs(reader, (path, file.at), &lookup, read)
+}
+
+/// Reads a file as `docker run --env-file` does: values stand as they are, quotes and all.
+fn read_raw(
+    reader: &Reader,
+    (path, at): (&str, Mark),
+    environment: &Environment,
+    read: &mut IndexMap<String, Option<String>>,
+) -> Result<(), Fault> {
+    let text = reader.text(path).map_err(|fault| fault.at(at))?;
+    let lines = text.strip_prefix('\u{FEFF}').unwrap_or(&text).lines().map(str::trim_start).enumerate();
+    for (index, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
+        let (name, value) = line.split_once('=').map_or((line, None), |(name, value)| (name, Some(value.to_owned())));
+        let wrong = match name {
+            "" => Some("there is no variable name before the `=`".to_owned()),
+            name if name.contains([' ', '\t']) => Some(format!("the variable {name:?} contains whitespace")),
+            _ => None,
+        };
+        if let Some(wrong) = wrong {
+            return Err(Fault::new(ErrorKind::Value, format!("{path}: line {}: {wrong}", index + 1)).at(at));
+        }
+        // A name alone has the value that is known; where none is, the line says nothing.
+        if let Some(value) = value.or_else(|| environment.get(name).cloned()) {
+            read.insert(name.to_owned(), Some(value));
+        }
+    }
+    Ok(())
 }
 
 fn read_pairs(

@@ -95,8 +95,15 @@ fn service(node: &Node, trail: &Trail<'_>) -> Result<(), Fault> {
     requests(items(node.get("gpus")), &gpus)?;
     let reserved =
         node.get("deploy").and_then(|deploy| deploy.get("resources")).and_then(|resources| resources.get("reservations"));
-    let (deploy, devices) = (trail.key("deploy.resources.reservations"), "devices");
-    requests(items(reserved.and_then(|reserved| reserved.get(devices))), &deploy.key(devices))
+    let deploy = trail.key("deploy.resources.reservations");
+    let (devices, trail) = (items(reserved.and_then(|reserved| reserved.get("devices"))), deploy.key("devices"));
+    let is_vague =
+        |request: &Node| request.as_map().is_some() && ["capabilities", "driver"].iter().all(|key| request.get(key).is_none());
+    if let Some(index) = devices.iter().position(is_vague) {
+        let message = "must say which `capabilities` the device has";
+        return Err(Fault::new(ErrorKind::Value, message).on(&trail.index(index)).at(devices[index].at));
+    }
+    requests(devices, &trail)
 }
 
 fn requests(requests: &[Node], trail: &Trail<'_>) -> Result<(), Fault> {

@@ -26,13 +26,15 @@ pub(crate) fn resolve(text: &str) -> Data {
 pub(crate) fn number(text: &str) -> Option<Data> {
     let plain: std::borrow::Cow<'_, str> = if text.contains('_') { text.replace('_', "").into() } else { text.into() };
     if let Some(value) = integer(&plain) {
-        return Some(Data::Int(value));
+        // What Go keeps as an unsigned number is only ever printed.
+        return Some(i64::try_from(value).map_or_else(|_| Data::Text(value.to_string()), Data::Int));
     }
-    is_decimal(&plain).then(|| plain.parse().ok().map(Data::Float)).flatten()
+    let value = is_decimal(&plain).then(|| plain.parse::<f64>().ok()).flatten();
+    value.filter(|value| value.is_finite()).map(Data::Float)
 }
 
-/// An integer with Go's prefixes: `0x`, `0o`, `0b`, and a leading zero for octal.
-fn integer(text: &str) -> Option<i64> {
+/// An integer with Go's prefixes: `0x`, `0o`, `0b`, and a leading zero for octal. It is one of 64 bits, signed or not.
+fn integer(text: &str) -> Option<i128> {
     let (negative, digits) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),
@@ -49,7 +51,8 @@ fn integer(text: &str) -> Option<i64> {
         return None;
     }
     let magnitude = i128::from(u64::from_str_radix(digits, radix).ok()?);
-    i64::try_from(if negative { -magnitude } else { magnitude }).ok()
+    let value = if negative { -magnitude } else { magnitude };
+    (value >= i128::from(i64::MIN)).then_some(value)
 }
 
 /// `^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$`
@@ -113,6 +116,11 @@ mod tests {
             ("-", Data::Text("-".into())),
             ("2001-01-01", Data::Text("2001-01-01".into())),
             ("1.2.3", Data::Text("1.2.3".into())),
+            ("12345678901234567890", Data::Text("12345678901234567890".into())),
+            ("0xFFFFFFFFFFFFFFFF", Data::Text("18446744073709551615".into())),
+            ("-12345678901234567890", Data::Float(-12_345_678_901_234_567_890.0)),
+            ("123456789012345678901", Data::Float(123_456_789_012_345_678_901.0)),
+            ("1e400", Data::Text("1e400".into())),
             ("~", Data::Null),
             ("False", Data::Bool(false)),
         ] {

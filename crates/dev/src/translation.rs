@@ -2,7 +2,7 @@
 //! developing stands here: every service is a part like any other, ports are published as written, paths are those of this
 //! machine, and `develop.watch` says what happens when files change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use coracle_build::DockerIgnore;
@@ -35,7 +35,10 @@ pub fn translate(loaded: &Loaded) -> Translated {
     let project = &loaded.project;
     let surroundings = Surroundings { app: app_name(&project.name), tree: Path::new(ROOT), closed: None, hosts: None };
     let Deployable { mut spec, obstacles, mistakes, .. } = deploy::app_spec(loaded, surroundings);
-    let said = |obstacles: Vec<Obstacle>| obstacles.into_iter().map(|obstacle| placed(obstacle, project)).collect();
+    // Here is one copy of everything, so that what only stands against releases beside each other stands against nothing.
+    let said = |obstacles: Vec<Obstacle>| {
+        obstacles.into_iter().filter(|obstacle| !obstacle.of_releases).map(|obstacle| placed(obstacle, project)).collect()
+    };
     let mut translated = Translated {
         obstacles: said(obstacles),
         mistakes: said(mistakes),
@@ -44,10 +47,11 @@ pub fn translate(loaded: &Loaded) -> Translated {
     // What keeps data is started and stopped like everything else here: its volumes stay.
     spec.processes.append(&mut spec.services);
     spec.secrets.clear();
+    let mut chosen = fixed_ports(project);
     for (title, service) in &project.services {
         let Some(name) = name_of(title, project, &spec.processes) else { continue };
         let Some(part) = spec.processes.get_mut(&name) else { continue };
-        let mut writer = Writer { title, project, mistakes: &mut translated.mistakes };
+        let mut writer = Writer { title, project, mistakes: &mut translated.mistakes, chosen: &mut chosen };
         writer.adapt(service, part);
         let made = Part {
             title: title.clone(),
@@ -75,6 +79,12 @@ fn app_name(project: &str) -> AppName {
     }
     text.truncate(40);
     text.trim_end_matches('-').parse().or_else(|_| "dev".parse()).unwrap_or_else(|_| unreachable!("dev is a name"))
+}
+
+/// The ports of the machine that services ask for by number, which a range does not take from them.
+fn fixed_ports(project: &Project) -> BTreeSet<(String, u16)> {
+    let ports = project.services.values().flat_map(|service| &service.ports);
+    ports.filter_map(|port| Some((port.protocol.clone(), port.published.as_deref()?.parse().ok()?))).collect()
 }
 
 /// The name that the mapping has given to a service: its own, else one under which it is still reached by its own.
@@ -129,6 +139,8 @@ struct Writer<'a> {
     title: &'a str,
     project: &'a Project,
     mistakes: &'a mut Vec<String>,
+    /// Ports of the machine that some service has, by protocol.
+    chosen: &'a mut BTreeSet<(String, u16)>,
 }
 
 impl Writer<'_> {
@@ -188,8 +200,14 @@ impl Writer<'_> {
             self.wrong(&["ports", &at.to_string()], format!("{published:?} is no port of this machine"));
             return None;
         };
+        if first == last {
+            return Some(on(Some(first)));
+        }
+        let is_left = |host: &u16| !self.chosen.contains(&(port.protocol.clone(), *host));
         // If none of a range is free, the first is told to be taken.
-        Some((first..=last).map(|host| on(Some(host))).find(ports::is_free).unwrap_or_else(|| on(Some(first))))
+        let free = (first..=last).filter(is_left).map(|host| on(Some(host))).find(ports::is_free).unwrap_or_else(|| on(Some(first)));
+        self.chosen.extend(free.host.map(|host| (port.protocol.clone(), host)));
+        Some(free)
     }
 
     fn rules(&mut self, service: &Service) -> Vec<Rule> {

@@ -149,7 +149,7 @@ pub(crate) static SERVICE: Object = plain(&[
     ("configs", list(&FILE_MOUNT).unique(Unique::Mount(""))),
     ("container_name", TEXT.form(is_container_name, "a letter or digit, then letters, digits, `_`, `.` or `-`")),
     ("cpu_count", COUNT),
-    ("cpu_percent", FLOAT_CAST.range(0, 100)),
+    ("cpu_percent", scalar(INTEGER | STRING, Scalar::Float).cast().range(0, 100)),
     ("cpu_period", WHOLE_CAST),
     ("cpu_quota", WHOLE_CAST),
     ("cpu_rt_period", WHOLE_CAST),

@@ -202,6 +202,9 @@ fn values_of_the_wrong_type_are_refused_with_their_place() {
         ("volumes: [{target: /a}]", "services.s.volumes[0]: the key `type` is missing"),
         ("command: [1]", "services.s.command[0]: must be a string, not integer"),
         ("ports: ['a:b']", "services.s.ports[0]: "),
+        ("cpu_percent: 50.5", "services.s.cpu_percent: must be a string or integer"),
+        ("deploy: {resources: {reservations: {devices: [{count: 1}]}}}", "devices[0]: must say which `capabilities`"),
+        ("env_file: [{path: compose.yaml, format: json}]", "unsupported env_file format \"json\""),
     ] {
         let error = service_error(body);
         assert!(error.contains(expected), "{body}: {error}");
@@ -220,4 +223,14 @@ fn every_value_can_be_traced() {
     assert_eq!(place(&["services", "s", "ports", "0", "target"]), "$DIR/compose.yaml:5:9");
     assert_eq!(place(&["services", "s", "privileged"]), "$DIR/compose.override.yaml:3:5");
     assert_eq!(place(&["services", "s", "networks", "default"]), "$DIR/compose.yaml:2:3");
+}
+
+#[test]
+fn raw_environment_files_are_read_as_by_docker_run() {
+    let compose = "services:\n  s: {image: a, env_file: [{path: raw.env, format: raw}]}";
+    let with = |text: &str| Folder::with(&[("compose.yaml", compose), ("raw.env", text)]).env("KNOWN", "k");
+    let read = s(&with("\u{FEFF}A=\"q $X\" # no\n  # said\n\n \tB= two \nKNOWN\nUNKNOWN\nA.b-c=x=y"));
+    assert_eq!(read["environment"], json!({"A": "\"q $X\" # no", "B": " two ", "KNOWN": "k", "A.b-c": "x=y"}));
+    assert!(with("A=1\nexport B=2").error().contains("raw.env: line 2: the variable \"export B\" contains whitespace"));
+    assert!(with("=1").error().contains("raw.env: line 1: there is no variable name"));
 }

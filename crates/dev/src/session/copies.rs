@@ -45,6 +45,11 @@ pub(super) enum State {
     Ended,
 }
 
+/// How long something waits that has failed so often.
+fn pause_after(failures: u32) -> Duration {
+    Duration::from_millis(100 << failures.min(10)).min(LONGEST_PAUSE)
+}
+
 impl Session {
     /// Starts the parts of a group side by side, each when what it waits for is there.
     pub(super) async fn up(&mut self, group: &[ProcessName]) -> Result<(), DevError> {
@@ -142,15 +147,10 @@ impl Session {
             RestartPolicy::Never => false,
         };
         if again {
-            let pause = Duration::from_millis(100 << copy.failures.min(10)).min(LONGEST_PAUSE);
             copy.state = State::Waiting;
+            let pause = pause_after(copy.failures);
             self.tell.trouble(format!("{name} has ended: {exit}; it is started again in {:.1} s", pause.as_secs_f32()));
-            let (send, id) = (self.send.clone(), id.clone());
-            self.timers.spawn(async move {
-                tokio::time::sleep(pause).await;
-                // Nobody waits for it when the session is over.
-                send.send(Event::Again { id, start }).ok();
-            });
+            self.call_again(id, start, pause);
         } else {
             copy.state = State::Ended;
             let then = if watched { "; waiting for a change" } else { "" };
@@ -175,7 +175,7 @@ impl Session {
         let copy = match self.restart(id, failures).await {
             Ok(copy) => copy,
             Err(DevError::Engine(error)) => {
-                self.tell.trouble(format!("{} cannot be started again: {error}", self.voice(id).name));
+                self.failed_again(id, start, failures, &error);
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -183,6 +183,39 @@ impl Session {
         self.copies.insert(id.clone(), copy);
         self.lead(&id.process).await?;
         Ok(())
+    }
+
+    /// A copy that the engine did not start again is tried once more after a longer pause, as often as its restart policy
+    /// allows; after that only a change starts it.
+    fn failed_again(&mut self, id: &InstanceId, start: u64, failures: u32, error: &EngineError) {
+        let policy = self.stack.process(&id.process).map_or(RestartPolicy::Never, |part| part.container.restart);
+        let name = self.voice(id).name;
+        let Some(copy) = self.copies.get_mut(id).filter(|copy| copy.start == start) else { return };
+        copy.failures = failures;
+        let again = match policy {
+            RestartPolicy::Always => true,
+            RestartPolicy::OnFailure(most) => most.is_none_or(|most| failures < most),
+            RestartPolicy::Never => false,
+        };
+        if again {
+            let pause = pause_after(failures);
+            self.tell.trouble(format!("{name} cannot be started again: {error}; it is tried in {:.1} s", pause.as_secs_f32()));
+            self.call_again(id, start, pause);
+        } else {
+            copy.state = State::Ended;
+            self.first_failure.get_or_insert(Exit::default());
+            self.tell.trouble(format!("{name} cannot be started again: {error}; waiting for a change"));
+        }
+    }
+
+    /// Has a copy started again after a pause.
+    fn call_again(&mut self, id: &InstanceId, start: u64, pause: Duration) {
+        let (send, id) = (self.send.clone(), id.clone());
+        self.timers.spawn(async move {
+            tokio::time::sleep(pause).await;
+            // Nobody waits for it when the session is over.
+            send.send(Event::Again { id, start }).ok();
+        });
     }
 
     /// Restarts an instance: in place where that can be, so that files which were copied into it stay.

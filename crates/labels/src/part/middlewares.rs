@@ -109,6 +109,30 @@ fn some(text: &str) -> Option<String> {
 }
 
 fn made(middleware: &Middleware, said: &mut Vec<String>) -> Result<Made, String> {
+    let mut found = paths(middleware, said);
+    found.extend(middleware.chain.as_ref().map(|it| Made::Chain(it.middlewares.clone())));
+    found.extend(guards(middleware, said)?);
+    found.extend(redirects(middleware)?);
+    found.extend(limits(middleware, said)?);
+    found.extend(answers(middleware, said)?);
+    let unknown = [
+        ("digestAuth", middleware.digest_auth.is_some()),
+        ("passTLSClientCert", middleware.pass_tls_client_cert.is_some()),
+        ("grpcWeb", middleware.grpc_web.is_some()),
+        ("plugin", !middleware.plugin.is_empty()),
+    ];
+    if let Some((kind, _)) = unknown.iter().find(|(_, is_set)| *is_set) {
+        return Err(format!("there is no {kind} here"));
+    }
+    match found.len() {
+        0 => Err("it is of no kind".to_owned()),
+        1 => Ok(found.remove(0)),
+        _ => Err("it is of several kinds; give each a name of its own, and list them".to_owned()),
+    }
+}
+
+/// What changes the path of a request.
+fn paths(middleware: &Middleware, said: &mut Vec<String>) -> Vec<Made> {
     use table::Middleware as To;
     let mut found = Vec::new();
     if let Some(it) = &middleware.add_prefix {
@@ -128,18 +152,27 @@ fn made(middleware: &Middleware, said: &mut Vec<String>) -> Result<Made, String>
         let (regex, replacement) = (it.regex.clone(), it.replacement.clone());
         found.push(one(To::ReplacePathRegex(table::ReplacePathRegex { regex, replacement })));
     }
-    if let Some(it) = &middleware.chain {
-        found.push(Made::Chain(it.middlewares.clone()));
+    found
+}
+
+/// What lets some requests pass and others not.
+fn guards(middleware: &Middleware, said: &mut Vec<String>) -> Result<Vec<Made>, String> {
+    use table::Middleware as To;
+    let lists = middleware.ip_white_list.iter().chain(&middleware.ip_allow_list);
+    let mut found: Vec<Made> = lists.map(|it| one(To::IpAllowList(ip_allow_list(it)))).collect();
+    if let Some(it) = &middleware.basic_auth {
+        found.push(one(To::BasicAuth(basic_auth(it)?)));
     }
-    for it in middleware.ip_white_list.iter().chain(&middleware.ip_allow_list) {
-        found.push(one(To::IpAllowList(ip_allow_list(it))));
+    if let Some(it) = &middleware.forward_auth {
+        found.push(one(To::ForwardAuth(forward_auth(it, said)?)));
     }
-    if let Some(it) = &middleware.headers {
-        found.push(one(To::Headers(Box::new(headers(it, said)))));
-    }
-    if let Some(it) = &middleware.errors {
-        found.push(one(To::ErrorPages(error_pages(it)?)));
-    }
+    Ok(found)
+}
+
+/// What sends requests elsewhere.
+fn redirects(middleware: &Middleware) -> Result<Vec<Made>, String> {
+    use table::Middleware as To;
+    let mut found = Vec::new();
     if let Some(it) = &middleware.redirect_regex {
         let (regex, replacement, permanent) = (it.regex.clone(), it.replacement.clone(), it.permanent);
         found.push(one(To::RedirectRegex(table::RedirectRegex { regex, replacement, permanent })));
@@ -149,37 +182,28 @@ fn made(middleware: &Middleware, said: &mut Vec<String>) -> Result<Made, String>
         let (scheme, permanent) = (it.scheme.clone(), it.permanent);
         found.push(one(To::RedirectScheme(table::RedirectScheme { scheme, port: port.transpose()?, permanent })));
     }
-    if let Some(it) = &middleware.basic_auth {
-        found.push(one(To::BasicAuth(basic_auth(it)?)));
+    Ok(found)
+}
+
+/// What changes answers, and the headers of either.
+fn answers(middleware: &Middleware, said: &mut Vec<String>) -> Result<Vec<Made>, String> {
+    use table::Middleware as To;
+    let mut found = Vec::new();
+    if let Some(it) = &middleware.headers {
+        found.push(one(To::Headers(Box::new(headers(it, said)))));
     }
-    if let Some(it) = &middleware.forward_auth {
-        found.push(one(To::ForwardAuth(forward_auth(it, said)?)));
+    if let Some(it) = &middleware.errors {
+        found.push(one(To::ErrorPages(error_pages(it)?)));
     }
-    found.extend(limits(middleware, said)?);
     if let Some(it) = &middleware.compress {
         found.push(one(To::Compress(compress(it, said)?)));
     }
     if let Some(it) = &middleware.content_type {
-        without_effect(
-            said,
-            &[("contentType.autoDetect: an answer without a Content-Type stays without one, so it", it.auto_detect)],
-        );
+        let what = "contentType.autoDetect: an answer without a Content-Type stays without one, so it";
+        without_effect(said, &[(what, it.auto_detect)]);
         found.push(Made::Nothing);
     }
-    let unknown = [
-        ("digestAuth", middleware.digest_auth.is_some()),
-        ("passTLSClientCert", middleware.pass_tls_client_cert.is_some()),
-        ("grpcWeb", middleware.grpc_web.is_some()),
-        ("plugin", !middleware.plugin.is_empty()),
-    ];
-    if let Some((kind, _)) = unknown.iter().find(|(_, is_set)| *is_set) {
-        return Err(format!("there is no {kind} here"));
-    }
-    match found.len() {
-        0 => Err("it is of no kind".to_owned()),
-        1 => Ok(found.remove(0)),
-        _ => Err("it is of several kinds; give each a name of its own, and list them".to_owned()),
-    }
+    Ok(found)
 }
 
 fn one(middleware: table::Middleware) -> Made {
