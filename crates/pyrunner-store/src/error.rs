@@ -54,7 +54,17 @@ pub enum StoreError {
         /// What is wrong with it.
         cause: String,
     },
-    /// The database refuses or is damaged; asking again does not help.
+    /// The database file is damaged, or is none. It was left as it is.
+    #[error("{action}: {database} is damaged or not a database: {cause}; restore it from a backup, or name another file")]
+    Damaged {
+        /// What was being done.
+        action: &'static str,
+        /// Which database.
+        database: String,
+        /// What it says.
+        cause: String,
+    },
+    /// The database refuses the values it was given, or holds some that cannot be read; asking again does not help.
     #[error("{action}: {database}: {cause}")]
     Failed {
         /// What was being done.
@@ -69,9 +79,10 @@ pub enum StoreError {
 /// Primary result codes of SQLite (<https://sqlite.org/rescode.html>).
 mod sqlite {
     pub(super) const FULL: i32 = 13;
-    /// A value or a statement is to blame: BUSY and its like pass, these do not.
-    /// MISMATCH, MISUSE, RANGE, TOOBIG, CONSTRAINT, CORRUPT, NOTADB.
-    pub(super) const LASTING: &[i32] = &[20, 21, 25, 18, 19, 11, 26];
+    /// CORRUPT and NOTADB.
+    pub(super) const DAMAGED: &[i32] = &[11, 26];
+    /// A value is to blame: TOOBIG, CONSTRAINT, MISMATCH, RANGE. BUSY and its like pass, these do not.
+    pub(super) const LASTING: &[i32] = &[18, 19, 20, 25];
 }
 
 /// Classes of PostgreSQL's SQLSTATE (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
@@ -82,9 +93,14 @@ mod postgres {
 }
 
 impl StoreError {
-    /// Whether the same may succeed later: the database is away, busy or full.
+    /// Whether the same may succeed later: the database is away, busy or full, and not the request to blame.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::TimedOut { .. } | Self::DiskFull { .. })
+    }
+
+    /// Whether what was to be written is to blame, not the database: it fails wherever and whenever it is tried.
+    pub(crate) fn blames_values(&self) -> bool {
+        matches!(self, Self::Invalid { .. } | Self::Failed { .. })
     }
 
     /// An error of the database, sorted into what it means.
@@ -115,6 +131,7 @@ impl StoreError {
         }
         match code.parse::<i32>().map(|code| code & 0xff) {
             Ok(sqlite::FULL) => Self::DiskFull { action, database },
+            Ok(code) if sqlite::DAMAGED.contains(&code) => Self::Damaged { action, database, cause },
             Ok(code) if sqlite::LASTING.contains(&code) => Self::Failed { action, database, cause },
             _ => Self::Unavailable { action, database, cause },
         }

@@ -172,13 +172,19 @@ impl Store {
         Ok(revoked > 0)
     }
 
-    /// Writes down that a key was used at that moment, unless a use of the last minute is known.
+    /// Writes down that a key was used at that moment, unless a use of the last minute is known: then it is only a read.
     pub async fn touch_key(&self, id: &str, moment: Timestamp) -> Result<(), StoreError> {
-        const TOUCH: &str = "UPDATE pyrunner_keys SET last_used_at = $2
-            WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $3)";
-        let mut session = self.database().write("note the use of an API key").await?;
+        const LOOK: &str = "SELECT 1 FROM pyrunner_keys WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)";
+        const TOUCH: &str = "UPDATE pyrunner_keys SET last_used_at = $2 WHERE id = $1";
+        const ACTION: &str = "note the use of an API key";
         let before = moment.as_microsecond() - USE_GRAIN;
-        session.execute(TOUCH, &[id.into(), moment.into(), before.into()]).await?;
+        let mut session = self.database().read(ACTION).await?;
+        if session.row(LOOK, &[id.into(), before.into()]).await?.is_none() {
+            return Ok(());
+        }
+        drop(session);
+        let mut session = self.database().write(ACTION).await?;
+        session.execute(TOUCH, &[id.into(), moment.into()]).await?;
         session.commit().await
     }
 }

@@ -409,7 +409,7 @@ impl Shared {
         let mut pause = FIRST_PAUSE;
         loop {
             let error = match store.insert_records(records, durable).await {
-                Err(error) if error.is_passing() => error,
+                Err(error) if !error.blames_values() => error,
                 result => {
                     if let Some(failing) = lock(&self.failing).take() {
                         tracing::info!(since = %failing.since, "history can be written again");

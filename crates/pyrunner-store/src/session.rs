@@ -19,7 +19,7 @@ use crate::error::StoreError;
 use crate::pool::Pooled;
 
 /// How long a statement may take. Longer than SQLite waits for another process's transaction.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(6);
 
 /// A parameter of a statement. PostgreSQL wants to know the type of a NULL, too.
 #[derive(Debug, Clone)]
@@ -193,7 +193,7 @@ impl Session {
             }),
             Err(_) => Err(StoreError::TimedOut { action, database, patience: PATIENCE }),
         };
-        let broken = result.as_ref().is_err_and(StoreError::is_passing);
+        let broken = result.as_ref().is_err_and(|error| !error.blames_values());
         self.unfinished = self.in_transaction || broken;
         result
     }

@@ -51,8 +51,39 @@ impl Home {
         }
     }
 
+    /// Locks a table (SQLite: everything) against writers, as a stranger's transaction may.
+    pub(crate) async fn lock(&self, table: &str) -> Lock {
+        match self {
+            Self::Sqlite(_) => {
+                let mut connection = SqliteConnection::connect(&format!("sqlite:{}", self.location())).await.unwrap();
+                sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut connection).await.unwrap();
+                Lock::Sqlite(connection)
+            }
+            Self::Postgres(cluster) => {
+                let mut connection = PgConnection::connect(&cluster.url()).await.unwrap();
+                let lock = format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+                sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut connection).await.unwrap();
+                Lock::Postgres(connection)
+            }
+        }
+    }
+
     pub(crate) async fn open(&self) -> Store {
         Store::open(&self.location()).await.unwrap()
+    }
+}
+
+pub(crate) enum Lock {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Lock {
+    pub(crate) async fn release(self) {
+        match self {
+            Self::Sqlite(connection) => connection.close().await.unwrap(),
+            Self::Postgres(connection) => connection.close().await.unwrap(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The store on both databases: each test is run on SQLite and on a PostgreSQL of its own.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::print_stdout)]
 
+mod crash;
 mod history;
 mod home;
 mod idempotency;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use coracle_pyrunner_store::{Health, NotRecorded, Record, Recorder, RecorderOptions, Scope, Store, StoreError};
 use tempfile::TempDir;
 
-use crate::home::{of, record, seconds, until};
+use crate::home::{Home, of, on_both, record, seconds, until};
 use crate::postgres::Cluster;
 
 fn options() -> RecorderOptions {
@@ -120,6 +120,54 @@ async fn connections_that_the_server_breaks_are_replaced() {
     }
     until("reads work again", async || store.check().await.is_ok()).await;
     holds(&store, &kept).await;
+}
+
+on_both!(a_database_that_somebody_else_locks_is_given_up_in_time_and_taken_up_again);
+
+/// A statement that never comes back: the hardest kind of outage, because nothing says that it is one.
+async fn a_database_that_somebody_else_locks_is_given_up_in_time_and_taken_up_again(home: Home) {
+    let store = home.open().await;
+    let recorder = Recorder::start(store.clone(), options());
+    let first = record("k1", "first");
+    recorder.record_durably(first.clone()).await.unwrap();
+    let lock = home.lock("pyrunner_history").await;
+    let begin = Instant::now();
+    let error = store.insert_records(&[record("k1", "never")], true).await.unwrap_err();
+    assert!(error.is_passing(), "{error}");
+    assert!(begin.elapsed() < seconds(10), "{:?}", begin.elapsed());
+    let second = record("k1", "second");
+    assert!(matches!(recorder.record_durably(second.clone()).await, Err(NotRecorded::Late { .. })));
+    lock.release().await;
+    assert!(recorder.flush(seconds(20)).await);
+    holds(&store, &[first, second]).await;
+}
+
+/// Somebody has put a new database in the old one's place.
+#[tokio::test]
+async fn a_postgresql_that_loses_its_tables_gets_them_back() {
+    let Some(home) = Home::postgresql() else { return };
+    let store = home.open().await;
+    let recorder = Recorder::start(store.clone(), options());
+    recorder.record_durably(record("k1", "lost with the old one")).await.unwrap();
+    home.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public").await;
+    let kept = record("k1", "kept");
+    recorder.record(kept.clone()).unwrap();
+    assert!(recorder.flush(seconds(20)).await);
+    holds(&store, &[kept]).await;
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_given_up_in_time() {
+    let silence = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = silence.local_addr().unwrap().port();
+    let store = Store::open_lazily(&format!("postgres://app@127.0.0.1:{port}/runs?sslmode=disable")).await.unwrap();
+    let begin = Instant::now();
+    let error = store.check().await.unwrap_err();
+    assert!(matches!(error, StoreError::TimedOut { .. }), "{error}");
+    // The next ones need not find out for themselves.
+    let again = store.check().await.unwrap_err();
+    assert!(again.to_string().contains("not answered within 3s"), "{again}");
+    assert!(begin.elapsed() < seconds(5), "{:?}", begin.elapsed());
 }
 
 #[tokio::test]
