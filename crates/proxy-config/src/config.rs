@@ -160,11 +160,12 @@ impl Config {
         let file = path.display().to_string();
         let unreadable = |error: std::io::Error| ConfigError::Unreadable { file: file.clone(), reason: error.to_string() };
         let mut bytes = Vec::new();
-        File::open(path).and_then(|open| open.take(LARGEST + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
+        File::open(path).and_then(|open| open.take(LARGEST + 1).read_to_end(&mut bytes)).map_err(&unreadable)?;
         let text = String::from_utf8(bytes)
             .map_err(|_| ConfigError::Unreadable { file: file.clone(), reason: "it is not UTF-8 text".to_owned() })?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        Self::parse(&text, folder).map_err(|mistakes| ConfigError::Mistaken { file, mistakes })
+        // `proxy.toml` lies somewhere, too: what is made of the file works wherever it is read.
+        let folder = std::path::absolute(path).map_err(unreadable)?;
+        Self::parse(&text, folder.parent().unwrap_or(Path::new("/"))).map_err(|mistakes| ConfigError::Mistaken { file, mistakes })
     }
 
     /// Reads the text of a file that lies in `folder`.

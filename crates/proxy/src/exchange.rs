@@ -347,7 +347,9 @@ impl<'x, D: Downstream> Exchange<'x, D> {
             }
             self.upload = Upload::default();
             may_reuse = false;
-            if !repeats_here {
+            if repeats_here {
+                repeats.go_on_here();
+            } else {
                 tried.push(target);
                 drop(up);
                 in_flight = self.find_other(&mut tried, &mut repeats).await?;

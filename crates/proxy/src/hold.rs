@@ -241,7 +241,7 @@ mod tests {
         let to_release = gates.settle(|_| Wanted::Open);
         assert_eq!(to_release.len(), 1);
         let (order, mut seen) = tokio::sync::mpsc::unbounded_channel();
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(20);
         for (number, place) in places.into_iter().enumerate() {
             let order = order.clone();
             tokio::spawn(async move {
@@ -268,7 +268,7 @@ mod tests {
         gates.settle(|_| Wanted::Shut);
         Arc::clone(&gate).release().await;
         assert_eq!(gate.waiting(), 1);
-        assert!(place.turn(tokio::time::Instant::now()).await.is_none());
+        assert!(place.turn(Instant::now()).await.is_none());
         assert_eq!(gate.waiting(), 0);
     }
 }

@@ -9,6 +9,20 @@ const WITH_ACME: &str = "[tls]\nacme_email = \"a@b.example\"\n";
 const WITH_CERTIFICATE: &str = "[tls]\ncertificates = { cert = \"a\", key = \"b\" }\n";
 
 #[test]
+fn a_file_that_is_named_without_its_folder_lies_in_this_one() {
+    let here = std::env::current_dir().unwrap();
+    let folder = tempfile::tempdir_in(&here).unwrap();
+    let absolute = folder.path().join("proxy.toml");
+    let path = absolute.strip_prefix(here).unwrap();
+    std::fs::write(path, "[sites.\"a.example\"]\ntls = \"off\"\nfiles = \"site\"").unwrap();
+    let config = coracle_proxy_config::Config::read(path).unwrap();
+    let Some(Middleware::StaticFiles(files)) = config.table.middlewares.into_values().next() else {
+        panic!("no files")
+    };
+    assert_eq!(std::path::Path::new(&files.root), folder.path().join("site"));
+}
+
+#[test]
 fn two_lines_are_a_site() {
     let config = read("[sites.\"shop.localhost\"]\nto = \"127.0.0.1:3000\"");
     let site = route(&config, "shop.localhost");

@@ -18,16 +18,24 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 pub(super) struct Repeats {
     left: u32,
     wait: Duration,
+    /// One has been taken, with its wait, and the request has not been sent again yet.
+    taken: bool,
 }
 
 impl Repeats {
     /// As the route's middlewares want it; never without them.
     pub(super) fn new(passed: Option<&Passed>) -> Self {
         let retry = passed.and_then(|passed| passed.chain.retry());
-        retry.map_or(Self { left: 0, wait: Duration::ZERO }, |retry| Self {
+        retry.map_or(Self { left: 0, wait: Duration::ZERO, taken: false }, |retry| Self {
             left: retry.attempts.saturating_sub(1),
             wait: retry.initial_interval.min(LONGEST_WAIT),
+            taken: false,
         })
+    }
+
+    /// The same target is asked again.
+    pub(super) fn go_on_here(&mut self) {
+        self.taken = false;
     }
 
     pub(super) fn are_left(&self) -> bool {
@@ -41,9 +49,10 @@ impl Repeats {
 }
 
 impl<D: Downstream> Exchange<'_, D> {
-    /// Waits before the next time.
+    /// Takes a repeat: waits before the next time.
     pub(super) async fn pause(&mut self, repeats: &mut Repeats) -> Result<(), Stop> {
         repeats.left = repeats.left.saturating_sub(1);
+        repeats.taken = true;
         let wait = repeats.wait;
         repeats.wait = (wait * 2).min(LONGEST_WAIT);
         if !wait.is_zero() {
@@ -52,11 +61,15 @@ impl<D: Downstream> Exchange<'_, D> {
         Ok(())
     }
 
-    /// A target that has not been tried. When all have been, they are tried anew, as long as repeats are left.
+    /// A target that has not been tried. When all have been, they are tried anew, if a repeat has been taken or is left.
     pub(super) async fn find_other(&mut self, tried: &mut Vec<Arc<Target>>, repeats: &mut Repeats) -> Result<InFlight, Stop> {
+        let has_taken = std::mem::take(&mut repeats.taken);
         match self.find_target(tried).await {
-            Err(Stop::Refuse(Refusal::BadGateway)) if repeats.are_left() => {
-                self.pause(repeats).await?;
+            Err(Stop::Refuse(Refusal::BadGateway)) if has_taken || repeats.are_left() => {
+                if !has_taken {
+                    self.pause(repeats).await?;
+                    repeats.taken = false;
+                }
                 tried.clear();
                 self.find_target(tried).await
             }

@@ -205,6 +205,26 @@ async fn a_client_that_leaves_ends_its_chain() {
 }
 
 #[tokio::test]
+async fn a_request_is_sent_as_often_as_said_and_no_more() {
+    let app = Backend::talking(|mut conn| async move {
+        while let Some(seen) = conn.request().await {
+            let number: usize = seen.path().trim_start_matches('/').parse().unwrap();
+            let answer = if conn.number >= number { "200 Yes" } else { "503 No" };
+            conn.send(&format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")).await;
+            return;
+        }
+    })
+    .await;
+    let env = through(&[r#"{"retry": {"attempts": 3, "initial_interval_ms": 1}}"#], &app).await;
+    let times = || app.connections.load(std::sync::atomic::Ordering::SeqCst);
+    // The third time is good; then never.
+    assert_eq!((env.get("h", "/2").await.status, times()), (200, 3));
+    assert_eq!((env.get("h", "/1000").await.status, times()), (503, 6));
+    let answer = ask(&env, "POST /1000 HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n").await;
+    assert_eq!((answer.status, times()), (503, 7));
+}
+
+#[tokio::test]
 async fn retries_go_on_until_a_target_is_there() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
