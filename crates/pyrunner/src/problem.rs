@@ -139,6 +139,8 @@ impl IntoResponse for Problem {
             response.headers_mut().insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"pyrunner\""));
         }
         response.extensions_mut().insert(self.kind);
+        // For those who tell it in other words: a page, an endpoint of another program.
+        response.extensions_mut().insert(self);
         response
     }
 }
