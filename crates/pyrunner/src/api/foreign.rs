@@ -1,7 +1,6 @@
 //! What the endpoints of other programs share: their clients send paths and base64 more freely than ours, and read errors in
 //! the words of the program that they were written for.
 
-use axum::body::Body;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -10,11 +9,8 @@ use http::StatusCode;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use serde::Serialize;
 
-use crate::problem::ProblemKind;
+use crate::problem::Problem;
 use crate::program::{Encoding, FileBody};
-
-/// Bytes of a problem; more than any has.
-const LARGEST_PROBLEM: usize = 64 << 10;
 
 /// A path below the working directory in its shortest form; `None` if it leads out of there, or to the directory itself.
 pub(super) fn below(path: &str) -> Option<String> {
@@ -64,15 +60,10 @@ pub(super) fn file(name: String, content: &[u8]) -> FileBody {
 }
 
 /// Puts another program's answer in the place of a problem; its status and its header fields stay.
-pub(super) async fn reword<T: Serialize>(response: Response, words: impl FnOnce(StatusCode, &str) -> T) -> Response {
-    if response.extensions().get::<ProblemKind>().is_none() {
-        return response;
-    }
-    let (mut parts, body) = response.into_parts();
-    let told = axum::body::to_bytes(body, LARGEST_PROBLEM).await.unwrap_or_default();
-    let told: serde_json::Value = serde_json::from_slice(&told).unwrap_or_default();
-    let detail = told["detail"].as_str().unwrap_or_else(|| parts.status.canonical_reason().unwrap_or_default());
-    let (head, body) = super::answers::json(parts.status, &words(parts.status, detail)).into_parts();
+pub(super) fn reword<T: Serialize>(response: Response, words: impl FnOnce(StatusCode, &str) -> T) -> Response {
+    let Some(problem) = response.extensions().get::<Problem>().cloned() else { return response };
+    let (mut parts, _) = response.into_parts();
+    let (head, body) = super::answers::json(parts.status, &words(parts.status, &problem.detail)).into_parts();
     parts.headers.remove(CONTENT_LENGTH);
     if let Some(value) = head.headers.get(CONTENT_TYPE) {
         parts.headers.insert(CONTENT_TYPE, value.clone());

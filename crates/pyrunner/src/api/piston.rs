@@ -51,7 +51,7 @@ pub(super) fn describing() -> OpenApiRouter<Shared> {
 
 /// Problems as Piston tells them: `{"message": …}`.
 pub(super) async fn in_its_words(request: Request, next: Next) -> Response {
-    foreign::reword(next.run(request).await, |_, detail| PistonError { message: detail.to_owned() }).await
+    foreign::reword(next.run(request).await, |_, detail| PistonError { message: detail.to_owned() })
 }
 
 /// A program as Piston's clients send it.

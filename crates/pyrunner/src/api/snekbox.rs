@@ -63,7 +63,6 @@ pub(super) async fn in_its_words(request: Request, next: Next) -> Response {
         };
         SnekboxError { title, description }
     })
-    .await
 }
 
 /// A program as snekbox's clients send it; `input` or `args` must be there.
