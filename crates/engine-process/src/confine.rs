@@ -97,7 +97,7 @@ impl Means {
             return None;
         }
         let supervisors = with_supervisor.then(|| format!("{}/supervisors", groups_of(owner)));
-        Some(TaskGroup { name: format!("{}/{name}", groups_of(owner)), limits: Some(limits), supervisors })
+        Some(TaskGroup { name: format!("{}/{name}", groups_of(owner)), limits: Some(limits), delegated: false, supervisors })
     }
 
     /// What is enforced and what is not.

@@ -237,7 +237,7 @@ impl Runtime for ProcessRuntime {
         let task = Task {
             command: CommandLine::literal(argv.to_vec()).map_err(|error| cannot(error.to_string()))?,
             port: record.port.map_or(PortChoice::None, PortChoice::Same),
-            group: task.group.map(|group| TaskGroup { name: group.name, limits: None, supervisors: None }),
+            group: task.group.map(|group| TaskGroup { name: group.name, limits: None, delegated: false, supervisors: None }),
             join: Some(record.pid),
             file_system: None,
             ..task

@@ -10,7 +10,7 @@ use coracle_model::{ContainerSettings, Limits, VolumeMount};
 use crate::files::{give_to, make_directory};
 use crate::site::Site;
 use crate::slug::{SlugName, SlugRecord};
-use crate::task::{PortChoice, Task};
+use crate::task::{PortChoice, Task, TaskGroup};
 
 /// What of the server's own environment every program gets: it says how text and time are shown, nothing about the server.
 const PASSED_ON: [&str; 4] = ["LANG", "LC_ALL", "LC_CTYPE", "TZ"];
@@ -47,6 +47,7 @@ pub(crate) fn task_of(site: &Site, spec: &InstanceSpec, slug: &SlugName, record:
     let wanted = env.get("PATH").map(|path| std::env::split_paths(path).collect()).unwrap_or_else(|| site.search_path());
     env.insert("PATH".to_owned(), join(record.path.iter().cloned().chain(wanted)));
     let confines = site.means.confine(user, &site.home, &site.program, shows);
+    let group = site.means.group(site.owner.as_str(), &spec.id.to_string(), group_limits(&spec.limits), true);
     Ok(Task {
         command,
         env: env.into_iter().collect(),
@@ -55,7 +56,7 @@ pub(crate) fn task_of(site: &Site, spec: &InstanceSpec, slug: &SlugName, record:
             PortRequest::None | PortRequest::Neighbours(_) => PortChoice::None,
             PortRequest::Listen(_) => PortChoice::Free,
         },
-        group: site.means.group(site.owner.as_str(), &spec.id.to_string(), group_limits(&spec.limits), true),
+        group: group.map(|group| TaskGroup { delegated: spec.limits.delegate_cgroup, ..group }),
         namespaces: confines.namespaces,
         join: None,
         file_system: confines.file_system,

@@ -50,6 +50,9 @@ pub(crate) struct TaskGroup {
     pub(crate) name: String,
     /// Its limits; `None`: it exists and is only joined.
     pub(crate) limits: Option<GroupLimits>,
+    /// Whether the program may arrange it.
+    #[serde(default)]
+    pub(crate) delegated: bool,
     /// The group that the shim itself moves to, so that it neither counts against the limits nor dies with a service.
     pub(crate) supervisors: Option<String>,
 }

@@ -13,7 +13,8 @@ mod v2;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
@@ -150,7 +151,7 @@ pub enum Group {
 }
 
 impl Group {
-    fn places(&self) -> Vec<std::path::PathBuf> {
+    fn places(&self) -> Vec<PathBuf> {
         match self {
             Self::V2(group) => group.places(),
             Self::V1(group) => group.places(),
@@ -199,11 +200,31 @@ impl Group {
         }
     }
 
-    /// The processes in the group, as this process's pid namespace numbers them.
+    /// Lets a user arrange the group: make groups below it and spread its processes over them. Its own limits stay as they
+    /// are set: whoever is delegated a group divides it and cannot make it larger (cgroups(7), "Cgroup delegation").
+    pub fn delegate(&self, to: crate::User) -> Result<(), JailError> {
+        const ARRANGING: [&str; 4] = ["cgroup.procs", "cgroup.threads", "cgroup.subtree_control", "tasks"];
+        for place in self.places() {
+            open_the_way(&place)?;
+            let files = ARRANGING.iter().map(|name| place.join(name)).filter(|file| file.exists());
+            for path in files.chain([place.clone()]) {
+                std::os::unix::fs::chown(&path, Some(to.uid), Some(to.gid)).step(|| format!("delegate {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Its directories in the file system.
+    pub fn directories(&self) -> Vec<PathBuf> {
+        self.places()
+    }
+
+    /// The processes in the group and those below it, as this process's pid namespace numbers them.
     pub fn pids(&self) -> Vec<u32> {
         let mut pids: Vec<u32> = self
             .places()
             .iter()
+            .flat_map(|place| with_those_below(place))
             .filter_map(|place| std::fs::read_to_string(place.join("cgroup.procs")).ok())
             .flat_map(|text| text.lines().filter_map(|line| line.parse().ok()).collect::<Vec<_>>())
             .collect();
@@ -238,11 +259,12 @@ impl Group {
         }
     }
 
-    /// Removes the group. One that is gone is no error. A group whose last process has just ended is busy for a moment, so
+    /// Removes the group and those below it. One that is gone is no error. A group whose last process has just ended is busy for a moment, so
     /// this tries until `within` has passed.
     pub fn remove(&self, within: Duration) -> Result<(), JailError> {
         let deadline = Instant::now() + within;
-        for place in self.places() {
+        // The lowest come first.
+        for place in self.places().iter().flat_map(|place| with_those_below(place).into_iter().rev()) {
             loop {
                 match std::fs::remove_dir(&place) {
                     Ok(()) => break,
@@ -254,6 +276,33 @@ impl Group {
         }
         Ok(())
     }
+}
+
+/// Lets others through the directories above a group: they may have been made by somebody who lets nobody in.
+fn open_the_way(place: &Path) -> Result<(), JailError> {
+    for above in place.ancestors().skip(1) {
+        let tell = || format!("open the way to {}", place.display());
+        let mode = std::fs::metadata(above).step(tell)?.permissions().mode();
+        if mode & 0o001 != 0 {
+            break;
+        }
+        std::fs::set_permissions(above, std::fs::Permissions::from_mode(mode | 0o011)).step(tell)?;
+    }
+    Ok(())
+}
+
+/// A group's directory and those of the groups below it, each after the one that it is in.
+fn with_those_below(place: &Path) -> Vec<PathBuf> {
+    let mut places = vec![place.to_owned()];
+    let mut next = 0;
+    while let Some(place) = places.get(next) {
+        let entries = std::fs::read_dir(place).into_iter().flatten().filter_map(Result::ok);
+        let groups: Vec<_> =
+            entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect();
+        places.extend(groups);
+        next += 1;
+    }
+    places
 }
 
 /// A name becomes a path: it must stay below the base.

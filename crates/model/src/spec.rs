@@ -363,11 +363,15 @@ pub struct Limits {
     pub cpus: Option<Cpus>,
     /// Processes and threads.
     pub pids: u32,
+    /// Whether the instance may divide what it has among processes of its own: its cgroup is delegated to it. Only as a process
+    /// of the machine.
+    #[serde(default)]
+    pub delegate_cgroup: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: None, cpus: None, pids: 4096 }
+        Self { memory: None, cpus: None, pids: 4096, delegate_cgroup: false }
     }
 }
 

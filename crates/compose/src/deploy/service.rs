@@ -75,7 +75,7 @@ impl Maker<'_> {
             None | Some(0) => Limits::default().pids,
             Some(pids) => u32::try_from(pids).unwrap_or(ANY_PIDS),
         };
-        Limits { memory, cpus: cpus.map(|cpus| Cpus::milli((cpus * 1000.0).round().max(1.0) as u32)), pids }
+        Limits { memory, cpus: cpus.map(|cpus| Cpus::milli((cpus * 1000.0).round().max(1.0) as u32)), pids, ..Limits::default() }
     }
 
     pub(super) fn size(&mut self, path: &[&str], text: &str) -> Option<ByteSize> {

@@ -18,6 +18,9 @@ use crate::labels;
 impl ContainerRuntime {
     /// The container of an instance, as the engine wants it described.
     pub(super) async fn describe(&self, spec: &InstanceSpec) -> Result<ContainerCreateBody, EngineError> {
+        if spec.limits.delegate_cgroup {
+            return Err(cannot_start(spec, "delegate_cgroup is for processes of the machine: use engine = \"process\""));
+        }
         let image = self.client.image(&spec.artifact).await?;
         let mut env: BTreeMap<String, String> = BTreeMap::new();
         env.extend(spec.env.iter().map(|(name, value)| (name.to_string(), value.expose().to_owned())));
@@ -101,7 +104,7 @@ fn eager_healthcheck() -> HealthConfig {
 }
 
 fn host_config(client: &Client, spec: &InstanceSpec, port: Option<u16>, network: &str, binds: &[Bind]) -> HostConfig {
-    let Limits { memory, cpus, pids } = spec.limits;
+    let Limits { memory, cpus, pids, delegate_cgroup: _ } = spec.limits;
     let memory = memory.map(|memory| i64::try_from(memory.get()).unwrap_or(i64::MAX));
     let can = client.facts.limits;
     let published = port.filter(|_| !client.facts.containers_reachable);

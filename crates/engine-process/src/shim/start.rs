@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use coracle_engine::Stream;
 use coracle_jail::process::{self, Fork, SignalQueue, Stat, exit_now, fork};
-use coracle_jail::{Confinement, Group, Hierarchy, Namespaces};
+use coracle_jail::{Confinement, Group, Hierarchy, Namespaces, Show};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::Mode;
@@ -24,7 +24,7 @@ use crate::task::{PortChoice, ShimRecord, Task, TaskGroup};
 const GROUP_ATTEMPTS: u32 = 4;
 
 /// Starts the program of a task.
-pub(super) fn start(task: Task, mode: Mode) -> Result<Running, String> {
+pub(super) fn start(mut task: Task, mode: Mode) -> Result<Running, String> {
     let signals = SignalQueue::block(&[Signal::TERM, Signal::INT, Signal::CHILD, Signal::HUP])
         .map_err(|error| format!("queue signals: {error}"))?;
     let reserved = match task.port {
@@ -37,6 +37,15 @@ pub(super) fn start(task: Task, mode: Mode) -> Result<Running, String> {
     };
     let group = task.group.as_ref().map(enter_group).transpose()?;
     let doors = group.as_ref().map(|group| group.doors().map_err(text)).transpose()?.unwrap_or_default();
+    if let (Some(wanted), Some(group)) = (&task.group, &group)
+        && wanted.delegated
+    {
+        if let Some(user) = task.confinement.user {
+            group.delegate(user).map_err(text)?;
+        }
+        let places = group.directories().into_iter().map(Show::writable);
+        task.file_system.iter_mut().for_each(|view| view.show.extend(places.clone()));
+    }
     let record = match &mode {
         Mode::Detached(_) => Some(own_record(port, &task)?),
         Mode::Attached => None,

@@ -127,6 +127,13 @@ impl Bench {
         self.engine.runtime.start(spec).await.unwrap()
     }
 
+    /// The control groups of its instances, and those below them.
+    pub(crate) fn groups(&self) -> Vec<PathBuf> {
+        let of_the_app = format!("{}/{}", owner(self.dir.path()), self.app);
+        let places = walkdir::WalkDir::new("/sys/fs/cgroup").max_depth(5).into_iter().filter_map(Result::ok);
+        places.map(walkdir::DirEntry::into_path).filter(|place| place.to_string_lossy().contains(&of_the_app)).collect()
+    }
+
     pub(crate) async fn stop(&self, id: &InstanceId) {
         self.engine.runtime.stop(id, Duration::from_secs(5)).await.unwrap();
     }

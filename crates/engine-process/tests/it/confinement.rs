@@ -112,6 +112,43 @@ time.sleep(600)
 }
 
 #[tokio::test]
+async fn a_delegated_cgroup_can_be_divided_but_not_made_larger() {
+    needs_root!();
+    let bench = Bench::new();
+    let program = r#"
+import os, subprocess, time
+places = {}
+for line in open("/proc/self/cgroup"):
+    _, controllers, path = line.strip().split(":", 2)
+    for mount in map(str.split, open("/proc/self/mountinfo")):
+        kind, options = mount[mount.index("-") + 1], mount[-1].split(",")
+        wanted = kind == "cgroup2" if not controllers else kind == "cgroup" and controllers.split(",")[0] in options
+        if wanted and os.access(mount[4] + path, os.W_OK): places[controllers] = mount[4] + path
+memory = next(place for names, place in places.items() if names in ("", "memory"))
+os.mkdir(memory + "/part")
+child = subprocess.Popen(["sleep", "600"])
+open(memory + "/part/cgroup.procs", "w").write(str(child.pid))
+print("moved", str(child.pid) in open(memory + "/part/cgroup.procs").read().split())
+for name in "memory.limit_in_bytes", "memory.max":
+    try: open(memory + "/" + name, "w").write("1000000000"); print("raised")
+    except OSError: print("its limit stays")
+try: os.mkdir(os.path.dirname(memory) + "/beside"); print("made one beside")
+except OSError: print("nothing beside", flush=True)
+time.sleep(600)
+"#;
+    let artifact = bench.python(program).await;
+    let mut spec = bench.spec("v1.web.1", &artifact, &["/usr/bin/python3", "app.py"]);
+    spec.limits = Limits { memory: Some(ByteSize::mib(64)), delegate_cgroup: true, ..Limits::default() };
+    bench.start(&spec).await;
+    bench.wrote(&spec.id, "nothing beside").await;
+    let log = bench.log(&spec.id).await;
+    assert_eq!(log, ["moved True", "its limit stays", "its limit stays", "nothing beside"]);
+    bench.stop(&spec.id).await;
+    bench.engine.runtime.remove_app(&bench.app).await.unwrap();
+    until("no cgroup is left", || bench.groups().is_empty()).await;
+}
+
+#[tokio::test]
 async fn processor_time_is_capped() {
     needs_root!();
     let bench = Bench::new();
@@ -171,15 +208,7 @@ async fn nothing_is_left_of_an_app_that_is_removed() {
         .filter(|path| path.contains("shop"))
         .collect();
     assert!(left.is_empty(), "{left:?}");
-    let owner = crate::bench::owner(bench.dir.path());
-    until("no cgroup is left", || {
-        !walkdir::WalkDir::new("/sys/fs/cgroup")
-            .max_depth(4)
-            .into_iter()
-            .filter_map(Result::ok)
-            .any(|entry| entry.path().to_string_lossy().contains(&format!("{owner}/shop")))
-    })
-    .await;
+    until("no cgroup is left", || bench.groups().is_empty()).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::meter::{Counter, Meter, Peak};
 use super::mounts::{Mount, OwnGroup};
-use super::{GroupLimits, GroupStats, keyed, kill_each, may_create_in, number, write, write_if_there};
+use super::{GroupLimits, GroupStats, keyed, kill_each, may_create_in, number, with_those_below, write, write_if_there};
 use crate::{JailError, Step};
 
 /// The length of the period that processor time is given out in, in microseconds.
@@ -123,7 +123,7 @@ impl Group {
         if let Some(place) = &self.pids {
             drop(std::fs::write(place.join("pids.max"), "0"));
         }
-        for place in self.places() {
+        for place in self.places().iter().flat_map(|place| with_those_below(place)) {
             let text = std::fs::read_to_string(place.join("cgroup.procs")).unwrap_or_default();
             let pids: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
             kill_each(&pids);

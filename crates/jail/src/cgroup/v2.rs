@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::meter::{Counter, Meter, Peak};
 use super::mounts::{Mount, OwnGroup};
-use super::{GroupLimits, GroupStats, keyed, kill_each, may_create_in, number, write, write_if_there};
+use super::{GroupLimits, GroupStats, keyed, kill_each, may_create_in, number, with_those_below, write, write_if_there};
 use crate::{JailError, Step};
 
 /// The length of the period that processor time is given out in, in microseconds.
@@ -155,8 +155,10 @@ impl Group {
     pub(super) fn kill(&self) {
         let at_once = self.place.join("cgroup.kill");
         if !at_once.exists() || std::fs::write(&at_once, "1").is_err() {
-            let pids = std::fs::read_to_string(self.place.join("cgroup.procs")).unwrap_or_default();
-            kill_each(&pids.lines().filter_map(|line| line.parse().ok()).collect::<Vec<_>>());
+            for place in with_those_below(&self.place) {
+                let pids = std::fs::read_to_string(place.join("cgroup.procs")).unwrap_or_default();
+                kill_each(&pids.lines().filter_map(|line| line.parse().ok()).collect::<Vec<_>>());
+            }
         }
     }
 }

@@ -77,6 +77,7 @@ pub(super) struct ProcessLayer {
     pub(super) cpus: Option<Cpus>,
     pub(super) pids: Option<u32>,
     pub(super) volumes: Option<Vec<VolumeMount>>,
+    pub(super) delegate_cgroup: Option<bool>,
 }
 
 /// Takes the field of the upper layer if it is set.
@@ -108,7 +109,7 @@ impl Layer {
         lay_over!(all.deploy, upper.deploy, strategy, release_command, drain, timeout, watch, grace, keep);
         for (name, process) in &upper.processes {
             let lower = all.processes.entry(name.clone()).or_default();
-            lay_over!(lower, process, command, replicas, memory, cpus, pids, volumes);
+            lay_over!(lower, process, command, replicas, memory, cpus, pids, volumes, delegate_cgroup);
         }
         for (name, service) in &upper.services {
             all.services.entry(name.clone()).or_default().lay(service);
@@ -198,6 +199,7 @@ impl ProcessLayer {
         spec.limits.memory = self.memory;
         spec.limits.cpus = self.cpus;
         spec.limits.pids = self.pids.unwrap_or(spec.limits.pids);
+        spec.limits.delegate_cgroup = self.delegate_cgroup.unwrap_or_default();
         spec.volumes = self.volumes.unwrap_or_default();
         spec
     }

@@ -143,7 +143,12 @@ impl ServiceLayer {
         let config = self.secrets.unwrap_or_default();
         ProcessSpec {
             command: self.command,
-            limits: Limits { memory: self.memory, cpus: self.cpus, pids: self.pids.unwrap_or(Limits::default().pids) },
+            limits: Limits {
+                memory: self.memory,
+                cpus: self.cpus,
+                pids: self.pids.unwrap_or(Limits::default().pids),
+                ..Limits::default()
+            },
             volumes: self.volumes.unwrap_or_default(),
             source: self.image.map(|reference| ProcessSource::Image { reference, pull: PullPolicy::Missing }),
             container: Box::new(ContainerSettings { env, config, health, ..ContainerSettings::default() }),

@@ -39,7 +39,7 @@ const HTTP: Keys = Keys {
     planned: &[],
 };
 const DEPLOY: Keys = Keys { known: &["strategy", "release_command", "drain", "timeout", "watch", "grace", "keep"], planned: &[] };
-const PROCESS: Keys = Keys { known: &["command", "replicas", "memory", "cpus", "pids", "volumes"], planned: &[] };
+const PROCESS: Keys = Keys { known: &["command", "replicas", "memory", "cpus", "pids", "volumes", "delegate_cgroup"], planned: &[] };
 
 /// Less than this no container starts with.
 const LEAST_MEMORY: ByteSize = ByteSize::mib(6);
@@ -353,6 +353,7 @@ fn process(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> ProcessL
             "cpus" => process.cpus = cpus(values, &entry),
             "pids" => process.pids = values.integer(&entry, 1..=4_194_304),
             "volumes" => process.volumes = volumes(values, &entry),
+            "delegate_cgroup" => process.delegate_cgroup = values.boolean(&entry),
             _ => unreachable!("every known key is handled"),
         }
     }
