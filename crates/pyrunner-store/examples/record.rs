@@ -4,12 +4,13 @@
 //! cargo run --release -p coracle-pyrunner-store --example record -- LOCATION [RECORDS]
 //! ```
 //!
-//! LOCATION is a path or a URL of PostgreSQL. Records have a kilobyte of code and a kilobyte of output.
+//! LOCATION is the path of a new file or the URL of an empty PostgreSQL database; one with history in it is refused, because
+//! all of it is deleted in the end. Records are small (like `print(42)`), then large (a kilobyte of code and one of output).
 #![allow(clippy::print_stdout, reason = "the figures are what it is for")]
 
 use std::time::{Duration, Instant};
 
-use coracle_pyrunner_store::{Record, Recorder, RecorderOptions, Scope, Store};
+use coracle_pyrunner_store::{KeyLimits, NewKey, Policy, Record, Recorder, RecorderOptions, Role, Scope, Store};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -22,28 +23,33 @@ async fn main() -> Outcome<()> {
     let location = arguments.next().ok_or("give a path or a URL of PostgreSQL")?;
     let count: usize = arguments.next().map_or(Ok(20_000), |count| count.parse())?;
     let store = Store::open(&location).await?;
+    if store.history_size().await?.records > 0 {
+        return Err(format!("{} holds history already; give a new one", store.describe()).into());
+    }
     println!("{}, {count} records", store.describe());
-    hot_path(&store, count).await?;
-    durable(&store, count / 10).await?;
+    for size in [10, 1000] {
+        println!("\n{size} bytes of code and of output:");
+        hot_path(&store, count, size).await?;
+        durable(&store, count / 10, size).await?;
+    }
     reads(&store).await
 }
 
-fn records(count: usize) -> Outcome<Vec<Record>> {
-    let code = "print('a kilobyte of code')\n".repeat(36);
+fn records(count: usize, size: usize) -> Outcome<Vec<Record>> {
     let one = |index: usize| {
-        let mut record = Record::new(format!("key{}", index % 10), code.clone())?;
-        record.stdout = vec![b'o'; 1000].into();
+        let mut record = Record::new(format!("key{}", index % 10), vec![b'c'; size])?;
+        record.stdout = vec![b'o'; size].into();
         record.exit_code = Some(0);
         Ok(record)
     };
     (0..count).map(one).collect()
 }
 
-async fn hot_path(store: &Store, count: usize) -> Outcome<()> {
+async fn hot_path(store: &Store, count: usize, size: usize) -> Outcome<()> {
     let room = RecorderOptions { queue_records: count, queue_bytes: 1 << 30, ..RecorderOptions::default() };
     let recorder = Recorder::start(store.clone(), room);
     let mut costs = Vec::with_capacity(count);
-    let records = records(count)?;
+    let records = records(count, size)?;
     let begin = Instant::now();
     let cpu = cpu_time();
     for record in records {
@@ -63,7 +69,7 @@ async fn hot_path(store: &Store, count: usize) -> Outcome<()> {
     Ok(())
 }
 
-async fn durable(store: &Store, count: usize) -> Outcome<()> {
+async fn durable(store: &Store, count: usize, size: usize) -> Outcome<()> {
     for callers in [1, CALLERS] {
         let recorder = Recorder::start(store.clone(), RecorderOptions::default());
         let begin = Instant::now();
@@ -71,7 +77,7 @@ async fn durable(store: &Store, count: usize) -> Outcome<()> {
         let tasks: Vec<_> = (0..callers)
             .map(|_| {
                 let recorder = recorder.clone();
-                let records = records(each);
+                let records = records(each, size);
                 let records = records.map_err(|error| error.to_string());
                 tokio::spawn(async move {
                     let mut waits = Vec::new();
@@ -100,8 +106,7 @@ async fn durable(store: &Store, count: usize) -> Outcome<()> {
 async fn reads(store: &Store) -> Outcome<()> {
     let scope = Scope::Owner("key1".to_owned());
     let begin = Instant::now();
-    let mut cursor = None;
-    let mut pages = 0;
+    let (mut cursor, mut pages) = (None, 0);
     loop {
         let page = store.page(&scope, cursor, 50, 200).await?;
         pages += 1;
@@ -110,7 +115,19 @@ async fn reads(store: &Store) -> Outcome<()> {
             break;
         }
     }
-    println!("a page of 50: {:.2?} on average of {pages}", begin.elapsed() / pages);
+    println!("\na page of 50: {:.2?} on average of {pages}", begin.elapsed() / pages);
+    let limits = KeyLimits::default();
+    let (key, token) = store.add_key(NewKey { name: "measured".to_owned(), role: Role::User, limits, expires_at: None }).await?;
+    let begin = Instant::now();
+    for _ in 0..1000 {
+        store.key_of(token.expose()).await?;
+    }
+    println!("looking up a key: {:.2?} on average of 1000", begin.elapsed() / 1000);
+    store.revoke_key(&key.id).await?;
+    let policy = Policy { history_records: Some(0), ..Policy::default() };
+    let begin = Instant::now();
+    let swept = store.sweep(&policy).await?;
+    println!("deleting them all: {:.0} records/s", rate(usize::try_from(swept.records)?, begin.elapsed()));
     Ok(())
 }
 

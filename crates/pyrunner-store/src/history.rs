@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -119,11 +120,11 @@ impl Store {
         let mut total = HistorySize::default();
         let mut rest = records;
         while !rest.is_empty() {
-            let size = CHUNKS.into_iter().find(|size| *size <= rest.len()).unwrap_or(1);
-            let (chunk, later) = rest.split_at(size);
+            let chunk = CHUNKS.iter().position(|size| *size <= rest.len()).unwrap_or(CHUNKS.len() - 1);
+            let (records, later) = rest.split_at(CHUNKS[chunk]);
             rest = later;
-            let values: Vec<Value> = chunk.iter().flat_map(values).collect();
-            for row in session.rows(insertion(size), &values).await? {
+            let values: Vec<Value> = records.iter().flat_map(values).collect();
+            for row in session.rows(insertion(chunk, session.is_sqlite()), &values).await? {
                 total.records += 1;
                 total.bytes += row.count(0)?;
             }
@@ -207,25 +208,18 @@ impl Scope {
     }
 }
 
-fn insertion(records: usize) -> SqlStr {
-    let mut number = 0;
-    let mut tuple = || {
-        let places: Vec<String> = COLUMNS
-            .iter()
-            .map(|_| {
-                number += 1;
-                format!("${number}")
-            })
-            .collect();
-        format!("({})", places.join(","))
-    };
-    let tuples: Vec<String> = (0..records).map(|_| tuple()).collect();
-    let sql = format!(
-        "INSERT INTO pyrunner_history ({}) VALUES {} ON CONFLICT (id) DO NOTHING RETURNING size",
-        COLUMNS.join(", "),
-        tuples.join(", ")
-    );
-    AssertSqlSafe(sql).into_sql_str()
+/// The statement that inserts a chunk of that place in [`CHUNKS`]. Made once: it is long.
+fn insertion(chunk: usize, is_sqlite: bool) -> SqlStr {
+    static TEXTS: [[OnceLock<Arc<str>>; CHUNKS.len()]; 2] = [const { [const { OnceLock::new() }; CHUNKS.len()] }; 2];
+    let text = TEXTS[usize::from(is_sqlite)][chunk].get_or_init(|| {
+        // For each parameter that has a name, even a number, sqlx has SQLite look through all of them.
+        let place = |number: usize| if is_sqlite { "?".to_owned() } else { format!("${number}") };
+        let tuple = |first: usize| (first..first + COLUMNS.len()).map(place).collect::<Vec<_>>().join(",");
+        let tuples = (0..CHUNKS[chunk]).map(|index| format!("({})", tuple(index * COLUMNS.len() + 1)));
+        let (columns, tuples) = (COLUMNS.join(","), tuples.collect::<Vec<_>>().join(","));
+        format!("INSERT INTO pyrunner_history ({columns}) VALUES {tuples} ON CONFLICT (id) DO NOTHING RETURNING size").into()
+    });
+    AssertSqlSafe(Arc::clone(text)).into_sql_str()
 }
 
 fn values(record: &Record) -> [Value; COLUMNS.len()] {
