@@ -12,6 +12,7 @@ pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod domains;
 pub(crate) mod exec;
+pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod logs;
 pub(crate) mod man;
@@ -45,6 +46,7 @@ pub(crate) enum Command {
     Init(init::Arguments),
     Dev(dev::Arguments),
     Deploy(deploy::Arguments),
+    Import(import::Arguments),
     Rollback(rollback::Arguments),
     Releases(releases::Arguments),
     Deployments(deployments::Arguments),
@@ -84,6 +86,7 @@ impl Command {
             Self::Init(arguments) => init::run(arguments, context),
             Self::Dev(arguments) => dev::run(arguments, context).await,
             Self::Deploy(arguments) => deploy::run(arguments, context).await,
+            Self::Import(arguments) => import::run(arguments, context).await,
             Self::Rollback(arguments) => rollback::run(arguments, context).await,
             Self::Releases(arguments) => releases::run(arguments, context).await,
             Self::Deployments(arguments) => deployments::run(arguments, context).await,

@@ -190,8 +190,12 @@ impl ProxyProcess {
             if halt.run_until_cancelled(gone(pid)).await.is_none() {
                 return;
             }
-            if self.status().pid != pid {
-                // It was replaced on purpose.
+            let was_replaced = {
+                // One that is just being replaced has ended on purpose.
+                let _until_the_other_is_known = self.replacing.lock().await;
+                self.status().pid != pid
+            };
+            if was_replaced {
                 continue;
             }
             pause = pause_after(since.elapsed(), pause);

@@ -125,7 +125,7 @@ impl Successions {
         let containers: Vec<Predecessor> = all.into_iter().filter(|container| container.project == name).collect();
         if containers.is_empty() && volumes.is_empty() {
             return Err(Problem::new(ProblemKind::NotFound, format!("Docker has no compose project {name}"))
-                .hint("`coracle import` without a name lists those it has"));
+                .hint("`coracle import --list` shows those it has"));
         }
         let project = Project { name: name.to_owned(), containers, volumes };
         let adopted = project.adopted(spec)?;

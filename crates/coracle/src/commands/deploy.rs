@@ -79,18 +79,51 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
         env_files: joined(&arguments.compose.env_file),
         ignore_unsupported: arguments.compose.ignore_unsupported,
         force: arguments.force,
+        ..DeployOptions::default()
     };
     let by_compose = is_described_by_compose(root, &options)?;
-    if arguments.plan {
-        return plan(context, &client, &app, &options, root, by_compose).await;
+    let sending = Sending { context, client: &client, app: &app, options: &options, root, by_compose };
+    match arguments.plan {
+        true => sending.plan("coracle deploy").await,
+        false => sending.deploy(arguments.turn).await,
     }
-    let mut packing = Packing::begin(root, by_compose)?;
-    let source = packing.source();
-    let deployed =
-        follow::begin(context, &client, arguments.turn, "sending the source", client.deploy(&app, &options, source)).await;
-    // A tree that cannot be read is why the upload broke off, and the better thing to tell.
-    packing.end().await?;
-    deployed.map(|()| DONE)
+}
+
+/// A tree that is sent to be deployed.
+pub(crate) struct Sending<'a> {
+    pub(crate) context: &'a Context,
+    pub(crate) client: &'a Client,
+    pub(crate) app: &'a AppName,
+    pub(crate) options: &'a DeployOptions,
+    pub(crate) root: &'a Path,
+    /// Whether compose files describe it.
+    pub(crate) by_compose: bool,
+}
+
+impl Sending<'_> {
+    /// Deploys it and follows that to its end.
+    pub(crate) async fn deploy(&self, turn: Turn) -> Result<ExitCode, Failure> {
+        let mut packing = Packing::begin(self.root, self.by_compose)?;
+        let deploying = self.client.deploy(self.app, self.options, packing.source());
+        let deployed = follow::begin(self.context, self.client, turn, "sending the source", deploying).await;
+        // A tree that cannot be read is why the upload broke off, and the better thing to tell.
+        packing.end().await?;
+        deployed.map(|()| DONE)
+    }
+
+    /// Says what would happen; `command` does it.
+    pub(crate) async fn plan(&self, command: &str) -> Result<ExitCode, Failure> {
+        let mut packing = Packing::begin(self.root, self.by_compose)?;
+        let answer = self.client.plan(self.app, self.options, packing.source()).await;
+        packing.end().await?;
+        let (plan, output) = (answer?, &self.context.output);
+        output.document(&plan);
+        for step in &plan.steps {
+            output.line(crate::output::text::harmless(step));
+        }
+        output.remark(format!("nothing was changed; do it: {command}"));
+        Ok(DONE)
+    }
 }
 
 /// Whether compose files describe what is sent, as the server decides it: they were named, or are there and the manifest
@@ -104,7 +137,7 @@ fn is_described_by_compose(root: &Path, options: &DeployOptions) -> Result<bool,
     Ok(is_there && !says_what_runs()?)
 }
 
-fn joined(words: &[String]) -> Option<String> {
+pub(crate) fn joined(words: &[String]) -> Option<String> {
     (!words.is_empty()).then(|| words.join(","))
 }
 
@@ -133,24 +166,4 @@ fn checked(root: &Path, context: &Context) -> Result<AppName, Failure> {
         }
         (Some(named), ..) => Ok(named),
     }
-}
-
-async fn plan(
-    context: &Context,
-    client: &Client,
-    app: &AppName,
-    options: &DeployOptions,
-    root: &Path,
-    by_compose: bool,
-) -> Result<ExitCode, Failure> {
-    let mut packing = Packing::begin(root, by_compose)?;
-    let answer = client.plan(app, options, packing.source()).await;
-    packing.end().await?;
-    let plan = answer?;
-    context.output.document(&plan);
-    for step in &plan.steps {
-        context.output.line(crate::output::text::harmless(step));
-    }
-    context.output.remark("nothing was changed; do it: coracle deploy");
-    Ok(DONE)
 }

@@ -65,14 +65,18 @@ impl Rollout<'_> {
     }
 
     async fn hold_for_succession(&self, candidacy: &Candidacy) -> Result<(), Failure> {
-        let (release, policy) = (&candidacy.release, &candidacy.release.spec.deploy);
-        let patience = release.spec.parts().map(|(name, _)| Check::of(release, name).patience()).max().unwrap_or_default();
-        let longest = policy.drain.duration() + policy.grace.duration() + policy.timeout.duration().max(patience);
-        let targets = self.core.standby_targets(&release.app);
-        self.change_live(|live| live.hold = Some(longest * 2));
+        let targets = self.core.standby_targets(&candidacy.release.app);
+        self.change_live(|live| live.hold = Some(longest_hold(candidacy)));
         self.core.publish().await?;
-        self.drain_targets(&targets, policy.drain.duration()).await;
+        self.drain_targets(&targets, candidacy.release.spec.deploy.drain.duration()).await;
         Ok(())
+    }
+
+    /// A switch is taken back: requests wait until the project has been given its place back.
+    pub(super) fn hold_for_return_of_incumbent(&self, candidacy: &Candidacy) {
+        if self.incumbent.is_some() {
+            self.change_live(|live| live.hold = Some(longest_hold(candidacy)));
+        }
     }
 
     async fn drain_targets(&self, targets: &[TargetId], limit: Duration) {
@@ -127,4 +131,11 @@ impl Rollout<'_> {
             self.note(format!("the project that ran before could not be given back its place: {error}; see `docker ps -a`"));
         }
     }
+}
+
+/// How long requests may wait: for what goes, for what comes, and for the way back.
+fn longest_hold(candidacy: &Candidacy) -> Duration {
+    let (release, policy) = (&candidacy.release, &candidacy.release.spec.deploy);
+    let patience = release.spec.parts().map(|(name, _)| Check::of(release, name).patience()).max().unwrap_or_default();
+    (policy.drain.duration() + policy.grace.duration() + policy.timeout.duration().max(patience)) * 2
 }
