@@ -27,7 +27,7 @@ fn load(given: &GivenFiles, provider: &CryptoProvider) -> Result<Chain, CertErro
 }
 
 fn text(path: &Path) -> Result<String, CertError> {
-    files::read(path)?.ok_or_else(|| at(path, std::io::ErrorKind::NotFound.into()))
+    files::read(path)?.ok_or_else(|| at(path, std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such file")))
 }
 
 /// One pair of files and what was last read from them.

@@ -55,7 +55,11 @@ fn one<'a, 'i>(reader: &mut Reader<'_>, entry: &Entry<'a, 'i>) -> Vec<(Entry<'a,
         return Vec::new();
     };
     let mut listeners = Vec::new();
-    for item in reader.items(&addresses) {
+    let items = reader.items(&addresses);
+    if items.is_empty() {
+        reader.wrong(&addresses, "names no address", Some("write \":80\""));
+    }
+    for item in items {
         let Some(address) = reader.address(&item, ANY) else { continue };
         let listener = Listener {
             name: entry.key.to_owned(),

@@ -44,22 +44,25 @@ async fn talk(mut stream: TcpStream, peer: &Peer, counted: &Counted, deadline: &
         deadline.set(plane.limits.header_read);
         from = read_proxy_header(&mut stream, &mut input, deadline).await?.unwrap_or(from);
     }
-    let Ok(_client) = plane.clients.admit(from.to_canonical()) else {
+    let Ok(admitted) = plane.clients.admit(from.to_canonical()) else {
         tracing::debug!(client = %from, "a client has too many connections");
         return None;
     };
     let arrival = Arrival::new(from, peer.listener.tls);
     let forwarding = plane.forwarding();
     let caller = Caller { seat: &counted.seat, peer, arrival: &arrival, forwarding: &forwarding, server_name: None, deadline };
-    if let (Some(tls), true) = (&plane.tls, peer.listener.tls) {
+    let tunnel = if let (Some(tls), true) = (&plane.tls, peer.listener.tls) {
         deadline.set(plane.limits.header_read);
         let counts = (&plane.metrics.handshakes, counted.seat.index);
         let session = Box::pin(tls.accept(stream, input, deadline, counts)).await?;
-        return speak_tls(session, caller, counted).await;
-    }
-    let mut client = H1Client::new(ClientStream::Plain(stream), &plane.limits);
-    client.wire.input = input;
-    speak_h1(client, &caller, counted).await
+        speak_tls(session, caller, counted).await
+    } else {
+        let mut client = H1Client::new(ClientStream::Plain(stream), &plane.limits);
+        client.wire.input = input;
+        speak_h1(client, &caller, counted).await
+    };
+    // It goes on being one of the client's connections.
+    tunnel.map(|tunnel| Tunnel { admitted, ..tunnel })
 }
 
 /// What was agreed on during the handshake.
@@ -127,7 +130,15 @@ async fn speak_h1(mut client: H1Client, caller: &Caller<'_>, counted: &Counted) 
             Outcome::Broken => return None,
             Outcome::Changed { server, from_server, upgraded, passage } => {
                 let from_client = client.wire.input.into_rest();
-                return Some(Tunnel { client: client.wire.stream, server, from_client, from_server, upgraded, passage });
+                return Some(Tunnel {
+                    client: client.wire.stream,
+                    server,
+                    from_client,
+                    from_server,
+                    upgraded,
+                    passage,
+                    admitted: None,
+                });
             }
         }
     }

@@ -153,7 +153,7 @@ impl Gate {
 
 impl Place {
     /// Waits for the turn; nothing if it does not come in time.
-    pub(crate) async fn turn(mut self, deadline: tokio::time::Instant) -> Option<Turn> {
+    pub(crate) async fn turn(mut self, deadline: Instant) -> Option<Turn> {
         tokio::time::timeout_at(deadline, &mut self.called).await.ok().and_then(Result::ok)
     }
 }

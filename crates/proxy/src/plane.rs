@@ -39,7 +39,7 @@ pub(crate) struct Plane {
     pub(crate) targets: Registry,
     pub(crate) gates: Gates,
     pub(crate) metrics: Metrics,
-    pub(crate) clients: Clients,
+    pub(crate) clients: Arc<Clients>,
     pub(crate) workers: Box<[Worker]>,
     /// Counts connections, also those that have been upgraded.
     pub(crate) connections: TaskTracker,
@@ -116,7 +116,7 @@ impl Plane {
             targets: Registry::new(count),
             gates: Gates::default(),
             metrics: Metrics::new(count),
-            clients: Clients { most: options.max_connections_per_client, connections: Mutex::default() },
+            clients: Arc::new(Clients { most: options.max_connections_per_client, connections: Mutex::default() }),
             workers: workers.into(),
             connections: TaskTracker::new(),
             forwarding: Mutex::new(Arc::new(options.forwarding.clone())),
@@ -320,15 +320,15 @@ pub(crate) struct Clients {
     connections: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// One connection of a client.
-pub(crate) struct Client<'c> {
-    clients: &'c Clients,
+/// One connection of a client, whatever becomes of it.
+pub(crate) struct Client {
+    clients: Arc<Clients>,
     ip: IpAddr,
 }
 
 impl Clients {
     /// One more connection of that client; nothing if it has too many. Without a limit nobody is counted.
-    pub(crate) fn admit(&self, ip: IpAddr) -> Result<Option<Client<'_>>, TooMany> {
+    pub(crate) fn admit(self: &Arc<Self>, ip: IpAddr) -> Result<Option<Client>, TooMany> {
         let Some(most) = self.most else { return Ok(None) };
         let ip = holder(ip);
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
@@ -337,7 +337,7 @@ impl Clients {
             return Err(TooMany);
         }
         connections.insert(ip, count + 1);
-        Ok(Some(Client { clients: self, ip }))
+        Ok(Some(Client { clients: Arc::clone(self), ip }))
     }
 }
 
@@ -356,7 +356,7 @@ fn holder(ip: IpAddr) -> IpAddr {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
-impl Drop for Client<'_> {
+impl Drop for Client {
     fn drop(&mut self) {
         let mut connections = self.clients.connections.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = connections.get_mut(&self.ip) {

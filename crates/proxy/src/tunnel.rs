@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 
 use crate::buffer::with_scratch;
 use crate::h2::Channel;
+use crate::plane::Client;
 use crate::stream::ClientStream;
 use crate::target::{InFlight, Target};
 use crate::worker::Counted;
@@ -37,6 +38,8 @@ pub(crate) struct Tunnel<C = ClientStream> {
     pub(crate) upgraded: InFlight,
     /// What limits count until it ends.
     pub(crate) passage: Option<Box<Passage>>,
+    /// The client's share of connections.
+    pub(crate) admitted: Option<Client>,
 }
 
 /// The target's side.
@@ -86,7 +89,7 @@ pub(crate) async fn run(tunnel: Tunnel, counted: Counted) {
 
 /// Runs a tunnel until it ends, within a connection that has others.
 pub(crate) async fn run_within<C: AsyncRead + AsyncWrite + Unpin>(tunnel: Tunnel<C>, counted: &Counted) {
-    let Tunnel { mut client, mut server, from_client, from_server, upgraded, passage: _counted } = tunnel;
+    let Tunnel { mut client, mut server, from_client, from_server, upgraded, passage: _counted, admitted: _admitted } = tunnel;
     let (mut up, mut down) = (Direction::new(from_client), Direction::new(from_server));
     let target = upgraded.target();
     let mut enrolled = None;

@@ -50,6 +50,7 @@ fn grammar_of_the_file() {
     shows("[sites.shop.example]\nto = 1", "put the whole name in quotes, as [sites.\"shop.example\"]");
     shows("[listen]\nhttp = {}", "listen.http: has no address");
     shows("[listen]", "names no listener");
+    shows("[listen]\nhttp = []", "listen.http: names no address");
     shows("listen = 80", "expected a table, found an integer");
     shows("[listen]\nhttp = { address = \":1\", proxy_protocol = true }", "anybody could claim to be any client");
     shows("[listen]\na = \":1\"\nb = \":1\"", "[::]:1 is listed twice");

@@ -16,9 +16,7 @@ fn a_file_that_is_named_without_its_folder_lies_in_this_one() {
     let path = absolute.strip_prefix(here).unwrap();
     std::fs::write(path, "[sites.\"a.example\"]\ntls = \"off\"\nfiles = \"site\"").unwrap();
     let config = coracle_proxy_config::Config::read(path).unwrap();
-    let Some(Middleware::StaticFiles(files)) = config.table.middlewares.into_values().next() else {
-        panic!("no files")
-    };
+    let Some(Middleware::StaticFiles(files)) = config.table.middlewares.into_values().next() else { panic!("no files") };
     assert_eq!(std::path::Path::new(&files.root), folder.path().join("site"));
 }
 

@@ -142,7 +142,7 @@ impl<'m> H2Client<'m> {
     ) -> Option<Tunnel<Channel<'m>>> {
         self.incoming.reopen();
         let client = Channel { incoming: self.incoming, outgoing: self.outgoing?, meter: Some(self.meter), lane: None };
-        Some(Tunnel { client, server, from_client: Vec::new(), from_server, upgraded, passage })
+        Some(Tunnel { client, server, from_client: Vec::new(), from_server, upgraded, passage, admitted: None })
     }
 
     fn reset(&mut self, reason: Reason) {

@@ -65,6 +65,24 @@ async fn a_client_has_no_more_connections_than_it_may_have() {
 }
 
 #[tokio::test]
+async fn what_was_a_request_and_is_none_any_more_is_a_connection_still() {
+    let app = crate::upgrade::echo_socket().await;
+    let mut env = Env::with(|options| options.max_connections_per_client = Some(1)).await;
+    env.serve(&[("t", app.address)]).await;
+    let mut socket = crate::upgrade::open(env.http()).await;
+    crate::upgrade::echoes(&mut socket, "hello").await;
+    assert!(env.connect().await.is_closed().await);
+    drop(socket);
+    let http = env.http();
+    until("there is room again", async || {
+        let mut wire = Wire::to(http).await;
+        drop(wire.stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await);
+        !wire.read_any().await.is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_client_may_close_its_side_after_its_last_request() {
     let app = Backend::talking(|mut conn| async move {
         conn.request().await;
