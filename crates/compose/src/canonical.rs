@@ -12,7 +12,10 @@ use crate::warnings::Warnings;
 
 /// Writes out every short form below `node`.
 pub(crate) fn expand(node: &mut Node, rule: &Rule, account: &mut Account, trail: &Trail<'_>) -> Result<(), Fault> {
-    expand_here(node, rule, trail)?;
+    if expand_here(node, rule, trail)? {
+        // A short form is read once and kept as all that it stands for.
+        account.budget.spend(node.cost(), node.at)?;
+    }
     if let Shape::Ssh = rule.shape {
         return ssh(node, trail);
     }
@@ -39,7 +42,8 @@ pub(crate) fn expand(node: &mut Node, rule: &Rule, account: &mut Account, trail:
     Ok(())
 }
 
-fn expand_here(node: &mut Node, rule: &Rule, trail: &Trail<'_>) -> Result<(), Fault> {
+/// Writes out the short form that a node is itself, and answers whether it was one.
+fn expand_here(node: &mut Node, rule: &Rule, trail: &Trail<'_>) -> Result<bool, Fault> {
     let (at, key_at) = (node.at, node.key_at);
     let text = node.as_text();
     let expanded = match (rule.short, text) {
@@ -63,19 +67,19 @@ fn expand_here(node: &mut Node, rule: &Rule, trail: &Trail<'_>) -> Result<(), Fa
                     map.entry("required".to_owned()).or_insert_with(|| Node::new(Data::Bool(true), at));
                 }
             }
-            return Ok(());
+            return Ok(false);
         }
         (Short::EnvFile, _) => {
             if let Some(map) = node.as_map_mut() {
                 map.entry("required".to_owned()).or_insert_with(|| Node::new(Data::Bool(true), at));
             }
-            return Ok(());
+            return Ok(false);
         }
-        _ => return Ok(()),
+        _ => return Ok(false),
     };
     *node = expanded;
     node.key_at = key_at;
-    Ok(())
+    Ok(true)
 }
 
 fn invalid(message: &str, node: &Node, trail: &Trail<'_>) -> Fault {

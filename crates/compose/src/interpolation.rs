@@ -18,10 +18,13 @@ const MAX_LENGTH: usize = 16 * 1024 * 1024;
 pub struct Interpolated {
     /// The text after substitution.
     pub text: String,
-    /// Names that were referred to without an operator and had no value, in order of use: each became an empty string, which
-    /// deserves a warning.
+    /// Names that were referred to without an operator and had no value, each once, in order of use, the first 64 of them: each
+    /// became an empty string, which deserves a warning.
     pub missing: Vec<String>,
 }
+
+/// So many missing names are told of one text.
+const MAX_MISSING: usize = 64;
 
 /// Why a template has no value.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -149,7 +152,10 @@ impl Line {
 fn plain(name: &str, lookup: &dyn Fn(&str) -> Option<String>, out: &mut Interpolated) {
     match lookup(name) {
         Some(value) => out.text.push_str(&value),
-        None => out.missing.push(name.to_owned()),
+        None if out.missing.len() < MAX_MISSING && !out.missing.iter().any(|known| known == name) => {
+            out.missing.push(name.to_owned());
+        }
+        None => {}
     }
 }
 
@@ -305,9 +311,9 @@ mod tests {
     }
 
     #[test]
-    fn missing_values_are_named_once_per_use() {
-        let result = interpolate("a $NONE b ${NADA} ${NONE:-x} ${NONE+y}", &lookup).unwrap();
-        assert_eq!(result.text, "a  b  x ");
+    fn missing_values_are_named_once() {
+        let result = interpolate("a $NONE b ${NADA} ${NONE:-x} ${NONE+y} $NONE", &lookup).unwrap();
+        assert_eq!(result.text, "a  b  x  ");
         assert_eq!(result.missing, ["NONE", "NADA"]);
     }
 

@@ -27,6 +27,11 @@ use crate::yaml;
 /// Opening a file costs this much of the budget, so that includes that multiply come to an end.
 const FILE_COST: usize = 200;
 
+/// A service costs this much of the budget beside what is written of it.
+const SERVICE_COST: usize = 6;
+/// A network, volume, config, secret or model costs this much beside what is written of it.
+const NAME_COST: usize = 3;
+
 /// What all files of a load share.
 #[derive(Default)]
 pub(crate) struct Loader<'o> {
@@ -55,12 +60,23 @@ impl Loader<'_> {
                 self.layer(&mut model, document, &file, scope)?;
             }
         }
+        self.charge_names(&model)?;
         defaults::fill(&mut model);
         rules::check(&model)?;
         let base = Base { directory: scope.directory, home: self.home.as_deref() };
         paths::resolve(&mut model, &TOP, base, &Trail::TOP)?;
         environment::fill_names(&mut model, scope.environment);
         Ok(model)
+    }
+
+    /// What has a name is kept with room for every key that it might have.
+    fn charge_names(&mut self, model: &Node) -> Result<(), Fault> {
+        for (section, node) in model.as_map().into_iter().flatten() {
+            let cost = if section == "services" { SERVICE_COST } else { NAME_COST };
+            let names = node.as_map().filter(|_| !section.starts_with("x-")).map_or(0, Map::len);
+            self.account.budget.spend(names * cost, node.key_at)?;
+        }
+        Ok(())
     }
 
     /// Reads a file's documents.

@@ -1,9 +1,11 @@
 //! What a person should know of a project that can be loaded all the same.
 
+use indexmap::IndexSet;
+
 /// Warnings in the order in which they arose, each once.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Warnings {
-    texts: Vec<String>,
+    texts: IndexSet<String>,
 }
 
 /// So many different warnings are kept; who has more does not read them.
@@ -11,12 +13,12 @@ const MAX_WARNINGS: usize = 1_000;
 
 impl Warnings {
     pub(crate) fn add(&mut self, text: String) {
-        if self.texts.len() < MAX_WARNINGS && !self.texts.contains(&text) {
-            self.texts.push(text);
+        if self.texts.len() < MAX_WARNINGS {
+            self.texts.insert(text);
         }
     }
 
     pub(crate) fn into_texts(self) -> Vec<String> {
-        self.texts
+        self.texts.into_iter().collect()
     }
 }

@@ -234,3 +234,16 @@ fn raw_environment_files_are_read_as_by_docker_run() {
     assert!(with("A=1\nexport B=2").error().contains("raw.env: line 2: the variable \"export B\" contains whitespace"));
     assert!(with("=1").error().contains("raw.env: line 1: there is no variable name"));
 }
+
+#[test]
+fn short_forms_cost_what_they_stand_for() {
+    let list = |key: &str, entry: &dyn Fn(usize) -> String, count: usize| {
+        let entries: Vec<String> = (0..count).map(entry).collect();
+        Folder::with(&[("compose.yaml", &format!("services: {{s: {{image: a, {key}: [{}]}}}}", entries.join(",")))])
+    };
+    for (key, entry) in [("volumes", "./v:/v"), ("devices", "/dev/null:/dev/v"), ("env_file", "v")] {
+        let entry = |index: usize| format!("{entry}{index}");
+        assert!(list(key, &entry, 125_000).error().contains("the project is larger than"), "{key}");
+    }
+    assert_eq!(list("cap_add", &|index| format!("C{index}"), 125_000).load().project.services["s"].cap_add.len(), 125_000);
+}
