@@ -72,6 +72,23 @@ fn it_names_every_kind_of_middleware() {
 }
 
 #[test]
+fn it_names_every_setting_of_every_middleware() {
+    let text = reference();
+    let section = text.split("### Their settings").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| `")).collect();
+    assert!(rows.len() > 15);
+    for row in rows {
+        let kind = row.split('`').nth(1).unwrap();
+        let listed = crate::refused(&format!("[middlewares.x.{kind}]\nno-such-setting = 1")).to_string();
+        let settings: Vec<&str> = listed.rsplit_once("there are ").unwrap().1.trim().split(", ").collect();
+        for setting in settings {
+            let short = ["_ms", "_s", "_bytes"].iter().find_map(|unit| setting.strip_suffix(unit)).unwrap_or(setting);
+            assert!(row.contains(&format!("`{short}`")), "{kind}: {setting}");
+        }
+    }
+}
+
+#[test]
 fn files_that_cannot_be_read_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("none.toml");
