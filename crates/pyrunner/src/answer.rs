@@ -167,16 +167,16 @@ impl Transcript {
         self.files.push(file);
     }
 
-    /// The text of one stream.
-    pub(crate) fn text(&self, stream: Stream) -> String {
+    /// What was written to one stream, as it came.
+    pub(crate) fn bytes(&self, stream: Stream) -> Bytes {
         let mut pieces = self.pieces.iter().filter(|(of, _)| *of == stream).map(|(_, piece)| piece);
         match (pieces.next(), pieces.next()) {
-            (None, _) => String::new(),
-            (Some(only), None) => String::from_utf8_lossy(only).into_owned(),
+            (None, _) => Bytes::new(),
+            (Some(only), None) => only.clone(),
             (Some(first), Some(second)) => {
                 let mut whole = [&first[..], second].concat();
                 pieces.for_each(|piece| whole.extend_from_slice(piece));
-                String::from_utf8_lossy(&whole).into_owned()
+                whole.into()
             }
         }
     }
@@ -194,21 +194,16 @@ impl Transcript {
         text
     }
 
-    /// The whole answer.
-    pub(crate) fn answer(&self, id: &str, end: &End, queued: std::time::Duration, limits: &Limits) -> ExecutionAnswer {
-        let (stdout, stderr) = (self.text(Stream::Stdout), self.text(Stream::Stderr));
+    /// The whole answer, of which the end is known.
+    pub(crate) fn answer(&self, ended: ExecutionAnswer) -> ExecutionAnswer {
+        let text = |stream| String::from_utf8_lossy(&self.bytes(stream)).into_owned();
+        let (stdout, stderr) = (text(Stream::Stdout), text(Stream::Stderr));
         let output = match (stdout.is_empty(), stderr.is_empty()) {
             (_, true) => stdout.clone(),
             (true, false) => stderr.clone(),
             _ => self.both(),
         };
-        ExecutionAnswer {
-            output,
-            stdout,
-            stderr,
-            files: self.files.iter().map(CollectedFile::from).collect(),
-            ..ended(id, end, queued, limits)
-        }
+        ExecutionAnswer { output, stdout, stderr, files: self.files.iter().map(CollectedFile::from).collect(), ..ended }
     }
 }
 
@@ -310,7 +305,7 @@ mod tests {
         {
             transcript.write(stream, Bytes::from_static(piece));
         }
-        let answer = transcript.answer("x", &end(Reason::Ok, Some(0), None), Duration::ZERO, &Limits::default());
+        let answer = transcript.answer(ended("x", &end(Reason::Ok, Some(0), None), Duration::ZERO, &Limits::default()));
         assert_eq!(
             (answer.output.as_str(), answer.stdout.as_str(), answer.stderr.as_str()),
             ("aE€z\u{fffd}", "a€z", "E\u{fffd}")

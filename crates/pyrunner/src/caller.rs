@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use coracle_pyrunner_store::Scope;
+use coracle_sandbox::Limits;
 use http::HeaderMap;
 use ipnet::IpNet;
 
@@ -34,19 +36,38 @@ pub(crate) struct Caller {
     pub(crate) client: ClientId,
     /// Whose executions these are: `key:…` or `address:…`.
     pub(crate) owner: String,
+    /// Whether it may see everybody's.
+    pub(crate) admin: bool,
+    /// Calls an hour, where that is another number than for everybody; 0: as many as it likes.
+    pub(crate) rate: Option<u32>,
     /// How many of its executions may run at the same time, where that is less than the server's own bound.
     pub(crate) most_running: Option<usize>,
+    /// The highest limits of its executions.
+    pub(crate) limits: Limits,
 }
 
 impl Caller {
     /// Somebody without a key.
-    pub(crate) fn anonymous(address: IpAddr) -> Self {
+    pub(crate) fn anonymous(address: IpAddr, limits: Limits) -> Self {
         let client = ClientId::at(address);
         let owner = match client {
             ClientId::Address(address) => format!("address:{address}"),
             ClientId::Key(key) => format!("key:{key}"),
         };
-        Self { client, owner, most_running: None }
+        Self { client, owner, admin: false, rate: None, most_running: None, limits }
+    }
+
+    /// Whose executions it may see.
+    pub(crate) fn scope(&self) -> Scope {
+        if self.admin { Scope::Everyone } else { Scope::Owner(self.owner.clone()) }
+    }
+
+    /// Whoever sent a job, which waits in its owner's line after a restart too. Its own limits are in the job.
+    pub(crate) fn of_job(owner: &str, limits: Limits) -> Self {
+        let key = owner.strip_prefix("key:").and_then(|id| u64::from_str_radix(id, 16).ok()).map(ClientId::Key);
+        let address = || owner.strip_prefix("address:").and_then(|address| address.parse().ok()).map(ClientId::at);
+        let client = key.or_else(address).unwrap_or(ClientId::Key(u64::MAX));
+        Self { client, owner: owner.to_owned(), admin: false, rate: None, most_running: None, limits }
     }
 }
 

@@ -4,11 +4,17 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use coracle_pyrunner_store::Store;
 use coracle_sandbox::{ClientError, Execution, Running, Sandbox};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::history::History;
+use crate::jobs::JobBoard;
+use crate::keys::Keys;
+use crate::metrics::Metrics;
+use crate::policy::ImportPolicy;
 use crate::queue::Queue;
 use crate::rate::Rates;
 use crate::settings::Settings;
@@ -23,17 +29,33 @@ pub(crate) struct Context {
     socket: PathBuf,
     sandbox: OnceCell<Sandbox>,
     pub(crate) queue: Queue,
+    /// Calls that execute, and calls that only read.
     pub(crate) rates: Rates,
+    pub(crate) reads: Rates,
+    pub(crate) store: Store,
+    pub(crate) history: History,
+    pub(crate) keys: Keys,
+    pub(crate) metrics: Metrics,
+    pub(crate) policy: Option<ImportPolicy>,
+    /// Jobs: whoever has something for the workers, or for those who call back, wakes them.
+    pub(crate) jobs: JobBoard,
     /// Work that goes on when whoever asked for it has left.
     pub(crate) tasks: TaskTracker,
     draining: AtomicBool,
 }
 
 impl Context {
-    pub(crate) fn new(settings: Settings, socket: PathBuf) -> Self {
+    pub(crate) fn new(settings: Settings, socket: PathBuf, store: Store) -> Self {
         Self {
             queue: Queue::new(settings.queue),
             rates: Rates::default(),
+            reads: Rates::default(),
+            history: History::new(store.clone(), settings.history, settings.retention.clone()),
+            keys: Keys::new(store.clone(), settings.limits),
+            metrics: Metrics::new(),
+            policy: ImportPolicy::of(&settings),
+            jobs: JobBoard::new(),
+            store,
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
             settings,

@@ -11,16 +11,23 @@ use tokio::time::Instant;
 use crate::answer::{self, ExecutionAnswer, Stream, Transcript};
 use crate::caller::Caller;
 use crate::context::Context;
+use crate::history::Entry;
 use crate::problem::{Problem, ProblemKind};
 use crate::queue::{Full, Permit};
 
 /// An execution under way. Dropping it ends the program.
 pub(crate) struct Ongoing {
-    pub(crate) id: String,
+    context: Arc<Context>,
     running: Running,
     transcript: Transcript,
+    entry: Entry,
+    id: String,
     limits: Limits,
     queued: Duration,
+    /// How it ended, until that is written down.
+    ending: Option<End>,
+    over: bool,
+    /// Last, so that the next one's turn comes when this one is gone.
     _permit: Permit,
 }
 
@@ -31,37 +38,76 @@ pub(crate) enum News {
     Wrote(Stream, Bytes),
     /// A file that was asked for.
     File(Collected),
-    /// It is over.
-    Ended(End),
+    /// It is over; the answer without what it wrote.
+    Ended(Box<ExecutionAnswer>),
 }
 
 impl Ongoing {
-    /// Waits for a turn and starts it.
-    pub(crate) async fn start(context: &Arc<Context>, caller: &Caller, execution: Execution) -> Result<Self, Problem> {
+    /// Waits for a turn and starts it. `origin` is the way it came: `execute`, `job`, `ws`.
+    pub(crate) async fn start(
+        context: &Arc<Context>,
+        caller: &Caller,
+        execution: Execution,
+        origin: &'static str,
+    ) -> Result<Self, Problem> {
         let arrived = Instant::now();
         if context.draining() {
             return Err(Problem::new(ProblemKind::Unavailable, "the server is ending").retry_after(1));
         }
-        let turn = context.queue.turn(caller.client, caller.most_running).await;
-        let permit = turn.map_err(|full| refused_turn(full, context))?;
-        let mut running = context.execute(&execution).await.map_err(|error| not_started(&error))?;
-        // The first event tells the start.
-        if let Err(error) = running.next().await {
-            return Err(not_started(&error));
-        }
+        let mut entry = context.history.begin(&caller.owner, origin)?;
+        let started = Self::take_turn(context, caller, &execution).await;
+        let (permit, running) = match started {
+            Ok(started) => started,
+            Err(problem) => {
+                entry.forget();
+                context.metrics.refused(problem.kind);
+                return Err(problem);
+            }
+        };
+        let limits = context.settings.limits.lowered(&execution.limits);
+        let id = entry.record.id.to_string();
+        entry.describe(execution);
+        let (context, queued) = (Arc::clone(context), arrived.elapsed());
         Ok(Self {
-            id: crate::id::new()?,
+            context,
             running,
             transcript: Transcript::default(),
-            limits: context.settings.limits.lowered(&execution.limits),
-            queued: arrived.elapsed(),
+            entry,
+            id,
+            limits,
+            queued,
+            ending: None,
+            over: false,
             _permit: permit,
         })
     }
 
+    async fn take_turn(context: &Arc<Context>, caller: &Caller, execution: &Execution) -> Result<(Permit, Running), Problem> {
+        let turn = context.queue.turn(caller.client, caller.most_running).await;
+        let permit = turn.map_err(|full| refused_turn(full, context))?;
+        if let Some(policy) = &context.policy {
+            policy.check(context, execution).await?;
+        }
+        let mut running = context.execute(execution).await.map_err(|error| not_started(&error))?;
+        // The first event tells the start.
+        running.next().await.map_err(|error| not_started(&error))?;
+        Ok((permit, running))
+    }
+
+    /// Its name.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// What happens next; `None` after the end. May be given up and called again.
     pub(crate) async fn next(&mut self) -> Result<Option<News>, Problem> {
+        if self.over {
+            return Ok(None);
+        }
         loop {
+            if let Some(end) = self.ending {
+                return Ok(Some(News::Ended(Box::new(self.end(&end).await?))));
+            }
             let event = self.running.next().await.map_err(|error| broken_off(&error))?;
             return Ok(match event {
                 None => None,
@@ -72,7 +118,13 @@ impl Ongoing {
                     self.transcript.keep(file.clone());
                     Some(News::File(file))
                 }
-                Some(Event::End(end)) => Some(News::Ended(end)),
+                Some(Event::End(end)) => {
+                    self.context.metrics.ended(&end, self.queued);
+                    self.entry.wrote(&self.transcript);
+                    self.entry.ended(&end, self.queued);
+                    self.ending = Some(end);
+                    continue;
+                }
             });
         }
     }
@@ -82,19 +134,22 @@ impl Ongoing {
         News::Wrote(stream, piece)
     }
 
+    /// Writes down how it ended.
+    async fn end(&mut self, end: &End) -> Result<ExecutionAnswer, Problem> {
+        let kept = self.context.history.keep(&mut self.entry).await;
+        self.over = true;
+        kept?;
+        Ok(answer::ended(&self.id, end, self.queued, &self.limits))
+    }
+
     /// Waits for the end.
     pub(crate) async fn finish(mut self) -> Result<ExecutionAnswer, Problem> {
         while let Some(news) = self.next().await? {
-            if let News::Ended(end) = news {
-                return Ok(self.transcript.answer(&self.id, &end, self.queued, &self.limits));
+            if let News::Ended(ended) = news {
+                return Ok(self.transcript.answer(*ended));
             }
         }
         Err(Problem::new(ProblemKind::Internal, "the sandbox daemon did not tell how the program ended"))
-    }
-
-    /// The last word without what has been told piece by piece.
-    pub(crate) fn ended(&self, end: &End) -> ExecutionAnswer {
-        answer::ended(&self.id, end, self.queued, &self.limits)
     }
 
     /// Types at the program.
@@ -110,6 +165,15 @@ impl Ongoing {
     /// Ends the program; its end is still told.
     pub(crate) async fn cancel(&mut self) -> Result<(), Problem> {
         self.running.cancel().await.map_err(|error| broken_off(&error))
+    }
+}
+
+impl Drop for Ongoing {
+    fn drop(&mut self) {
+        if !self.over && self.ending.is_none() {
+            self.context.metrics.abandoned();
+            self.entry.wrote(&self.transcript);
+        }
     }
 }
 
@@ -133,7 +197,7 @@ fn refused_turn(full: Full, context: &Context) -> Problem {
 }
 
 /// Why nothing was executed.
-fn not_started(error: &ClientError) -> Problem {
+pub(crate) fn not_started(error: &ClientError) -> Problem {
     match error {
         ClientError::Invalid(why) => Problem::new(ProblemKind::BadRequest, why.clone()),
         ClientError::Refused(refusal) => {

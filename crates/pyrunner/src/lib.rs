@@ -10,11 +10,16 @@
 mod answer;
 mod api;
 mod body;
+mod callback;
 mod caller;
 mod context;
 mod execution;
-mod id;
+mod history;
+mod jobs;
+mod keys;
+mod metrics;
 pub mod place;
+mod policy;
 pub mod problem;
 mod program;
 mod queue;
@@ -24,4 +29,5 @@ pub mod settings;
 pub mod supervisor;
 mod text;
 
+pub use history::HistoryMode;
 pub use queue::QueueLimits;

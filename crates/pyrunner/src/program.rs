@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use coracle_sandbox::{Execution, InputFile, Limits, Mode, RequestedLimits, Stdin};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::problem::{Problem, ProblemKind};
@@ -29,7 +29,7 @@ const LONGEST_NAME: usize = 255;
 const MAIN: &str = "main.py";
 
 /// A program and everything it is given. Only `code` must be there.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProgramBody {
     /// The program's text.
@@ -61,10 +61,13 @@ pub(crate) struct ProgramBody {
     /// `zygote` (a copy of a warm interpreter, the default) or `exec` (an interpreter started for it).
     #[serde(default)]
     pub mode: Option<ModeWord>,
+    /// Where the end of a job is told, by `POST` of what `GET /jobs/{id}` answers; in `POST /jobs` only.
+    #[serde(default)]
+    pub callback_url: Option<String>,
 }
 
 /// A file for the working directory.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileBody {
     /// Its path relative to the working directory, without `..`.
@@ -78,7 +81,7 @@ pub(crate) struct FileBody {
 }
 
 /// How bytes are written in JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, ToSchema)]
 pub(crate) enum Encoding {
     /// As text.
     #[default]
@@ -90,7 +93,7 @@ pub(crate) enum Encoding {
 }
 
 /// How a program is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ModeWord {
     /// In a copy of a warm interpreter.
@@ -100,7 +103,7 @@ pub(crate) enum ModeWord {
 }
 
 /// Limits that are asked for. Each is at most the server's, which `GET /limits` tells.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LimitsBody {
     /// Milliseconds from start to end.
@@ -161,6 +164,9 @@ pub(crate) fn cut(text: &str, most: usize) -> &str {
 impl ProgramBody {
     /// The execution that is asked for, within these limits, in `default_image` unless another one is named.
     pub(crate) fn into_execution(self, highest: &Limits, default_image: &str) -> Result<Execution, Problem> {
+        if self.callback_url.is_some() {
+            return Err(invalid("callback_url is for jobs".to_owned()).hint("send it to POST /jobs"));
+        }
         let args = self.args.unwrap_or_default();
         let env: Vec<(String, String)> = self.env.unwrap_or_default().into_iter().collect();
         let collect = self.collect.unwrap_or_default();
@@ -278,20 +284,53 @@ impl FileBody {
 }
 
 impl LimitsBody {
+    /// These limits, checked against the highest, which stand where nothing is asked for.
     fn requested(self, highest: &Limits) -> Result<RequestedLimits, Problem> {
-        let milliseconds = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        let wall = within("wall_ms", self.wall_ms, 1, milliseconds(highest.wall))?;
-        let cpu = within("cpu_ms", self.cpu_ms, 1, milliseconds(highest.cpu))?;
-        let pids = within("pids", self.pids, 1, u64::from(highest.pids))?;
         let least = Limits::LEAST_MEMORY.min(highest.memory_bytes);
-        Ok(RequestedLimits {
-            wall: wall.map(Duration::from_millis),
-            cpu: cpu.map(Duration::from_millis),
+        let checked = Self {
+            wall_ms: within("wall_ms", self.wall_ms, 1, milliseconds(highest.wall))?,
+            cpu_ms: within("cpu_ms", self.cpu_ms, 1, milliseconds(highest.cpu))?,
             memory_bytes: within("memory_bytes", self.memory_bytes, least, highest.memory_bytes)?,
-            pids: pids.and_then(|pids| u32::try_from(pids).ok()),
+            pids: within("pids", self.pids, 1, u64::from(highest.pids))?,
             output_bytes: within("output_bytes", self.output_bytes, 0, highest.output_bytes)?,
+        };
+        let granted = highest.lowered(&checked.as_requested());
+        Ok(RequestedLimits {
+            wall: Some(granted.wall),
+            cpu: Some(granted.cpu),
+            memory_bytes: Some(granted.memory_bytes),
+            pids: Some(granted.pids),
+            output_bytes: Some(granted.output_bytes),
         })
     }
+
+    /// The same in the sandbox's words, unchecked.
+    pub(crate) fn as_requested(self) -> RequestedLimits {
+        RequestedLimits {
+            wall: self.wall_ms.map(Duration::from_millis),
+            cpu: self.cpu_ms.map(Duration::from_millis),
+            memory_bytes: self.memory_bytes,
+            pids: self.pids.map(|pids| u32::try_from(pids).unwrap_or(u32::MAX)),
+            output_bytes: self.output_bytes,
+        }
+    }
+}
+
+impl From<RequestedLimits> for LimitsBody {
+    fn from(limits: RequestedLimits) -> Self {
+        Self {
+            wall_ms: limits.wall.map(milliseconds),
+            cpu_ms: limits.cpu.map(milliseconds),
+            memory_bytes: limits.memory_bytes,
+            pids: limits.pids.map(u64::from),
+            output_bytes: limits.output_bytes,
+        }
+    }
+}
+
+/// A time in whole milliseconds.
+pub(crate) fn milliseconds(limit: Duration) -> u64 {
+    u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A limit that is no higher than the server's, and not so low that nothing could run.
@@ -340,7 +379,10 @@ mod tests {
     #[test]
     fn null_means_not_given() {
         let body = r#"{"code":"","stdin":null,"args":null,"env":null,"files":null,"collect":null,"limits":null,"image":null}"#;
-        assert_eq!(read(body).unwrap(), Execution::new("default", ""));
+        let mut nothing = Execution::new("default", "");
+        nothing.limits = LimitsBody::default().requested(&Limits::default()).unwrap();
+        assert_eq!(read(body).unwrap(), nothing);
+        assert_eq!(nothing.limits.wall, Some(Limits::default().wall));
     }
 
     #[test]

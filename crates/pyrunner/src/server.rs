@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use coracle_pyrunner_store::{Store, StoreError};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -17,11 +18,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tower_service::Service;
 
 use crate::api::{self, Peer};
 use crate::context::Context;
+use crate::history::SWEEP_PAUSE;
+use crate::jobs;
 use crate::settings::Settings;
 
 /// How long a request's head may take to arrive; also how long a connection may idle between requests.
@@ -36,6 +39,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long what is left may take to end when it has been cut off.
 const CUT_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How long the last records may take to be written.
+const HISTORY_DEADLINE: Duration = Duration::from_secs(3);
+
 /// Why the API ends.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -45,6 +51,16 @@ pub enum ServeError {
     /// The runtime or the signals cannot be had.
     #[error("the runtime cannot be started: {0}")]
     Runtime(#[source] io::Error),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ServeError {
+    /// Whether it would end like this again however often it is started.
+    pub fn is_hopeless(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Location(_) | StoreError::Newer { .. }))
+    }
 }
 
 /// Serves on the listening socket that is this process's standard input, with the sandbox daemon at `socket`, until SIGTERM.
@@ -77,9 +93,13 @@ async fn serve(settings: Settings, socket: PathBuf, listener: std::net::TcpListe
     let listener = TcpListener::from_std(listener).map_err(ServeError::Listener)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Runtime)?;
+    let store = Store::open_lazily(&settings.database()).await?;
     let drain = settings.drain;
-    let context = Arc::new(Context::new(settings, socket));
+    let context = Arc::new(Context::new(settings, socket, store));
     let connections = Connections::new(&context);
+    let stop_jobs = CancellationToken::new();
+    let jobs = AbortOnDropHandle::new(tokio::spawn(jobs::work(Arc::clone(&context), stop_jobs.clone())));
+    let sweeping = AbortOnDropHandle::new(tokio::spawn(sweep(Arc::clone(&context))));
     tokio::select! {
         () = connections.accept(&listener) => {}
         _ = terminate.recv() => {}
@@ -89,10 +109,33 @@ async fn serve(settings: Settings, socket: PathBuf, listener: std::net::TcpListe
     drop(listener);
     context.drain();
     connections.end(drain).await;
+    stop_jobs.cancel();
+    if tokio::time::timeout(CUT_DEADLINE, jobs).await.is_err() {
+        tracing::warn!("jobs did not stop in time; another process begins them again");
+    }
+    drop(sweeping);
+    let lost = context.history.recorder.shutdown(HISTORY_DEADLINE).await;
+    if lost > 0 {
+        tracing::warn!(lost, "executions are not written down, because the database did not take them in time");
+    }
+    context.store.close().await;
     Ok(())
 }
 
+/// Deletes what is too old, now and then.
+async fn sweep(context: Arc<Context>) {
+    let mut round = tokio::time::interval(SWEEP_PAUSE);
+    loop {
+        round.tick().await;
+        match context.store.sweep(&context.history.policy).await {
+            Ok(swept) => tracing::debug!(?swept, "what is too old is deleted"),
+            Err(error) => tracing::warn!(%error, "what is too old cannot be deleted"),
+        }
+    }
+}
+
 struct Connections {
+    context: Arc<Context>,
     router: Router,
     tasks: TaskTracker,
     room: Arc<Semaphore>,
@@ -105,6 +148,7 @@ struct Connections {
 impl Connections {
     fn new(context: &Arc<Context>) -> Self {
         Self {
+            context: Arc::clone(context),
             router: api::router(context),
             tasks: context.tasks.clone(),
             room: Arc::new(Semaphore::new(context.settings.connections)),
@@ -133,11 +177,14 @@ impl Connections {
             return;
         }
         let (router, stop, cut) = (self.router.clone(), self.stop.clone(), self.cut.clone());
+        let context = Arc::clone(&self.context);
         self.tasks.spawn(async move {
-            let served = converse(stream, peer.ip(), router, stop);
+            let open = Open::new(&context);
+            let served = converse(stream, peer.ip(), router, stop, Arc::clone(&context));
             if let Some(Err(error)) = cut.run_until_cancelled(served).await {
                 tracing::debug!(%error, "a connection ended early");
             }
+            drop(open);
             drop(room);
         });
     }
@@ -154,10 +201,39 @@ impl Connections {
     }
 }
 
-async fn converse(stream: TcpStream, peer: IpAddr, router: Router, stop: CancellationToken) -> hyper::Result<()> {
+/// A connection that is counted while it is open.
+struct Open<'a>(&'a Context);
+
+impl<'a> Open<'a> {
+    fn new(context: &'a Context) -> Self {
+        context.metrics.connected(1);
+        Self(context)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.connected(-1);
+    }
+}
+
+async fn converse(
+    stream: TcpStream,
+    peer: IpAddr,
+    router: Router,
+    stop: CancellationToken,
+    context: Arc<Context>,
+) -> hyper::Result<()> {
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
-        router.clone().call(request.map(Body::new))
+        let (answering, context) = (router.clone().call(request.map(Body::new)), Arc::clone(&context));
+        async move {
+            let answer = answering.await;
+            if let Ok(answer) = &answer {
+                context.metrics.answered(answer.status().as_u16());
+            }
+            answer
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use coracle_pyrunner_store::Policy;
 use coracle_sandbox::Limits;
 use ipnet::IpNet;
 
+use crate::history::HistoryMode;
 use crate::queue::QueueLimits;
 
 /// The user that the API runs as when no other is named and there is no user `pyrunner`. Nothing else has it, and what it
@@ -50,8 +52,24 @@ pub struct Settings {
     pub drain: Duration,
     /// Threads of the API.
     pub threads: usize,
+    /// Whether history is kept, and how surely.
+    pub history: HistoryMode,
+    /// How much is kept.
+    pub retention: Policy,
+    /// Jobs at the same time; more wait.
+    pub job_workers: usize,
     /// Modules that programs may not import; empty: no policy.
     pub forbidden_imports: Vec<String>,
+}
+
+impl Settings {
+    /// Where the database is, for the store. May hold a password.
+    pub fn database(&self) -> String {
+        match &self.database_url {
+            Some(url) => url.expose().to_owned(),
+            None => self.state_dir.join("pyrunner.db").to_string_lossy().into_owned(),
+        }
+    }
 }
 
 /// Whom the API runs as.

@@ -3,12 +3,19 @@
 
 mod about;
 mod answers;
+mod batch;
 mod execute;
+mod executions;
 mod gate;
+mod idempotent;
+mod jobs;
+mod socket;
+mod stream;
 
 use std::sync::Arc;
 
 use axum::Router;
+use coracle_pyrunner_store::Id;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -16,6 +23,7 @@ use crate::context::Context;
 use crate::problem::{Problem, ProblemKind};
 
 pub(crate) use gate::Peer;
+pub(crate) use jobs::job_json;
 
 /// What handlers are given.
 type Shared = Arc<Context>;
@@ -30,22 +38,41 @@ type Shared = Arc<Context>;
     ),
     tags(
         (name = "execution", description = "Running programs"),
+        (name = "jobs", description = "Running programs when there is room"),
+        (name = "history", description = "What was executed"),
         (name = "server", description = "What the server offers and how it is")
     )
 )]
 struct Description;
 
-/// Everything there is: paths that are counted against a client's rate, and paths that are not.
+/// Everything there is: calls that execute, calls that read, and what is open to everybody.
 fn described(context: &Shared) -> OpenApiRouter<Shared> {
-    let gate = axum::middleware::from_fn_with_state(Arc::clone(context), gate::executing);
-    let counted = OpenApiRouter::new().merge(execute::routes()).layer(gate);
-    OpenApiRouter::with_openapi(Description::openapi()).merge(counted).merge(about::routes())
+    let executing = axum::middleware::from_fn_with_state(Arc::clone(context), gate::executing);
+    let reading = axum::middleware::from_fn_with_state(Arc::clone(context), gate::reading);
+    let execute = OpenApiRouter::new()
+        .merge(execute::routes())
+        .merge(batch::routes())
+        .merge(jobs::submitting())
+        .merge(socket::routes())
+        .layer(executing);
+    let read = OpenApiRouter::new().merge(jobs::reading()).merge(executions::routes()).layer(reading);
+    OpenApiRouter::with_openapi(Description::openapi()).merge(execute).merge(read).merge(about::routes())
+}
+
+/// The OpenAPI document of exactly these routes.
+fn document(context: &Shared) -> utoipa::openapi::OpenApi {
+    described(context).into_openapi()
 }
 
 /// The whole API.
 pub(crate) fn router(context: &Shared) -> Router {
     let (router, _) = described(context).split_for_parts();
     router.fallback(no_such_path).method_not_allowed_fallback(no_such_method).with_state(Arc::clone(context))
+}
+
+/// The name in a path.
+fn id(text: &str) -> Result<Id, Problem> {
+    text.parse().map_err(|error| Problem::new(ProblemKind::NotFound, format!("{:?}: {error}", crate::program::cut(text, 100))))
 }
 
 async fn no_such_path(uri: http::Uri) -> Problem {

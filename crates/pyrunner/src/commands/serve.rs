@@ -10,9 +10,10 @@ use clap::{ArgAction, Args, ValueEnum};
 use coracle_pyrunner::place::Place;
 use coracle_pyrunner::settings::{DatabaseUrl, Settings, User, UserError};
 use coracle_pyrunner::supervisor::{self, Again, HOPELESS, PartName};
-use coracle_pyrunner::{QueueLimits, server};
+use coracle_pyrunner::{HistoryMode, QueueLimits, server};
+use coracle_pyrunner_store::Policy;
 use coracle_sandbox::daemon::{self, DaemonError};
-use coracle_sandbox::{Image, ImageError, Limits, Source};
+use coracle_sandbox::{Image, ImageError, Limits, Permitted, Source, Wanted};
 use ipnet::IpNet;
 use rustix::process::Signal;
 
@@ -42,6 +43,8 @@ pub(crate) struct Serve {
     sandbox: SandboxArguments,
     #[command(flatten)]
     access: AccessArguments,
+    #[command(flatten)]
+    history: HistoryArguments,
     /// Threads of the API
     #[arg(long, env = "PYRUNNER_THREADS", default_value_t = 1, value_name = "N")]
     threads: usize,
@@ -107,6 +110,18 @@ struct SandboxArguments {
     /// Directories with packages for the default image, such as `pip install --target` makes
     #[arg(long, env = "PYRUNNER_PACKAGES", value_delimiter = ':', value_name = "DIR:…")]
     packages: Vec<PathBuf>,
+    /// How programs are isolated: auto takes the best way that the machine allows
+    #[arg(long, env = "PYRUNNER_ISOLATION", default_value = "auto", value_name = "auto|zygote|exec|docker")]
+    isolation: Wanted,
+    /// Put up with limits of each process alone, where there are no cgroups
+    #[arg(long, env = "PYRUNNER_ALLOW_WEAK_LIMITS")]
+    allow_weak_limits: bool,
+    /// Execute programs without any sandbox where none can be made: they can do whatever this user can
+    #[arg(long)]
+    unsafe_no_sandbox: bool,
+    /// The Docker engine's socket, for --isolation docker
+    #[arg(long, env = "PYRUNNER_DOCKER_SOCKET", value_name = "PATH")]
+    docker_socket: Option<PathBuf>,
     /// Executions at the same time
     #[arg(long, env = "PYRUNNER_CONCURRENCY", default_value_t = 64, value_name = "N")]
     concurrency: usize,
@@ -145,6 +160,37 @@ struct AccessArguments {
     /// Modules that programs may not import: a policy to tell people early, not a protection
     #[arg(long, env = "PYRUNNER_FORBID_IMPORTS", value_delimiter = ',', value_name = "MODULE,…")]
     forbid_imports: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "History and jobs (the database is SQLite in --state, or DATABASE_URL)")]
+struct HistoryArguments {
+    /// Whether executions are written down: relaxed drops and counts what the database cannot keep up with, strict answers
+    /// when it is on the disk
+    #[arg(long, env = "PYRUNNER_HISTORY", default_value = "relaxed", value_name = "off|relaxed|strict")]
+    history: HistoryArgument,
+    /// How long executions are kept
+    #[arg(long, env = "PYRUNNER_HISTORY_AGE", default_value = "30d", value_parser = duration, value_name = "TIME")]
+    history_age: Duration,
+    /// How many executions are kept
+    #[arg(long, env = "PYRUNNER_HISTORY_RECORDS", default_value_t = 1_000_000, value_name = "N")]
+    history_records: u64,
+    /// How much of them is kept
+    #[arg(long, env = "PYRUNNER_HISTORY_SIZE", default_value = "2GiB", value_parser = bytes, value_name = "SIZE")]
+    history_size: u64,
+    /// How long ended jobs are kept
+    #[arg(long, env = "PYRUNNER_JOB_AGE", default_value = "7d", value_parser = duration, value_name = "TIME")]
+    job_age: Duration,
+    /// Jobs at the same time; more wait
+    #[arg(long, env = "PYRUNNER_JOBS", default_value_t = 4, value_name = "N")]
+    jobs: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum HistoryArgument {
+    Off,
+    Relaxed,
+    Strict,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -219,7 +265,11 @@ fn api(serve: &Serve) -> ExitCode {
     };
     match server::run(settings, serve.place().socket()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => output::failure(&error, None),
+        Err(error) => {
+            let hopeless = error.is_hopeless();
+            output::failure(&error, None);
+            if hopeless { ExitCode::from(HOPELESS) } else { ExitCode::FAILURE }
+        }
     }
 }
 
@@ -277,6 +327,18 @@ impl Serve {
             connections: self.connections.max(1),
             drain: self.drain,
             threads: self.threads.max(1),
+            history: match self.history.history {
+                HistoryArgument::Off => HistoryMode::Off,
+                HistoryArgument::Relaxed => HistoryMode::Relaxed,
+                HistoryArgument::Strict => HistoryMode::Strict,
+            },
+            retention: Policy {
+                history_age: Some(self.history.history_age),
+                history_records: Some(self.history.history_records),
+                history_bytes: Some(self.history.history_size),
+                job_age: Some(self.history.job_age),
+            },
+            job_workers: self.history.jobs.max(1),
             forbidden_imports: access.forbid_imports.clone(),
         })
     }
@@ -291,6 +353,9 @@ impl Serve {
         options.most_running = u32::try_from(self.sandbox.concurrency.max(1)).unwrap_or(u32::MAX);
         options.patience = self.sandbox.patience;
         options.first_uid = place.first_uid();
+        options.isolation = self.sandbox.isolation;
+        options.permitted = Permitted { weak_limits: self.sandbox.allow_weak_limits, no_sandbox: self.sandbox.unsafe_no_sandbox };
+        options.docker.clone_from(&self.sandbox.docker_socket);
         options.client_uid = User::find(self.user.as_deref()).ok().map(|user| user.uid);
         Ok(options)
     }
