@@ -4,7 +4,8 @@
 //! A real `coracle proxy` runs with nothing but options anybody could give it, is told each row's table over its control
 //! socket, and is asked over real connections; an upstream of ours writes down what reaches it. Compose files are written into
 //! folders of their own and read by `coracle compose config`; with `--mutations N` each of them is written in N other ways that
-//! mean the same, and has to come to the same model. Nothing of the cases is kept here, and no row is known by name save in `disputed.toml`, which names those that we do not follow and says why.
+//! mean the same, and has to come to the same model. Programs are executed by a real `pyrunner serve`, which has to be root for
+//! that, over HTTP. Nothing of the cases is kept here, and no row is known by name save in `disputed.toml`, which names those that we do not follow and says why.
 //!
 //! Ends with 0 if no row fails, with 1 if one does, with 2 if there are no cases.
 
@@ -14,9 +15,11 @@ mod cases;
 mod compose_mutations;
 mod compose_project;
 mod compose_rows;
+mod execution_rows;
 mod expectation;
 mod label_rows;
 mod middleware_rows;
+mod pyrunner;
 mod report;
 mod request;
 mod rule_rows;
@@ -33,6 +36,7 @@ use anyhow::{Context, Result};
 use cases::Row;
 use compose_rows::ComposeSuite;
 use futures::StreamExt;
+use pyrunner::PyRunner;
 use report::{Disputed, Report, Verdict};
 use subject::Subjects;
 
@@ -47,6 +51,7 @@ enum Suite {
     Seed,
     Labels,
     Compose(ComposeSuite),
+    Execution,
 }
 
 const SUITES: &[(&str, Suite)] = &[
@@ -61,6 +66,7 @@ const SUITES: &[(&str, Suite)] = &[
     ("compose/interpolation.jsonl", Suite::Compose(ComposeSuite::Interpolation)),
     ("compose/env_file.jsonl", Suite::Compose(ComposeSuite::EnvFile)),
     ("compose/short_syntax.jsonl", Suite::Compose(ComposeSuite::ShortSyntax)),
+    ("exec/code_execution.jsonl", Suite::Execution),
 ];
 
 /// What was typed.
@@ -128,6 +134,10 @@ async fn run(wishes: &Wishes) -> Result<Report> {
             composed(&file, &rows, suite, wishes, &program, &mut report).await;
             continue;
         }
+        if matches!(suite, Suite::Execution) {
+            executed(&file, &rows, directory.path(), &mut report).await?;
+            continue;
+        }
         if subjects.is_none() {
             subjects = Some(Subjects::new(directory.path()).await?);
         }
@@ -138,12 +148,21 @@ async fn run(wishes: &Wishes) -> Result<Report> {
                 Suite::Middlewares => middleware_rows::verdict(row, subjects).await,
                 Suite::Seed => seed_rows::verdict(row, subjects).await,
                 Suite::Labels => label_rows::verdict(row, directory.path(), &program).await,
-                Suite::Compose(_) => continue,
+                Suite::Compose(_) | Suite::Execution => continue,
             };
             report.add(&file, row, verdict);
         }
     }
     Ok(report)
+}
+
+/// Programs run one after the other, so that what one leaves behind can be told.
+async fn executed(file: &str, rows: &[Row], directory: &Path, report: &mut Report) -> Result<()> {
+    let server = PyRunner::start(directory).await?;
+    for row in rows {
+        report.add(file, row, execution_rows::verdict(row, &server).await);
+    }
+    server.end().await
 }
 
 /// Compose projects know nothing of each other: several are read at once, and told of in order.

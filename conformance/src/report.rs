@@ -63,7 +63,7 @@ impl Report {
             }
             (Err(why), None) => {
                 count.failed += 1;
-                let about = row["desc"].as_str().unwrap_or_default();
+                let about = row["desc"].as_str().or_else(|| row["title"].as_str()).unwrap_or_default();
                 self.lines.push(format!("failed   {id} ({about}): {why}"));
             }
         }

@@ -18,7 +18,7 @@ use crate::upstream::{MARK, Seen};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the local authority may take for a certificate, which it makes once a table wants it.
 const CERTIFIED: Duration = Duration::from_secs(3);
-const LARGEST: u64 = 1 << 20;
+const LARGEST: u64 = 32 << 20;
 
 /// What came back.
 #[derive(Debug, Clone)]
@@ -73,6 +73,11 @@ pub(crate) async fn exchange(address: SocketAddr, client: IpAddr, tls: Option<&s
         }
     };
     timeout(PATIENCE, whole).await.with_context(|| format!("no answer within {PATIENCE:?}"))?
+}
+
+/// Sends the bytes of a request to `address` and reads the answer.
+pub(crate) async fn ask(address: SocketAddr, request: &[u8]) -> Result<Answer> {
+    talk(TcpStream::connect(address).await?, request).await
 }
 
 /// `PROXY`, version 2, for TCP (haproxy.org, proxy-protocol.txt, section 2.2). Ports mean nothing here.
