@@ -6,13 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use coracle_labels::{Container, Entrance, Options, Port, configure, part};
 use coracle_model::{AppName, Exposure, InstanceId, ProcessName, Release};
-use coracle_proxy_table::{Admission, Service, ServiceId, Table, Target, TargetId};
+use coracle_proxy_table::{Admission, Middleware, MiddlewareId, Route, RouteId, Service, ServiceId, Table, Target, TargetId};
 
 use crate::routes::TlsOffer;
 use crate::table::target_id;
 
 /// What every name of the labels' provider ends with.
-const PROVIDER: &str = "@docker\"";
+const PROVIDER: &str = "@docker";
 
 /// Stands for a part that has no healthy instance, so that its routes are there all the same (RFC 5737: an address of nobody).
 const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -61,7 +61,7 @@ fn routed(release: &Release, parts: &[Labelled<'_>], offer: TlsOffer) -> (Table,
     let entrance = Entrance { tls_port: offer.port, acme: offer.acme, redirect: true };
     let made = part(&configure(&containers, &options), &options, entrance);
     let problems = made.problems.iter().map(ToString::to_string).collect();
-    (named_by_app(&made.table, &release.app), problems)
+    (named_by_app(made.table, &release.app), problems)
 }
 
 /// The instances as the labels' provider would see their containers; a stand-in where there are none.
@@ -129,9 +129,29 @@ fn further_target(id: &InstanceId, port: impl std::fmt::Display) -> TargetId {
 
 /// Names end with the app's instead of the provider's: those of two apps are two, and those of discovered containers are
 /// others still.
-fn named_by_app(table: &Table, app: &AppName) -> Table {
-    let renamed = serde_json::to_string(table).map(|text| text.replace(PROVIDER, &format!("#{app}\"")));
-    renamed.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+fn named_by_app(table: Table, app: &AppName) -> Table {
+    let own = |name: String| match name.strip_suffix(PROVIDER) {
+        Some(bare) => format!("{bare}#{app}"),
+        None => name,
+    };
+    let route = |mut route: Route| {
+        route.id = RouteId(own(route.id.0));
+        route.middlewares = route.middlewares.into_iter().map(|id| MiddlewareId(own(id.0))).collect();
+        route.service = route.service.map(|id| ServiceId(own(id.0)));
+        route
+    };
+    let middleware = |(id, mut middleware): (MiddlewareId, Middleware)| {
+        if let Middleware::ErrorPages(pages) = &mut middleware {
+            pages.service = pages.service.take().map(|id| ServiceId(own(id.0)));
+        }
+        (MiddlewareId(own(id.0)), middleware)
+    };
+    Table {
+        generation: table.generation,
+        routes: table.routes.into_iter().map(route).collect(),
+        middlewares: table.middlewares.into_iter().map(middleware).collect(),
+        services: table.services.into_iter().map(|(id, service)| (ServiceId(own(id.0)), service)).collect(),
+    }
 }
 
 /// Whether a service of the table is one that labels of this app made.
@@ -141,7 +161,7 @@ pub(crate) fn is_of(app: &AppName, id: &ServiceId) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use coracle_model::{Artifact, ArtifactId, EngineKind, Origin, ProcessSpec};
 
     use super::*;
@@ -192,6 +212,26 @@ mod tests {
         assert_eq!((service.targets[0].id.0.as_str(), service.targets[0].address), ("shop.v2.web.1", address));
         assert!(is_of(&release.app, table.services.keys().next().unwrap()));
         assert!(table.routes[0].middlewares[0].0.ends_with("#shop"), "{:?}", table.routes[0]);
+    }
+
+    #[test]
+    fn what_looks_like_a_name_of_the_providers_and_is_none_stays() {
+        let labels = [
+            ("traefik.http.routers.shop.rule", "Header(`X-From`, `me@docker`)"),
+            ("traefik.http.routers.shop.middlewares", "pages"),
+            ("traefik.http.middlewares.pages.errors.status", "500"),
+            ("traefik.http.middlewares.pages.errors.service", "shop"),
+            ("traefik.http.middlewares.pages.errors.query", "/@docker"),
+            ("traefik.http.services.shop.loadbalancer.server.port", "8000"),
+        ];
+        let (release, web): (Release, ProcessName) = (release(&labels), "web".parse().unwrap());
+        let labelled = Labelled { part: &web, instances: Vec::new(), otherwise: Admission::Open };
+        let mut table = Table::default();
+        add(&mut table, &release, &[labelled], TlsOffer::default());
+        assert_eq!(table.routes[0].rule, "Header(`X-From`, `me@docker`)");
+        let Middleware::ErrorPages(pages) = table.middlewares.values().next().unwrap() else { panic!("{table:?}") };
+        assert_eq!((&pages.service, pages.query.as_deref()), (&Some(ServiceId("shop#shop".to_owned())), Some("/@docker")));
+        assert_eq!(table.check(), Ok(()));
     }
 
     #[test]
