@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use coracle_sandbox::{Event, Execution, Image, Sandbox, Source, daemon};
+use coracle_sandbox::{Event, Execution, Image, Library, Sandbox, Source, daemon};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -23,7 +23,7 @@ fn main() -> Outcome {
 
 fn serve(socket: &str, settings: &[&str]) -> Outcome {
     let mut options = daemon::Options::new(socket, Vec::new());
-    let (mut slots, mut preload, mut packages, mut directory) = (8, Vec::new(), Vec::new(), None);
+    let (mut slots, mut preload, mut packages, mut directory, mut library) = (8, Vec::new(), Vec::new(), None, None);
     for setting in settings {
         match setting.split_once('=').ok_or("settings are NAME=VALUE")? {
             ("cores", milli) => options.limits.cpu_milli = milli.parse()?,
@@ -40,9 +40,13 @@ fn serve(socket: &str, settings: &[&str]) -> Outcome {
             ("permit", "no-sandbox") => options.permitted.no_sandbox = true,
             ("preload", modules) => preload = modules.split(',').map(str::to_owned).collect(),
             ("packages", path) => packages.push(path.into()),
+            ("library", path) => library = Some(Library::at(path)),
             ("directory", path) => directory = Some(path.into()),
             (other, _) => return Err(format!("there is no setting {other}").into()),
         }
+    }
+    if let Some(library) = library {
+        (options.images, options.broken) = library.open_all(1)?;
     }
     let mut image = Image::find("default", Source::Host { python: None }, slots)?;
     image.preload = preload;

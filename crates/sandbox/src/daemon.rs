@@ -45,6 +45,8 @@ pub struct Options {
     pub client_uid: Option<u32>,
     /// What programs can run in.
     pub images: Vec<Image>,
+    /// Images that should be there and cannot be served: their names, and why.
+    pub broken: Vec<(String, String)>,
     /// The highest limits that are granted; slots are made with these.
     pub limits: Limits,
     /// Bytes that each of `/work`, `/tmp` and `/dev/shm` can hold, within the memory limit.
@@ -80,6 +82,7 @@ impl Options {
             socket: socket.into(),
             client_uid: None,
             images,
+            broken: Vec::new(),
             limits: Limits::default(),
             disk_bytes: 64 << 20,
             disk_inodes: 4096,

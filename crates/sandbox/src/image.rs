@@ -167,6 +167,12 @@ impl Image {
         (0..self.packages.len()).map(|number| PathBuf::from(format!("{PACKAGES}/{number}"))).collect()
     }
 
+    /// The variable by which the interpreter finds them, if there are any.
+    pub(crate) fn package_variable(&self) -> Option<String> {
+        let places: Vec<String> = self.package_places().iter().map(|place| place.display().to_string()).collect();
+        (!places.is_empty()).then(|| format!("PYTHONPATH={}", places.join(":")))
+    }
+
     /// The pieces of the root.
     pub(crate) fn root(&self, rootless: bool) -> Result<Root, ImageError> {
         let mut root = Root { devices: true, ..Root::default() };

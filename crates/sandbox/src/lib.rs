@@ -20,6 +20,7 @@ mod execution;
 mod glob;
 mod image;
 mod isolation;
+pub mod library;
 mod maker;
 pub mod probe;
 pub mod seccomp;
@@ -32,3 +33,4 @@ pub use execution::{
 };
 pub use image::{Image, ImageError, Source};
 pub use isolation::{Isolation, Permitted, Wanted};
+pub use library::{Library, LibraryError, Manifest, Recipe};

@@ -1,5 +1,7 @@
 //! What can be typed; one file for each command.
 
+mod doctor;
+mod image;
 mod serve;
 mod settings;
 
@@ -19,10 +21,16 @@ pub(crate) struct CommandLine {
 pub(crate) enum Command {
     /// Serve the API
     Serve(Box<serve::Serve>),
+    /// Say what this machine offers for sandboxes, and which way is chosen
+    Doctor(doctor::Doctor),
+    /// Make, show and remove images: packages, Docker images, directories
+    Image(image::ImageCommand),
 }
 
 pub(crate) fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve(serve) => serve::run(&serve),
+        Command::Doctor(doctor) => doctor::run(&doctor),
+        Command::Image(image) => image::run(&image),
     }
 }

@@ -185,6 +185,13 @@ impl Containers {
         if let (true, Some(host)) = (self.below_groups && seat.group.is_some(), host.as_object_mut()) {
             host.insert("CgroupParent".to_owned(), json!(format!("/{}/{}", self.owner, seat.number)));
         }
+        let packages: Vec<_> = image.packages.iter().zip(image.package_places()).collect();
+        let binds = packages.iter().map(|(source, target)| format!("{}:{}:ro", source.display(), target.display()));
+        if let Some(host) = host.as_object_mut() {
+            host.insert("Binds".to_owned(), binds.collect());
+        }
+        let mut variables = VARIABLES.map(str::to_owned).to_vec();
+        variables.extend(image.package_variable());
         let longest = (wall.as_secs() + 3600).to_string();
         json!({
             "Image": image.docker(),
@@ -192,7 +199,7 @@ impl Containers {
             "Cmd": [],
             "User": format!("{uid}:{uid}"),
             "Hostname": "sandbox",
-            "Env": VARIABLES,
+            "Env": variables,
             "WorkingDir": "/work",
             "NetworkDisabled": true,
             "OpenStdin": true,

@@ -23,7 +23,7 @@ use super::run::{Run, Task};
 use super::seat::{Seating, Seats};
 use super::slot::Slot;
 use super::{DaemonError, Options, failed};
-use crate::execution::{Event, Health, Limits};
+use crate::execution::{Event, Health, ImageInfo, Limits};
 use crate::isolation::Isolation;
 use crate::probe::Choice;
 use crate::wire::{self, Answer, Refusal, RefusalKind, Request, Submission};
@@ -184,7 +184,7 @@ impl Daemon {
             match request {
                 Request::Execute(submission) => self.execute(connection, submission).await?,
                 Request::Images => {
-                    let images = self.pools.iter().map(|pool| pool.info()).collect();
+                    let images = self.images();
                     connection.answer(&Answer::Images(images)).await?;
                 }
                 Request::Health => connection.answer(&Answer::Health(self.health())).await?,
@@ -266,6 +266,9 @@ impl Daemon {
     ) -> Result<Result<(Slot, Arc<Pool>), Refusal>, ConnectionError> {
         let refuse = |kind, message| Ok(Err(Refusal { kind, message }));
         let Some(pool) = self.pools.iter().find(|pool| pool.image.name == submission.image) else {
+            if let Some((_, why)) = self.options.broken.iter().find(|(name, _)| *name == submission.image) {
+                return refuse(RefusalKind::Image, why.clone());
+            }
             let names: Vec<&str> = self.pools.iter().map(|pool| pool.image.name.as_str()).collect();
             return refuse(
                 RefusalKind::Image,
@@ -294,6 +297,17 @@ impl Daemon {
                 refuse(RefusalKind::Busy, format!("no sandbox was free within {seconds} s"))
             }
         }
+    }
+
+    fn images(&self) -> Vec<ImageInfo> {
+        let broken = self.options.broken.iter().map(|(name, why)| ImageInfo {
+            name: name.clone(),
+            interpreter: String::new(),
+            ready: 0,
+            slots: 0,
+            trouble: Some(why.clone()),
+        });
+        self.pools.iter().map(|pool| pool.info()).chain(broken).collect()
     }
 
     fn health(&self) -> Health {

@@ -98,6 +98,7 @@ async fn connect(
     let stdin = pipe::Sender::from_owned_fd(stdin).map_err(text)?;
     let mut stdout = pipe::Receiver::from_owned_fd(stdout).map_err(text)?;
     let stderr = pipe::Receiver::from_owned_fd(stderr).map_err(text)?;
+    stdin.writable().await.map_err(text)?;
     stdin.try_write(&0_u32.to_le_bytes()).map_err(text)?;
     let mut word = [0_u8; 1];
     match tokio::time::timeout(DEADLINE, stdout.read(&mut word)).await {

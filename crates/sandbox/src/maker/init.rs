@@ -46,6 +46,9 @@ fn live(plan: &Plan, seat: &Seat, id: u32, socket: &OwnedFd) -> ! {
 }
 
 fn settle(plan: &Plan, seat: &Seat) -> Result<(), JailError> {
+    let hide = |error: rustix::io::Errno| JailError { step: "hide the daemon's memory".to_owned(), source: error.into() };
+    // This process is a copy of the daemon's and may be of the same user as the program: nobody in there looks into it.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).map_err(hide)?;
     for (place, mode, executable) in [("/work", 0o755, true), ("/tmp", 0o1777, true), ("/dev/shm", 0o1777, false)] {
         let (bytes, inodes) = (plan.disk_bytes, plan.disk_inodes);
         Scratch { place: PathBuf::from(place), bytes, inodes, owner: seat.user, mode, executable }.mount()?;

@@ -85,9 +85,8 @@ fn become_python(image: &Image, plan: &Plan) -> io::Result<()> {
         arguments.push(text(module)?);
     }
     let mut variables = VARIABLES.iter().map(|variable| text(variable)).collect::<io::Result<Vec<_>>>()?;
-    let packages: Vec<String> = image.package_places().iter().map(|place| place.display().to_string()).collect();
-    if !packages.is_empty() {
-        variables.push(text(&format!("PYTHONPATH={}", packages.join(":")))?);
+    if let Some(variable) = image.package_variable() {
+        variables.push(text(&variable)?);
     }
     Err(exec(&python, &arguments, &variables))
 }

@@ -149,6 +149,11 @@ fn execution(abuse: &Abuse) -> Execution {
 #[tokio::test]
 async fn each_alone() {
     let Some(host) = Host::start(&["slots=2", "cores=1000"]).await else { return };
+    alone(&host).await;
+}
+
+/// Each by itself, and a harmless program after it.
+pub async fn alone(host: &Host) {
     for abuse in ABUSES {
         let done = host.run(&execution(abuse)).await;
         assert!((abuse.expected)(&done), "{}: {}", abuse.name, done.whole());
@@ -160,27 +165,31 @@ async fn each_alone() {
 #[tokio::test]
 async fn eight_at_once_beside_harmless_ones() {
     let Some(host) = Host::start(&["slots=4", "cores=500"]).await else { return };
+    at_once(&host).await;
+}
+
+/// Eight at a time, and harmless programs beside them whose results stay right.
+pub async fn at_once(host: &Host) {
     for abuses in ABUSES.chunks(8) {
         let mut running = Vec::new();
         for abuse in abuses {
             running.push((abuse, host.sandbox.execute(&execution(abuse)).await.unwrap()));
         }
-        let beside = tokio::spawn({
-            let sandbox = host.sandbox.clone();
-            async move {
-                for number in 0..10_u32 {
-                    let code = format!("import hashlib\nprint(hashlib.sha256(b'{number}').hexdigest()[:4], {number} ** 9)");
-                    let done = finish(sandbox.execute(&Execution::new("default", code)).await.unwrap()).await;
-                    assert!(done.text().ends_with(&format!(" {}\n", u64::from(number).pow(9))), "{}", done.whole());
-                }
+        let harmless = async {
+            for number in 0..10_u32 {
+                let code = format!("import hashlib\nprint(hashlib.sha256(b'{number}').hexdigest()[:4], {number} ** 9)");
+                let done = finish(host.sandbox.execute(&Execution::new("default", code)).await.unwrap()).await;
+                assert!(done.text().ends_with(&format!(" {}\n", u64::from(number).pow(9))), "{}", done.whole());
             }
-        });
-        for (abuse, running) in running {
-            let done = finish(running).await;
-            // A busy machine may leave some of them no time to get where they want to go.
-            assert!((abuse.expected)(&done) || reason(&done, &[Reason::Timeout]), "{}: {}", abuse.name, done.whole());
-        }
-        beside.await.unwrap();
+        };
+        let abusive = async {
+            for (abuse, running) in running {
+                let done = finish(running).await;
+                // A busy machine may leave some of them no time to get where they want to go.
+                assert!((abuse.expected)(&done) || reason(&done, &[Reason::Timeout]), "{}: {}", abuse.name, done.whole());
+            }
+        };
+        tokio::join!(harmless, abusive);
     }
     host.quiet().await;
 }

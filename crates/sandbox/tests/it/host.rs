@@ -15,7 +15,91 @@ pub struct Host {
     directory: tempfile::TempDir,
     settings: Vec<String>,
     first_uid: u32,
+    way: Way,
+    /// The cgroups that an ordinary user was given, and who he is.
+    delegated: Option<Delegated>,
     pub sandbox: Sandbox,
+}
+
+/// How a daemon isolates, and as whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Zygote,
+    Exec,
+    Docker,
+    /// As an ordinary user with cgroups of his own.
+    User,
+}
+
+/// The Docker image that containers are made from.
+pub const DOCKER_IMAGE: &str = "python:3.11-slim";
+
+impl Way {
+    /// Those that this machine allows; says so loudly where one is missing.
+    #[expect(clippy::print_stderr, reason = "a test that did not run must be seen")]
+    pub fn all() -> Vec<Self> {
+        if !possible() {
+            return Vec::new();
+        }
+        let docker = Command::new("docker").args(["image", "inspect", DOCKER_IMAGE]).output();
+        let docker = docker.is_ok_and(|output| output.status.success());
+        if !docker {
+            eprintln!("NOT TRIED: no Docker engine with {DOCKER_IMAGE}");
+        }
+        let mut ways = vec![Self::Zygote, Self::Exec, Self::User];
+        ways.extend(docker.then_some(Self::Docker));
+        ways
+    }
+
+    fn setting(self) -> &'static str {
+        match self {
+            Self::Zygote => "mode=zygote",
+            Self::Exec => "mode=exec",
+            Self::Docker => "mode=docker",
+            Self::User => "mode=auto",
+        }
+    }
+}
+
+/// What an administrator gives to an ordinary user: a cgroup in each hierarchy.
+#[derive(Debug)]
+struct Delegated {
+    uid: u32,
+    places: Vec<PathBuf>,
+}
+
+impl Delegated {
+    fn new(uid: u32) -> Self {
+        let name = format!("coracle-test-user-{}-{uid}", std::process::id());
+        coracle_jail::Hierarchy::detect().create(&name, &coracle_jail::GroupLimits::default()).unwrap();
+        let mounts = ["memory", "cpu", "cpuacct", "cpu,cpuacct", "pids", "", "unified"];
+        let places = mounts.map(|mount| PathBuf::from("/sys/fs/cgroup").join(mount).join(&name));
+        let places: Vec<PathBuf> = places.into_iter().filter(|place| place.is_dir()).collect();
+        for place in &places {
+            let owner = format!("{uid}:{uid}");
+            assert!(Command::new("chown").args(["-R", &owner]).arg(place).status().unwrap().success());
+        }
+        Self { uid, places }
+    }
+
+    /// Starts a program as the user, in his cgroups.
+    fn command(&self, program: &std::path::Path) -> Command {
+        let joined = self.places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(" ");
+        let uid = self.uid.to_string();
+        let mut command = Command::new("sh");
+        command.args(["-c", "for place in $1; do echo 0 > $place/cgroup.procs; done; shift; exec \"$@\"", "sh", &joined]);
+        command.args(["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups"]).arg(program);
+        command
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        for place in &self.places {
+            // Deepest first; what is still busy is somebody's failure to clean up, which tests look for elsewhere.
+            Command::new("find").arg(place).args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]).status().ok();
+        }
+    }
 }
 
 /// What came of an execution.
@@ -66,13 +150,28 @@ impl Host {
         if !possible() {
             return None;
         }
+        Some(Self::start_as(Way::Zygote, settings).await)
+    }
+
+    /// Starts a daemon that isolates in one of the ways that are possible here.
+    pub async fn start_as(way: Way, settings: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         // Each daemon has users of its own, so that a test sees only its own processes.
-        let first_uid = 1_900_000_000 + (std::process::id() % 50_000) * 1000;
-        let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let daemon = start_daemon(&directory.path().join("socket"), &settings, first_uid);
+        let number = std::process::id() % 50_000;
+        let first_uid = 1_900_000_000 + number * 1000;
+        let mut settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        settings.push(way.setting().to_owned());
+        let delegated = (way == Way::User).then(|| Delegated::new(700_000 + number));
+        if let Some(Delegated { uid, .. }) = &delegated {
+            std::os::unix::fs::chown(directory.path(), Some(*uid), Some(*uid)).unwrap();
+        }
+        let daemon = start_daemon(&directory.path().join("socket"), &settings, first_uid, delegated.as_ref());
+        if let Some(Delegated { uid, .. }) = &delegated {
+            // A user's daemon serves that user alone: from here on, this thread connects as him.
+            become_effectively(*uid);
+        }
         let sandbox = connect(&directory.path().join("socket")).await;
-        Some(Self { daemon, directory, settings, first_uid, sandbox })
+        Self { daemon, directory, settings, first_uid, way, delegated, sandbox }
     }
 
     pub fn pid(&self) -> u32 {
@@ -96,7 +195,8 @@ impl Host {
     pub async fn replace(&mut self) {
         self.daemon.kill().unwrap();
         self.daemon.wait().unwrap();
-        self.daemon = start_daemon(&self.directory.path().join("socket"), &self.settings, self.first_uid);
+        self.daemon =
+            start_daemon(&self.directory.path().join("socket"), &self.settings, self.first_uid, self.delegated.as_ref());
     }
 
     /// Ends the daemon as an administrator would.
@@ -119,8 +219,25 @@ impl Host {
 
     /// The processes of the machine that belong to this daemon's sandboxes: pid, user and state.
     pub fn inhabitants(&self) -> Vec<(u32, u32, char)> {
+        if self.way == Way::User {
+            // They all are one user of the machine, the daemon included.
+            let group = self.group();
+            let is_in = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(&group));
+            return processes().into_iter().filter(|(pid, _, _)| is_in(*pid)).collect();
+        }
         let users = self.first_uid..self.first_uid + 1000;
         processes().into_iter().filter(|(_, uid, _)| users.contains(uid)).collect()
+    }
+
+    fn group(&self) -> String {
+        coracle_sandbox::daemon::group_of(&self.directory.path().join("socket"))
+    }
+
+    /// Containers that the daemon has made and not removed.
+    fn containers(&self) -> usize {
+        let filter = format!("label=coracle.sandbox={}", self.group());
+        let output = Command::new("docker").args(["ps", "-aq", "--filter", &filter]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).lines().count()
     }
 
     /// Children of the daemon that are zombies.
@@ -146,8 +263,12 @@ impl Host {
         let hierarchy = coracle_jail::Hierarchy::detect();
         let own = self.inhabitants();
         let families = hierarchy.children("coracle-sandbox");
-        let groups = families.iter().flat_map(|family| hierarchy.children(family)).filter_map(|name| hierarchy.find(&name));
-        groups.filter(|group| group.pids().iter().any(|pid| own.iter().any(|(one, _, _)| one == pid))).count()
+        let is_busy = |name: &String| {
+            hierarchy.find(name).is_some_and(|group| group.pids().iter().any(|pid| own.iter().any(|(one, _, _)| one == pid)))
+        };
+        let seats = families.iter().flat_map(|family| hierarchy.children(family));
+        // The engine puts a group of its own below a seat's.
+        seats.filter(|seat| is_busy(seat) || hierarchy.children(seat).iter().any(is_busy)).count()
     }
 
     /// Waits until nothing runs but what waits for an execution: one worker in each waiting slot, asleep.
@@ -159,11 +280,19 @@ impl Host {
             let ready: u32 = images.iter().map(|image| image.ready).sum();
             let full = images.iter().all(|image| image.ready == image.slots || image.trouble.is_some());
             let (inhabitants, zombies) = (self.inhabitants(), self.zombies());
-            let settled = health.running == 0 && full && inhabitants.len() == ready as usize && zombies == 0;
-            if settled && self.busy_groups() == ready as usize {
+            // In a container somebody waits for the worker.
+            let each = if self.way == Way::Docker { 2 } else { 1 };
+            let settled = health.running == 0 && full && inhabitants.len() == each * ready as usize && zombies == 0;
+            let groups = || self.way == Way::User || self.busy_groups() == ready as usize;
+            let containers = || self.way != Way::Docker || self.containers() == ready as usize;
+            if settled && groups() && containers() {
                 return;
             }
-            assert!(Instant::now() < deadline, "{health:?} {images:?} {inhabitants:?} {zombies} zombies");
+            let (groups, containers) = (self.busy_groups(), if self.way == Way::Docker { self.containers() } else { 0 });
+            assert!(
+                Instant::now() < deadline,
+                "{inhabitants:?} {zombies} zombies, {groups} groups, {containers} containers, {images:?} {health:?}"
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -171,6 +300,16 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
+        if self.delegated.is_some() {
+            become_effectively(0);
+        }
+        // A container outlives a daemon that is killed, until the next one; so this one is asked to end.
+        if self.way == Way::Docker
+            && let Some(pid) = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw)
+        {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
+            self.daemon.wait().ok();
+        }
         self.daemon.kill().ok();
         self.daemon.wait().ok();
         let hierarchy = coracle_jail::Hierarchy::detect();
@@ -184,9 +323,25 @@ impl Drop for Host {
     }
 }
 
-fn start_daemon(socket: &std::path::Path, settings: &[String], first_uid: u32) -> Child {
+/// Makes this thread somebody else for everything that asks who one is, and keeps the way back.
+fn become_effectively(uid: u32) {
+    let uid = rustix::process::Uid::from_raw(uid);
+    let root = rustix::process::Uid::ROOT;
+    rustix::thread::set_thread_res_uid(root, uid, root).unwrap();
+}
+
+fn start_daemon(socket: &std::path::Path, settings: &[String], first_uid: u32, delegated: Option<&Delegated>) -> Child {
     let program = example();
-    Command::new(&program)
+    let mut command = match delegated {
+        None => Command::new(&program),
+        Some(delegated) => {
+            // A copy, where the user can get at it.
+            let copy = socket.with_file_name("sandbox");
+            std::fs::copy(&program, &copy).unwrap();
+            delegated.command(&copy)
+        }
+    };
+    command
         .arg("daemon")
         .arg(socket)
         .arg(format!("uid={first_uid}"))
@@ -198,7 +353,7 @@ fn start_daemon(socket: &std::path::Path, settings: &[String], first_uid: u32) -
 }
 
 /// The example is built with the tests, beside them.
-fn example() -> PathBuf {
+pub fn example() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     own.parent().and_then(std::path::Path::parent).unwrap().join("examples/sandbox")
 }

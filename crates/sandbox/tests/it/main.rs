@@ -12,3 +12,4 @@ mod images;
 mod kernel;
 mod lifetime;
 mod stdlib;
+mod ways;
