@@ -88,7 +88,8 @@ impl Database {
         self.connect(action, true).await
     }
 
-    async fn connect(&self, action: &'static str, to_write: bool) -> Result<Session, StoreError> {
+    /// A session, whatever the schema is.
+    pub(crate) async fn connect(&self, action: &'static str, to_write: bool) -> Result<Session, StoreError> {
         let connection = match &self.pools {
             Pools::Sqlite { writer, readers } => {
                 let connection = if to_write { writer } else { readers }.acquire().await;

@@ -176,6 +176,9 @@ impl Store {
         // Two processes of PostgreSQL look at different rows instead of waiting for each other.
         let skip = if self.database().is_sqlite() { "" } else { "FOR UPDATE SKIP LOCKED" };
         let oldest = format!("id = (SELECT id FROM pyrunner_jobs WHERE state = 'queued' ORDER BY id LIMIT 1 {skip})");
+        if !self.has_rows("look for jobs", "SELECT 1 FROM pyrunner_jobs WHERE state = 'queued' LIMIT 1").await? {
+            return Ok(None);
+        }
         self.claim(&oldest, None, holder, lease).await
     }
 
@@ -192,6 +195,13 @@ impl Store {
         let claimed = row.map(|row| job(&session, &row)).transpose()?;
         session.commit().await?;
         Ok(claimed)
+    }
+
+    /// Whether a question finds anything. Asked before a claim, because most rounds of those who wait for work find none,
+    /// and only a reader's connection is needed to see that.
+    async fn has_rows(&self, action: &'static str, question: &'static str) -> Result<bool, StoreError> {
+        let mut session = self.database().read(action).await?;
+        Ok(session.row(question, &[]).await?.is_some())
     }
 
     /// Prolongs all leases of a holder from now on; answers which of its jobs somebody wants cancelled.
@@ -277,6 +287,9 @@ impl Store {
             Interrupted::Rerun { attempts, result } => (*attempts, result),
         };
         const DEAD: &str = "state = 'running' AND lease_until <= $1";
+        if !self.has_rows("look for jobs of the dead", "SELECT 1 FROM pyrunner_jobs WHERE state = 'running' LIMIT 1").await? {
+            return Ok(Vec::new());
+        }
         let mut session = self.database().write("recover jobs").await?;
         let now = session.now().await?;
         let again = format!(
@@ -303,6 +316,9 @@ impl Store {
                 SELECT id FROM pyrunner_jobs WHERE callback_state = 'due' AND callback_due <= $1
                 ORDER BY callback_due LIMIT $3 {skip}) RETURNING {COLUMNS}"
         );
+        if !self.has_rows("look for callbacks", "SELECT 1 FROM pyrunner_jobs WHERE callback_state = 'due' LIMIT 1").await? {
+            return Ok(Vec::new());
+        }
         let mut session = self.database().write("claim callbacks").await?;
         let now = session.now().await?;
         let values: [Value; 3] = [now.into(), later(now, lease).into(), i64::from(most).into()];

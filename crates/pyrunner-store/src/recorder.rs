@@ -197,7 +197,8 @@ impl Recorder {
     }
 
     /// Returns after the record is on the disk. An error means that it may not be: the caller should not answer as if it
-    /// were. Waits for room, too, but not longer than [`RecorderOptions::patience`] in all.
+    /// were. Waits for room, too, but not longer than [`RecorderOptions::patience`] in all. Whoever stops waiting does not
+    /// take back what is in the queue.
     pub async fn record_durably(&self, record: Record) -> Result<(), NotRecorded> {
         let shared = &self.0.shared;
         let patience = shared.options.patience;

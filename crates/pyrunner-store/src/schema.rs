@@ -52,3 +52,63 @@ pub(crate) async fn migrate(mut session: Session, database: &str, steps: &[Migra
     }
     session.commit().await
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::database::Database;
+
+    const ONE: Migration = Migration { sql: "CREATE TABLE one (a BYTEA)", oldest: 1 };
+    const TWO: Migration = Migration { sql: "ALTER TABLE one ADD COLUMN b BIGINT; INSERT INTO one VALUES (NULL, 2)", oldest: 1 };
+    const BROKEN: Migration = Migration { sql: "CREATE TABLE two (a BIGINT); CREATE TABLE nonsense", oldest: 1 };
+    const BREAKING: Migration = Migration { sql: "ALTER TABLE one DROP COLUMN a", oldest: 3 };
+
+    async fn database(dir: &tempfile::TempDir) -> Database {
+        Database::new(&dir.path().join("x.db").to_str().unwrap().parse().unwrap()).await.unwrap()
+    }
+
+    async fn migrate_to(database: &Database, steps: &[Migration]) -> Result<(), StoreError> {
+        migrate(database.connect("migrate", true).await.unwrap(), "x.db", steps).await
+    }
+
+    async fn number(database: &Database, sql: &'static str) -> i64 {
+        let mut session = database.connect("look", false).await.unwrap();
+        session.row(sql, &[]).await.unwrap().unwrap().int(0).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_older_schema_is_brought_up_to_date_with_what_is_new_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = database(&dir).await;
+        migrate_to(&database, &[ONE]).await.unwrap();
+        for _ in 0..2 {
+            migrate_to(&database, &[ONE, TWO]).await.unwrap();
+        }
+        assert_eq!(number(&database, "SELECT COUNT(*) FROM one WHERE b = 2").await, 1);
+        assert_eq!(number(&database, "SELECT version FROM pyrunner_schema").await, 2);
+        // The older program comes back, and changes nothing.
+        migrate_to(&database, &[ONE]).await.unwrap();
+        assert_eq!(number(&database, "SELECT version FROM pyrunner_schema").await, 2);
+    }
+
+    #[tokio::test]
+    async fn a_step_that_fails_leaves_the_schema_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = database(&dir).await;
+        migrate_to(&database, &[ONE]).await.unwrap();
+        assert!(migrate_to(&database, &[ONE, BROKEN]).await.is_err());
+        assert_eq!(number(&database, "SELECT version FROM pyrunner_schema").await, 1);
+        assert_eq!(number(&database, "SELECT COUNT(*) FROM sqlite_schema WHERE name = 'two'").await, 0);
+        migrate_to(&database, &[ONE, TWO]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_step_that_breaks_older_programs_keeps_them_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = database(&dir).await;
+        migrate_to(&database, &[ONE, TWO, BREAKING]).await.unwrap();
+        let error = migrate_to(&database, &[ONE, TWO]).await.unwrap_err();
+        assert!(matches!(error, StoreError::Newer { found: 3, known: 2, .. }), "{error}");
+    }
+}

@@ -1,5 +1,7 @@
 //! Writing records and reading them back.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use coracle_pyrunner_store::{Cursor, Id, Record, Scope, Usage};
 use jiff::Timestamp;
@@ -14,6 +16,8 @@ on_both!(
     pages_are_stable_while_records_come_in,
     the_same_record_twice_is_one,
     a_batch_is_written_whole_or_not_at_all,
+    callers_that_give_up_leave_nothing_half_done,
+    more_callers_than_connections_are_all_served,
 );
 
 fn full(owner: &str) -> Record {
@@ -156,4 +160,40 @@ async fn a_batch_is_written_whole_or_not_at_all(home: Home) {
     records[69].owner = "b".to_owned();
     store.insert_records(&records, true).await.unwrap();
     assert_eq!(store.history_size().await.unwrap().records, 70);
+}
+
+async fn callers_that_give_up_leave_nothing_half_done(home: Home) {
+    let store = home.open().await;
+    // Each gives up a little later than the one before: at every point of the work, from the first step to after the last.
+    let mut written = 0;
+    for microseconds in (0..4000).step_by(50) {
+        let records = series("k1", microseconds * 10, 5);
+        let work = store.insert_records(&records, false);
+        let done = tokio::time::timeout(Duration::from_micros(microseconds.unsigned_abs()), work).await;
+        written += u64::from(done.is_ok()) * 5;
+    }
+    let size = store.history_size().await.unwrap();
+    let found = store.page(&Scope::Everyone, None, 1000, 0).await.unwrap().records;
+    assert_eq!(found.len() as u64, size.records, "the total is changed with the records or not at all");
+    assert_eq!(found.len() % 5, 0, "a batch is there whole or not at all");
+    assert!(size.records >= written, "what was answered is there");
+    // And the connections are as good as new.
+    store.insert_records(&series("k2", 0, 1), true).await.unwrap();
+}
+
+async fn more_callers_than_connections_are_all_served(home: Home) {
+    let store = home.open().await;
+    let record = record("k1", "x");
+    store.insert_records(std::slice::from_ref(&record), false).await.unwrap();
+    let callers = (0..100).map(|index| {
+        let (store, record) = (store.clone(), record.clone());
+        tokio::spawn(async move {
+            if index % 10 == 0 {
+                store.insert_records(&series("k2", index, 1), false).await.unwrap();
+            }
+            assert_eq!(store.record(record.id, &Scope::Everyone).await.unwrap(), Some(record));
+        })
+    });
+    futures::future::try_join_all(callers).await.unwrap();
+    assert_eq!(store.history_size().await.unwrap().records, 11);
 }
