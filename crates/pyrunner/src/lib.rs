@@ -28,6 +28,7 @@ pub mod server;
 pub mod settings;
 pub mod supervisor;
 mod text;
+mod web;
 
 pub use history::HistoryMode;
 pub use queue::QueueLimits;

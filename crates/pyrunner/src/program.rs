@@ -234,11 +234,12 @@ fn input_files(files: Vec<FileBody>) -> Result<Vec<InputFile>, Problem> {
     let mut names = BTreeSet::new();
     let mut checked = Vec::with_capacity(files.len());
     for (at, file) in files.into_iter().enumerate() {
-        check_path(&file.name).map_err(|why| invalid(format!("files[{at}].name {:?} {why}", cut(&file.name, 100))))?;
-        if !names.insert(file.name.clone()) {
-            return Err(invalid(format!("files[{at}].name {:?} is there twice", cut(&file.name, 100))));
+        let told = |why| invalid(format!("files[{at}].name {:?} {why}", cut(&file.name, 100)));
+        let path = checked_path(&file.name).map_err(told)?;
+        if !names.insert(path.clone()) {
+            return Err(told("is there twice"));
         }
-        checked.push(InputFile { content: file.bytes(at)?, path: file.name });
+        checked.push(InputFile { content: file.bytes(at)?, path });
     }
     for name in &names {
         let above = name.match_indices('/').map(|(end, _)| &name[..end]).find(|above| names.contains(*above));
@@ -249,8 +250,8 @@ fn input_files(files: Vec<FileBody>) -> Result<Vec<InputFile>, Problem> {
     Ok(checked)
 }
 
-/// Why a path is not one of a file below the working directory.
-fn check_path(path: &str) -> Result<(), &'static str> {
+/// A path below the working directory in its shortest form, or why it is none.
+fn checked_path(path: &str) -> Result<String, &'static str> {
     if path.is_empty() {
         return Err("is empty");
     }
@@ -260,16 +261,30 @@ fn check_path(path: &str) -> Result<(), &'static str> {
     if path.starts_with('/') {
         return Err("is absolute; it must be relative to the working directory");
     }
+    let path = below(path).ok_or("must not lead out of the working directory by `..`, or to itself")?;
     if path.len() > LONGEST_PATH || path.split('/').any(|name| name.len() > LONGEST_NAME) {
         return Err("is longer than Linux allows: 255 bytes for a name, 4095 for a path");
-    }
-    if path.split('/').any(|name| matches!(name, "" | "." | "..")) {
-        return Err("must not contain `..`, `.` or empty names");
     }
     if path == MAIN || path.starts_with("main.py/") {
         return Err("is where the program itself is");
     }
-    Ok(())
+    Ok(path)
+}
+
+/// A path below the working directory in its shortest form, by its letters alone: nothing is there yet that it could follow.
+/// `None` if it leads out of there, or to the directory itself.
+pub(crate) fn below(path: &str) -> Option<String> {
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => {
+                names.pop()?;
+            }
+            name => names.push(name),
+        }
+    }
+    (!names.is_empty()).then(|| names.join("/"))
 }
 
 impl FileBody {
@@ -422,6 +437,25 @@ mod tests {
         assert_eq!(refused(&deep).0, 400);
         let deep = format!(r#"{{"code":"","x":{}{}}}"#, "{\"a\":".repeat(200_000), "}".repeat(200_000));
         assert_eq!(refused(&deep).0, 400);
+    }
+
+    #[test]
+    fn paths_stay_below_the_working_directory() {
+        for (path, expected) in [
+            ("path/to/file", Some("path/to/file")),
+            ("./0.jpg", Some("0.jpg")),
+            ("folder/../hm", Some("hm")),
+            ("a//b/./c/", Some("a/b/c")),
+            ("back\\slash", Some("back\\slash")),
+            ("../secret", None),
+            ("dir/../../secret", None),
+            ("a/..", None),
+            ("", None),
+            ("/", None),
+        ] {
+            assert_eq!(below(path).as_deref(), expected, "{path}");
+        }
+        assert_eq!(checked_path("x/../main.py"), Err("is where the program itself is"));
     }
 
     #[test]

@@ -70,8 +70,7 @@ impl Asset {
     fn answer(self, headers: &HeaderMap) -> Response {
         let tag = format!("\"{}\"", &blake3::hash(self.content.as_bytes()).to_hex()[..16]);
         let known = headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
-        let mut response =
-            if known { StatusCode::NOT_MODIFIED.into_response() } else { self.content.into_response() };
+        let mut response = if known { StatusCode::NOT_MODIFIED.into_response() } else { self.content.into_response() };
         let fields = response.headers_mut();
         fields.insert(CONTENT_TYPE, HeaderValue::from_static(self.media_type));
         fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));

@@ -6,9 +6,12 @@ mod answers;
 mod batch;
 mod execute;
 mod executions;
+mod foreign;
 mod gate;
 mod idempotent;
 mod jobs;
+mod piston;
+mod snekbox;
 mod socket;
 mod stream;
 
@@ -21,6 +24,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::context::Context;
 use crate::problem::{Problem, ProblemKind};
+use crate::web;
 
 pub(crate) use gate::Peer;
 pub(crate) use jobs::job_json;
@@ -40,6 +44,7 @@ type Shared = Arc<Context>;
         (name = "execution", description = "Running programs"),
         (name = "jobs", description = "Running programs when there is room"),
         (name = "history", description = "What was executed"),
+        (name = "compatibility", description = "Piston's and snekbox's endpoints, in their shapes"),
         (name = "server", description = "What the server offers and how it is")
     )
 )]
@@ -56,7 +61,20 @@ fn described(context: &Shared) -> OpenApiRouter<Shared> {
         .merge(socket::routes())
         .layer(executing);
     let read = OpenApiRouter::new().merge(jobs::reading()).merge(executions::routes()).layer(reading);
-    OpenApiRouter::with_openapi(Description::openapi()).merge(execute).merge(read).merge(about::routes())
+    let open = about::routes().merge(snekbox::describing()).merge(web::routes());
+    OpenApiRouter::with_openapi(Description::openapi()).merge(execute).merge(foreign(context)).merge(read).merge(open)
+}
+
+/// Ways to execute that tell problems in other words than ours.
+fn foreign(context: &Shared) -> OpenApiRouter<Shared> {
+    let executing = axum::middleware::from_fn_with_state(Arc::clone(context), gate::executing);
+    let piston = piston::executing().layer(executing.clone()).merge(piston::describing());
+    let snekbox = snekbox::executing().layer(executing.clone());
+    let form = axum::middleware::from_fn_with_state(Arc::clone(context), web::form::read);
+    OpenApiRouter::new()
+        .merge(piston.layer(axum::middleware::from_fn(piston::in_its_words)))
+        .merge(snekbox.layer(axum::middleware::from_fn(snekbox::in_its_words)))
+        .merge(web::form::routes().layer(executing).layer(form))
 }
 
 /// The OpenAPI document of exactly these routes.

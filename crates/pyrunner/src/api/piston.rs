@@ -26,7 +26,7 @@ use crate::body;
 use crate::caller::Caller;
 use crate::execution::{Ongoing, not_started};
 use crate::problem::{Problem, ProblemKind};
-use crate::program::{Encoding, FileBody, LimitsBody, ProgramBody, cut};
+use crate::program::{Encoding, FileBody, LimitsBody, ProgramBody, below, cut, milliseconds};
 
 /// What everybody who means Python says.
 const LANGUAGE: &str = "python";
@@ -244,9 +244,8 @@ impl PistonBody {
                 // A program without a name is not read by anybody else.
                 None if at == main => continue,
                 None => format!("file{at}.code"),
-                Some(name) => foreign::below(name).ok_or_else(|| {
-                    invalid(format!("File path \"{}\" tries to escape parent directory", cut(name, 200)))
-                })?,
+                Some(name) => below(name)
+                    .ok_or_else(|| invalid(format!("File path \"{}\" tries to escape parent directory", cut(name, 200))))?,
             };
             // The sandbox puts the program there by itself.
             if at != main || name != MAIN {
@@ -271,13 +270,16 @@ impl PistonBody {
     }
 
     fn limits(&self, highest: &Limits) -> Result<LimitsBody, Problem> {
-        let milliseconds = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        for (name, value) in [("compile_timeout", self.compile_timeout), ("compile_cpu_time", self.compile_cpu_time)] {
+        // By Piston's own default there is no limit of memory, and clients say so with -1.
+        let limited = |bytes: Option<f64>| bytes.filter(|bytes| *bytes >= 0.0);
+        for (name, value) in [
+            ("compile_timeout", self.compile_timeout),
+            ("compile_cpu_time", self.compile_cpu_time),
+            ("compile_memory_limit", limited(self.compile_memory_limit)),
+        ] {
             limit(name, value, u64::MAX)?;
         }
-        // By Piston's own default there is no limit of memory, and clients say so with -1.
-        let memory = self.run_memory_limit.filter(|bytes| *bytes >= 0.0);
-        let memory = limit("run_memory_limit", memory, highest.memory_bytes)?;
+        let memory = limit("run_memory_limit", limited(self.run_memory_limit), highest.memory_bytes)?;
         Ok(LimitsBody {
             wall_ms: limit("run_timeout", self.run_timeout, milliseconds(highest.wall))?,
             cpu_ms: limit("run_cpu_time", self.run_cpu_time, milliseconds(highest.cpu))?,
@@ -292,9 +294,7 @@ fn limit(name: &str, wanted: Option<f64>, highest: u64) -> Result<Option<u64>, P
     match wanted {
         None => Ok(None),
         Some(value) if value < 0.0 => Err(invalid(format!("{name} must be non-negative"))),
-        Some(value) if value > highest as f64 => {
-            Err(invalid(format!("{name} cannot exceed the configured limit of {highest}")))
-        }
+        Some(value) if value > highest as f64 => Err(invalid(format!("{name} cannot exceed the configured limit of {highest}"))),
         Some(value) if value > 0.0 => Ok(Some((value as u64).max(1))),
         Some(_) => Ok(None),
     }
@@ -369,9 +369,7 @@ fn chosen(runtimes: Vec<PistonRuntime>, language: &str, version: &str) -> Result
     let fitting = runtimes.into_iter().filter(|runtime| {
         runtime.is_called(language) && numbers(runtime).is_some_and(|numbers| selector::selects(version, numbers))
     });
-    fitting
-        .max_by_key(numbers)
-        .ok_or_else(|| invalid(format!("{}-{} runtime is unknown", cut(language, 100), cut(version, 100))))
+    fitting.max_by_key(numbers).ok_or_else(|| invalid(format!("{}-{} runtime is unknown", cut(language, 100), cut(version, 100))))
 }
 
 impl From<ExecutionAnswer> for PistonStage {
@@ -387,14 +385,12 @@ impl From<ExecutionAnswer> for PistonStage {
             ReasonWord::OutputLimit => too_much.or_else(|| Some(("OL", why()))),
             ReasonWord::Timeout => Some(("TO", "Time limit exceeded (wall clock)".to_owned())),
             ReasonWord::CpuLimit => Some(("TO", "Time limit exceeded".to_owned())),
-            ReasonWord::ExitNonzero => {
-                Some(("RE", format!("Exited with error status {}", answer.exit_code.unwrap_or_default())))
-            }
+            ReasonWord::ExitNonzero => Some(("RE", format!("Exited with error status {}", answer.exit_code.unwrap_or_default()))),
             ReasonWord::Signal | ReasonWord::Oom | ReasonWord::Cancelled => Some(("SG", why())),
         };
         let ended_by_itself = matches!(answer.reason, ReasonWord::Ok | ReasonWord::ExitNonzero | ReasonWord::Signal);
-        let killed = (!ended_by_itself && (answer.exit_code.is_none() || answer.reason != ReasonWord::Oom))
-            .then(|| "SIGKILL".to_owned());
+        let killed =
+            (!ended_by_itself && (answer.exit_code.is_none() || answer.reason != ReasonWord::Oom)).then(|| "SIGKILL".to_owned());
         let signal = answer.signal.or(killed);
         let (status, message) = told.unzip();
         Self {

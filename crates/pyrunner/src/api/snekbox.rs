@@ -25,7 +25,7 @@ use crate::body;
 use crate::caller::Caller;
 use crate::execution::Ongoing;
 use crate::problem::{Problem, ProblemKind};
-use crate::program::{Encoding, ProgramBody, cut, read_json};
+use crate::program::{Encoding, ProgramBody, below, cut, read_json};
 
 /// Where the sandbox puts a program, and brings it back from only if it is named.
 const MAIN: &str = "main.py";
@@ -174,8 +174,7 @@ fn read_files(sent: Vec<SnekboxFile>) -> Result<Files, Problem> {
         if file.path.starts_with('/') || file.path.contains('\0') {
             return Err(invalid(format!("File path '{}' must be relative and have no NUL", told())));
         }
-        let path = foreign::below(&file.path)
-            .ok_or_else(|| invalid(format!("File path '{}' may not traverse beyond root", told())))?;
+        let path = below(&file.path).ok_or_else(|| invalid(format!("File path '{}' may not traverse beyond root", told())))?;
         let content = foreign::base64(file.content.as_deref().unwrap_or_default(), true)
             .ok_or_else(|| invalid(format!("Invalid base64 encoding for file '{}'", told())))?;
         files.insert(path, content);
@@ -204,7 +203,7 @@ const START: &str = "import os, sys\nos.unlink(__file__)\n";
 const EXEC: &str = "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])\n";
 
 fn called(mut args: Vec<String>, files: &Files) -> Called {
-    let text_of = |name: &str| foreign::below(name).and_then(|path| String::from_utf8(files.get(&path)?.clone()).ok());
+    let text_of = |name: &str| below(name).and_then(|path| String::from_utf8(files.get(&path)?.clone()).ok());
     let program = match args.as_slice() {
         [option, code, ..] if option == "-c" => Some((code.clone(), 2)),
         [name, ..] if !name.starts_with('-') => text_of(name).map(|code| (code, 1)),

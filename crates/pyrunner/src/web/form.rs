@@ -141,10 +141,8 @@ mod tests {
     use super::*;
 
     fn accepted(fields: &[(&'static str, &'static str)]) -> bool {
-        let headers = fields
-            .iter()
-            .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)))
-            .collect();
+        let headers =
+            fields.iter().map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
         is_of_this_page(&headers)
     }
 

@@ -174,7 +174,9 @@ mod tests {
         let page = Page::empty(Limits::default()).with_program("code!", "stdin!");
         let html = page.html();
         assert!(!html.contains("{{") && !html.contains("}}"), "{html}");
-        for expected in ["\ncode!</textarea>", "\nstdin!</textarea>", "data-wall-ms=\"10000\"", "<details open>", "<dl id=\"usage\" hidden>"] {
+        for expected in
+            ["\ncode!</textarea>", "\nstdin!</textarea>", "data-wall-ms=\"10000\"", "<details open>", "<dl id=\"usage\" hidden>"]
+        {
             assert!(html.contains(expected), "{expected} in {html}");
         }
     }

@@ -60,10 +60,7 @@ fn what_is_wrong_is_told_in_its_words() {
             r#"{"language":"python","version":"3","files":[{"content":"","encoding":"hex"}]}"#.to_owned(),
             "files must include at least one utf8 encoded file",
         ),
-        (
-            r#"{"language":"python","version":"3","files":[]}"#.to_owned(),
-            "files must include at least one utf8 encoded file",
-        ),
+        (r#"{"language":"python","version":"3","files":[]}"#.to_owned(), "files must include at least one utf8 encoded file"),
         (whole(r#","run_timeout":"3000""#), "If specified, run_timeout must be a number"),
         (whole(r#","run_timeout":10001"#), "run_timeout cannot exceed the configured limit of 10000"),
         (whole(r#","run_timeout":-1"#), "run_timeout must be non-negative"),
@@ -79,7 +76,8 @@ fn what_is_wrong_is_told_in_its_words() {
 
 #[test]
 fn zero_means_the_servers_own_limit_and_small_ones_are_possible() {
-    let body = r#"{"language":"py","version":"3","files":[{"content":""}],"run_timeout":0,"run_memory_limit":1,"run_cpu_time":0.5}"#;
+    let body =
+        r#"{"language":"py","version":"3","files":[{"content":""}],"run_timeout":0,"run_memory_limit":1,"run_cpu_time":0.5}"#;
     let limits = taken(body).unwrap().limits.unwrap();
     assert_eq!((limits.wall_ms, limits.cpu_ms, limits.memory_bytes), (None, Some(1), Some(Limits::LEAST_MEMORY)));
 }
