@@ -21,6 +21,7 @@ pub use file_system::{FileSystem, Show};
 pub use namespaces::{Namespace, Namespaces};
 pub use root::{Root, Scratch};
 pub use support::Support;
+pub use user_namespace::Standing;
 
 /// A step that the kernel refused.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@ use crate::confinement::{Confinement, User};
 use crate::file_system::FileSystem;
 use crate::namespaces::Namespaces;
 use crate::process::{Fork, exit_now, fork};
+use crate::user_namespace::Standing;
 
 /// What works. `Err` holds the reason why something does not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,11 +29,14 @@ impl Support {
         Self { processes: no(), mounts: no(), ipc: no(), users: no() }
     }
 
-    /// The same for an ordinary user: in a user namespace in which it is root.
+    /// The same for whoever is not the machine's root: in a user namespace in which it is root, which an ordinary user makes
+    /// for the attempt.
     pub fn try_out_as_root_of_own() -> Self {
         // The attempt is made in a child, so that this process stays who it is; the child has children of its own.
         let tried = in_child(|| {
-            crate::user_namespace::become_root().map_err(text)?;
+            if Standing::now() == Standing::Ordinary {
+                crate::user_namespace::become_root().map_err(text)?;
+            }
             let Self { processes, mounts, ipc, users: _ } = Self::try_out();
             processes.and(mounts).and(ipc)
         });

@@ -21,15 +21,65 @@ const MOST: u32 = 65_536;
 /// Which users appear in a namespace that was entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mapping {
-    /// How many there are beside the caller, who is 0: they are 1 and up. Groups likewise.
+    /// How many there are beside the one who is 0: they are 1 and up. Groups likewise.
     pub subordinates: u32,
+    /// Whether a process may drop groups: only where an administrator had a say in the mapping.
+    pub drops_groups: bool,
+    /// Who 0 is outside.
+    pub outside: u32,
 }
 
-impl Mapping {
-    /// Whether a process may drop groups: only where the administrator has a say in the mapping.
-    pub fn drops_groups(self) -> bool {
-        self.subordinates > 0
+/// Who a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The machine's root.
+    Root,
+    /// Root of a user namespace only.
+    RootOfOwn(Mapping),
+    /// Anybody else.
+    Ordinary,
+}
+
+impl Standing {
+    /// Of this process.
+    pub fn now() -> Self {
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
+        if !rustix::process::geteuid().is_root() {
+            return Self::Ordinary;
+        }
+        Self::of_root(&read("uid_map"), &read("gid_map"), &read("setgroups"))
     }
+
+    fn of_root(users: &str, groups: &str, setgroups: &str) -> Self {
+        let (users, groups) = (mapped(users), mapped(groups));
+        match (users.first(), groups.first()) {
+            (Some([0, 0, count]), _) if *count == u64::from(u32::MAX) => Self::Root,
+            (Some([0, outside, _]), Some([0, _, _])) => {
+                let subordinates = contiguous(&users).min(contiguous(&groups)).saturating_sub(1);
+                Self::RootOfOwn(Mapping {
+                    subordinates: u32::try_from(subordinates).unwrap_or(MOST).min(MOST),
+                    drops_groups: setgroups.trim() != "deny",
+                    outside: u32::try_from(*outside).unwrap_or(u32::MAX),
+                })
+            }
+            // Root of a namespace that does not know itself can do nothing with it.
+            _ => Self::Ordinary,
+        }
+    }
+}
+
+/// The lines of a map: first inside, first outside, how many.
+fn mapped(text: &str) -> Vec<[u64; 3]> {
+    let line = |line: &str| {
+        let mut numbers = line.split_whitespace().filter_map(|word| word.parse().ok());
+        Some([numbers.next()?, numbers.next()?, numbers.next()?])
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// How many users there are from 0 on without a gap.
+fn contiguous(lines: &[[u64; 3]]) -> u64 {
+    lines.iter().fold(0, |next, [inside, _, count]| if *inside == next { next + count } else { next })
 }
 
 /// A range of a file such as `/etc/subuid`.
@@ -41,7 +91,7 @@ struct Range {
 
 /// Puts this process, which must have a single thread, into a user namespace in which it is root, and into a mount namespace
 /// that belongs to it.
-pub fn become_root() -> Result<Mapping, JailError> {
+pub fn become_root() -> Result<(), JailError> {
     let step = || "make a user namespace".to_owned();
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let subordinates = subordinates(uid);
@@ -66,17 +116,13 @@ pub fn become_root() -> Result<Mapping, JailError> {
     hears.read_to_string(&mut answer).step(step)?;
     rustix::process::waitpid(Some(mapper), WaitOptions::empty()).step(step)?;
     made.step(step)?;
-    let mapping = match (answer.as_str(), subordinates) {
-        ("all", Some((users, groups))) => Mapping { subordinates: users.count.min(groups.count) },
-        ("none", _) | ("all", None) => {
-            map_oneself(uid, gid)?;
-            Mapping { subordinates: 0 }
-        }
+    match (answer.as_str(), subordinates) {
+        ("all", Some(_)) => {}
+        ("none", _) | ("all", None) => map_oneself(uid, gid)?,
         (why, _) => return Err(std::io::Error::other(why.to_owned())).step(|| "map subordinate users".to_owned()),
-    };
+    }
     // SAFETY: as above.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.step(|| "make a mount namespace".to_owned())?;
-    Ok(mapping)
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.step(|| "make a mount namespace".to_owned())
 }
 
 /// The child's part: waits until the namespace is there, has it mapped and says what has come of it: `all`, `none` (nothing
@@ -161,6 +207,21 @@ mod tests {
         assert_eq!(range(text, None, 77), Some(Range { first: 200_000, count: MOST }));
         assert_eq!(range(text, Some("bob"), 6), None);
         assert_eq!(range(text, Some("eve"), 8), None);
+    }
+
+    #[test]
+    fn a_map_tells_who_root_is() {
+        let machine = "         0          0 4294967295\n";
+        assert_eq!(Standing::of_root(machine, machine, "allow\n"), Standing::Root);
+        let alone = Mapping { subordinates: 0, drops_groups: false, outside: 1234 };
+        assert_eq!(Standing::of_root("0 1234 1\n", "0 1234 1\n", "deny\n"), Standing::RootOfOwn(alone));
+        let many = Mapping { subordinates: MOST, drops_groups: true, outside: 1234 };
+        let map = "0 1234 1\n1 100000 65536\n";
+        assert_eq!(Standing::of_root(map, map, "allow\n"), Standing::RootOfOwn(many));
+        // As in a container of an engine that has users of its own.
+        let container = Mapping { subordinates: 65_535, drops_groups: true, outside: 100_000 };
+        assert_eq!(Standing::of_root("0 100000 65536\n", "0 100000 65536\n", "allow\n"), Standing::RootOfOwn(container));
+        assert_eq!(Standing::of_root("5 5 1\n", "5 5 1\n", "deny\n"), Standing::Ordinary);
     }
 
     #[test]

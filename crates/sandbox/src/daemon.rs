@@ -21,7 +21,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use coracle_jail::{Hierarchy, JailError};
+use coracle_jail::{Hierarchy, JailError, Standing};
 use rustix::fs::FlockOperation;
 
 use container::Containers;
@@ -163,7 +163,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let cleared = (hierarchy.clone(), parent.clone());
     let seating = Seating { hierarchy, parent, users: Users { first: options.first_uid, count: u32::MAX }, own: 0, groups };
     let served = match choice.isolation {
-        Isolation::Zygote | Isolation::Exec => in_slots(options, choice, seating, report.root),
+        Isolation::Zygote | Isolation::Exec => in_slots(options, choice, seating),
         Isolation::Docker => in_containers(options, choice, seating, &report),
         Isolation::Nothing => without_walls(options, choice, seating),
     };
@@ -172,24 +172,27 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
 }
 
 /// Slots of our own.
-fn in_slots(mut options: Options, choice: Choice, mut seating: Seating, root: bool) -> Result<(), DaemonError> {
-    let mut drops_groups = true;
-    if !root {
-        let own = rustix::process::getuid().as_raw();
-        if let Some(other) = options.client_uid.take().filter(|client| *client != own) {
+fn in_slots(mut options: Options, choice: Choice, mut seating: Seating) -> Result<(), DaemonError> {
+    let mapping = match Standing::now() {
+        Standing::Root => None,
+        Standing::RootOfOwn(mapping) => Some(mapping),
+        Standing::Ordinary => return Err(become_root_of_own()),
+    };
+    if let Some(mapping) = mapping {
+        let own = mapping.outside;
+        if let Some(other) = options.client_uid.take().filter(|client| *client != own && *client != 0) {
             let why = format!("an ordinary user's daemon serves that user ({own}) alone, not {other}");
             return Err(DaemonError::Missing { what: "a client of its own", why });
         }
-        let mapping = coracle_jail::user_namespace::become_root()?;
-        drops_groups = mapping.drops_groups();
         // Nobody but root exists in there without subordinates.
         let (first, count) = if mapping.subordinates > 0 { (1, mapping.subordinates) } else { (0, 1) };
         seating.users = Users { first, count };
     }
+    let (rootless, drops_groups) = (mapping.is_some(), mapping.is_none_or(|mapping| mapping.drops_groups));
     let plan = Plan {
         images: options.images.clone(),
         users: seating.users,
-        rootless: !root,
+        rootless,
         drops_groups,
         disk_bytes: options.disk_bytes,
         disk_inodes: options.disk_inodes,
@@ -198,6 +201,17 @@ fn in_slots(mut options: Options, choice: Choice, mut seating: Seating, root: bo
     let filter = filters(&seccomp::programs()?);
     let (pid, socket) = crate::maker::start(&plan).map_err(failed("start the maker"))?;
     serve_with(Setting { options, choice, seating, way: Ground::Maker { pid, socket, filter } })
+}
+
+/// Enters a user namespace and starts this program again in there, with the same arguments. Only so its memory, of which PID
+/// 1 of each slot has a copy, belongs to that namespace too, and can be kept from programs that are the same user.
+fn become_root_of_own() -> DaemonError {
+    if let Err(error) = coracle_jail::user_namespace::become_root() {
+        return error.into();
+    }
+    let again =
+        std::os::unix::process::CommandExt::exec(std::process::Command::new("/proc/self/exe").args(std::env::args_os().skip(1)));
+    failed("start again as root of a user namespace")(again)
 }
 
 /// Containers of an engine.

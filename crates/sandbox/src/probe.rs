@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use coracle_jail::{Hierarchy, Support};
+use coracle_jail::{Hierarchy, Standing, Support};
 
 use crate::docker::{Engine, EngineInfo};
 use crate::isolation::{Isolation, Permitted, Wanted};
@@ -11,7 +11,7 @@ use crate::seccomp;
 /// What was found.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// Whether this is root.
+    /// Whether this is the machine's root.
     pub root: bool,
     /// The cgroups that may be used, or why there are none.
     pub cgroups: Result<Cgroups, String>,
@@ -55,7 +55,7 @@ impl Report {
     /// Looks and tries. Only for a process with a single thread, in which nothing changes; in another one the namespaces
     /// count as refused.
     pub fn look(docker: Option<&Path>) -> Self {
-        let root = rustix::process::geteuid().is_root();
+        let root = Standing::now() == Standing::Root;
         let support = if root { Support::try_out() } else { Support::try_out_as_root_of_own() };
         let cgroups = match Hierarchy::detect() {
             Hierarchy::None { why } => Err(why),

@@ -10,6 +10,7 @@ mod files;
 mod host;
 mod images;
 mod kernel;
+mod library;
 mod lifetime;
 mod stdlib;
 mod ways;

@@ -222,3 +222,26 @@ async fn without_any_sandbox_it_serves_only_if_that_is_permitted() {
     assert_eq!((done.text().as_str(), done.end.exit_code), ("42\n", Some(3)), "{}", done.whole());
     killed.is(Reason::Timeout);
 }
+
+#[tokio::test]
+async fn nobody_looks_into_the_daemons_memory_or_environment_in_any_way() {
+    for way in Way::all() {
+        let host = Host::start_as(way, &["slots=1", "cores=1000"]).await;
+        let code = "import os\nfound, opened = b'', []\n\
+                    for pid in filter(str.isdigit, os.listdir('/proc')):\n    \
+                        for name in 'environ', 'maps', 'mem', 'cmdline', 'fd', 'root', 'cwd', 'exe', 'mountinfo', 'stack', 'auxv':\n        \
+                            path = f'/proc/{pid}/{name}'\n        \
+                            try:\n            \
+                                if name in ('environ', 'cmdline', 'mountinfo'): found += open(path, 'rb').read()\n            \
+                                elif name in ('fd', 'root', 'cwd'): os.listdir(path)\n            \
+                                elif name == 'exe': os.readlink(path)\n            \
+                                else: open(path, 'rb').read(0)\n            \
+                                if pid == '1' and name not in ('cmdline', 'mountinfo'): opened.append(name)\n        \
+                            except OSError: pass\n\
+                    print(b'daemon-secret' in found, opened)";
+        let done = host.python(code).await;
+        // PID 1 of a container is an interpreter that has nothing of the daemon's.
+        let expected = if way == Way::Docker { "False " } else { "False []\n" };
+        assert!(done.text().starts_with(expected), "{way:?}: {}", done.whole());
+    }
+}
