@@ -64,7 +64,8 @@ CREATE TABLE pyrunner_jobs (
     result            BYTEA
 );
 CREATE INDEX pyrunner_jobs_state ON pyrunner_jobs (state, id);
-CREATE INDEX pyrunner_jobs_owner ON pyrunner_jobs (owner, id);
+CREATE INDEX pyrunner_jobs_owner ON pyrunner_jobs (owner, state);
+CREATE INDEX pyrunner_jobs_finished ON pyrunner_jobs (finished_at);
 CREATE INDEX pyrunner_jobs_callback ON pyrunner_jobs (callback_state, callback_due);
 
 CREATE TABLE pyrunner_idempotency (

@@ -14,13 +14,13 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqlitePool};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::StoreError;
 use crate::location::Location;
 use crate::pool::Pool;
 use crate::schema::{MIGRATIONS, migrate};
-use crate::session::{Connection, Session};
+use crate::session::{Connection, PATIENCE, Session};
 
 /// How long SQLite waits for a transaction of another process.
 const BUSY: Duration = Duration::from_secs(5);
@@ -59,7 +59,8 @@ impl Database {
         if self.migrated.load(Ordering::Acquire) {
             return Ok(());
         }
-        let _migrating = self.migrating.lock().await;
+        let turn = timeout(PATIENCE, self.migrating.lock()).await;
+        let _turn = turn.map_err(|_| StoreError::TimedOut { action, database: self.name.to_string(), patience: PATIENCE })?;
         if self.migrated.load(Ordering::Acquire) {
             return Ok(());
         }

@@ -96,8 +96,9 @@ impl Store {
     }
 
     async fn sweep_jobs(&self, policy: &Policy) -> Result<u64, StoreError> {
+        // Jobs that have not ended have no such moment.
         const DELETE: &str = "DELETE FROM pyrunner_jobs WHERE id IN (SELECT id FROM pyrunner_jobs
-            WHERE state IN ('done', 'cancelled', 'failed') AND finished_at < $1 AND callback_state <> 'due' LIMIT $2)";
+            WHERE finished_at < $1 AND callback_state <> 'due' ORDER BY finished_at LIMIT $2)";
         let Some(age) = policy.job_age else { return Ok(0) };
         self.delete_in_steps("delete old jobs", DELETE, ago(age)).await
     }

@@ -4,6 +4,8 @@
 //! script must only add what the older program need not know (expand now, contract a release later). One that cannot keep
 //! to that says so by its `oldest`: programs that know fewer scripts then refuse to start, and say why.
 
+use std::time::Duration;
+
 use sqlx::{AssertSqlSafe, SqlSafeStr};
 
 use crate::error::StoreError;
@@ -20,6 +22,9 @@ pub(crate) struct Migration {
 /// Every step from an empty database to the present schema.
 pub(crate) const MIGRATIONS: &[Migration] = &[Migration { sql: include_str!("../migrations/0001_initial.sql"), oldest: 1 }];
 
+/// How long a step may take, and the wait for another program's steps: an index on a long history is not made in seconds.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// What several programs that start at once queue at, in PostgreSQL: "pyrunner" in ASCII.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(8104634853119386994)";
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS pyrunner_schema (id BIGINT NOT NULL PRIMARY KEY, version BIGINT NOT NULL, oldest BIGINT NOT NULL)";
@@ -28,6 +33,7 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS pyrunner_schema (id BIGINT NOT N
 pub(crate) async fn migrate(mut session: Session, database: &str, steps: &[Migration]) -> Result<(), StoreError> {
     let known = i64::try_from(steps.len()).unwrap_or(i64::MAX);
     session.begin().await?;
+    session.allow(PATIENCE);
     if !session.is_sqlite() {
         session.rows(LOCK, &[]).await?;
     }

@@ -49,6 +49,8 @@ pub(crate) struct Session {
     database: Arc<str>,
     /// Whether the schema is up to date; taken back if a table turns out to be missing.
     migrated: Arc<AtomicBool>,
+    /// How long each statement may take.
+    patience: Duration,
     in_transaction: bool,
     /// Whether the connection is in the middle of something.
     unfinished: bool,
@@ -113,7 +115,13 @@ impl Outcome {
 
 impl Session {
     pub(crate) fn new(connection: Connection, action: &'static str, database: Arc<str>, migrated: Arc<AtomicBool>) -> Self {
-        Self { connection: Some(connection), action, database, migrated, in_transaction: false, unfinished: false }
+        let connection = Some(connection);
+        Self { connection, action, database, migrated, patience: PATIENCE, in_transaction: false, unfinished: false }
+    }
+
+    /// Lets each statement take longer from now on.
+    pub(crate) fn allow(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     pub(crate) fn is_sqlite(&self) -> bool {
@@ -162,7 +170,7 @@ impl Session {
             return Err(StoreError::invalid(self.action, "a name or a word contains a NUL character"));
         }
         self.unfinished = true;
-        let result = timeout(PATIENCE, async {
+        let result = timeout(self.patience, async {
             if fetch {
                 on_either!(
                     self,
@@ -183,7 +191,7 @@ impl Session {
                 )
             }
         });
-        let (action, database) = (self.action, self.database.to_string());
+        let (action, database, patience) = (self.action, self.database.to_string(), self.patience);
         let result = match result.await {
             Ok(result) => result.map_err(|error| {
                 if is_undefined_table(&error) {
@@ -191,7 +199,7 @@ impl Session {
                 }
                 StoreError::database(action, &database, &error)
             }),
-            Err(_) => Err(StoreError::TimedOut { action, database, patience: PATIENCE }),
+            Err(_) => Err(StoreError::TimedOut { action, database, patience }),
         };
         let broken = result.as_ref().is_err_and(|error| !error.blames_values());
         self.unfinished = self.in_transaction || broken;
@@ -201,15 +209,15 @@ impl Session {
     /// Several statements without parameters. What they hold comes from this program.
     pub(crate) async fn script(&mut self, sql: SqlStr) -> Result<(), StoreError> {
         self.unfinished = true;
-        let result = timeout(PATIENCE, async {
+        let result = timeout(self.patience, async {
             match self.connection.as_mut() {
                 Some(Connection::Sqlite(connection)) => sqlx::raw_sql(sql).execute(&mut **connection).await.map(drop),
                 Some(Connection::Postgres(pooled)) => sqlx::raw_sql(sql).execute(&mut pooled.connection).await.map(drop),
                 None => Err(sqlx::Error::PoolClosed),
             }
         });
-        let (action, database) = (self.action, self.database.to_string());
-        let result = result.await.map_err(|_| StoreError::TimedOut { action, database: database.clone(), patience: PATIENCE })?;
+        let (action, database, patience) = (self.action, self.database.to_string(), self.patience);
+        let result = result.await.map_err(|_| StoreError::TimedOut { action, database: database.clone(), patience })?;
         self.unfinished = self.in_transaction || result.is_err();
         result.map_err(|error| StoreError::database(action, &database, &error))
     }
