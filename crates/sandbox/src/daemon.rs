@@ -179,11 +179,8 @@ fn in_slots(mut options: Options, choice: Choice, mut seating: Seating) -> Resul
         Standing::Ordinary => return Err(become_root_of_own()),
     };
     if let Some(mapping) = mapping {
-        let own = mapping.outside;
-        if let Some(other) = options.client_uid.take().filter(|client| *client != own && *client != 0) {
-            let why = format!("an ordinary user's daemon serves that user ({own}) alone, not {other}");
-            return Err(DaemonError::Missing { what: "a client of its own", why });
-        }
+        // An ordinary user's daemon serves that user alone: it has nobody to lend its rights to.
+        options.client_uid = None;
         // Nobody but root exists in there without subordinates.
         let (first, count) = if mapping.subordinates > 0 { (1, mapping.subordinates) } else { (0, 1) };
         seating.users = Users { first, count };
