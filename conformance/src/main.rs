@@ -23,6 +23,7 @@ mod pyrunner;
 mod report;
 mod request;
 mod rule_rows;
+mod runtime_rows;
 mod seed_rows;
 mod subject;
 mod translation;
@@ -38,6 +39,7 @@ use compose_rows::ComposeSuite;
 use futures::StreamExt;
 use pyrunner::PyRunner;
 use report::{Disputed, Report, Verdict};
+use runtime_rows::{Outcome, Runtime};
 use subject::Subjects;
 
 /// How many compose projects are read at once.
@@ -52,6 +54,7 @@ enum Suite {
     Labels,
     Compose(ComposeSuite),
     Execution,
+    Runtime,
 }
 
 const SUITES: &[(&str, Suite)] = &[
@@ -66,6 +69,7 @@ const SUITES: &[(&str, Suite)] = &[
     ("compose/interpolation.jsonl", Suite::Compose(ComposeSuite::Interpolation)),
     ("compose/env_file.jsonl", Suite::Compose(ComposeSuite::EnvFile)),
     ("compose/short_syntax.jsonl", Suite::Compose(ComposeSuite::ShortSyntax)),
+    ("compose/runtime_scenarios_docker_compose.jsonl", Suite::Runtime),
     ("exec/code_execution.jsonl", Suite::Execution),
 ];
 
@@ -138,6 +142,10 @@ async fn run(wishes: &Wishes) -> Result<Report> {
             executed(&file, &rows, directory.path(), &mut report).await?;
             continue;
         }
+        if let Suite::Runtime = suite {
+            running(&file, &rows, &mut report).await?;
+            continue;
+        }
         if subjects.is_none() {
             subjects = Some(Subjects::new(directory.path()).await?);
         }
@@ -148,7 +156,7 @@ async fn run(wishes: &Wishes) -> Result<Report> {
                 Suite::Middlewares => middleware_rows::verdict(row, subjects).await,
                 Suite::Seed => seed_rows::verdict(row, subjects).await,
                 Suite::Labels => label_rows::verdict(row, directory.path(), &program).await,
-                Suite::Compose(_) | Suite::Execution => continue,
+                Suite::Compose(_) | Suite::Execution | Suite::Runtime => continue,
             };
             report.add(&file, row, verdict);
         }
@@ -163,6 +171,18 @@ async fn executed(file: &str, rows: &[Row], directory: &Path, report: &mut Repor
         report.add(file, row, execution_rows::verdict(row, &server).await);
     }
     server.end().await
+}
+
+/// Scenarios are told one after the other to one server.
+async fn running(file: &str, rows: &[Row], report: &mut Report) -> Result<()> {
+    let mut runtime = Runtime::new()?;
+    for row in rows {
+        match runtime.outcome(row).await {
+            Outcome::Judged(verdict) => report.add(file, row, verdict),
+            Outcome::SetAside(reason) => report.set_aside(file, row, &reason),
+        }
+    }
+    Ok(())
 }
 
 /// Compose projects know nothing of each other: several are read at once, and told of in order.

@@ -29,11 +29,13 @@ struct Count {
     passed: usize,
     failed: usize,
     disputed: usize,
+    set_aside: usize,
 }
 
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} passed, {} failed, {} disputed", self.passed, self.failed, self.disputed)
+        write!(f, "{} passed, {} failed, {} disputed", self.passed, self.failed, self.disputed)?;
+        if self.set_aside > 0 { write!(f, ", {} set aside", self.set_aside) } else { Ok(()) }
     }
 }
 
@@ -69,6 +71,12 @@ impl Report {
         }
     }
 
+    /// Counts a row that was not fed, and says why.
+    pub(crate) fn set_aside(&mut self, file: &str, row: &Row, reason: &str) {
+        self.counts.entry(file.to_owned()).or_default().set_aside += 1;
+        self.lines.push(format!("aside    {}: {reason}", id(row)));
+    }
+
     /// Names a file that no suite knows.
     pub(crate) fn not_fed(&mut self, file: &str) {
         self.not_fed.push(file.to_owned());
@@ -93,6 +101,7 @@ impl fmt::Display for Report {
             all.passed += count.passed;
             all.failed += count.failed;
             all.disputed += count.disputed;
+            all.set_aside += count.set_aside;
         }
         write!(f, "in all: {all}")
     }

@@ -36,7 +36,7 @@ pub(crate) fn add(table: &mut Table, release: &Release, parts: &[Labelled<'_>], 
     for service in made.services.values_mut() {
         lead_to_instances(service, parts);
     }
-    let is_new = |id: &coracle_proxy_table::RouteId| !table.routes.iter().any(|route| route.id == *id);
+    let is_new = |id: &RouteId| !table.routes.iter().any(|route| route.id == *id);
     let routes: Vec<_> = made.routes.into_iter().filter(|route| is_new(&route.id)).collect();
     table.routes.extend(routes);
     table.middlewares.extend(made.middlewares);

@@ -91,13 +91,18 @@ impl Rollout<'_> {
             evidence: tail.lines(),
             hint: "mend what its output shows, then `coracle deploy`; the app is as it was before".to_owned(),
         };
-        match engine.runtime.run(&spec, &sink, TASK_LIMIT, self.cancel).await {
-            Ok(exit) if exit.success() => Ok(()),
-            Ok(exit) => Err(failed(format!("the task {task} failed: {exit}"))),
-            Err(EngineError::CannotStart { cause, .. }) => Err(failed(format!("the task {task} cannot be started: {cause}"))),
-            Err(error @ EngineError::TimedOut { .. }) => Err(failed(format!("the task {task} did not end: {error}"))),
-            Err(error) => Err(error.into()),
+        let cause = match engine.runtime.run(&spec, &sink, TASK_LIMIT, self.cancel).await {
+            Ok(exit) if exit.success() => return Ok(()),
+            Ok(exit) => format!("the task {task} failed: {exit}"),
+            Err(EngineError::CannotStart { cause, .. }) => format!("the task {task} cannot be started: {cause}"),
+            Err(error @ EngineError::TimedOut { .. }) => format!("the task {task} did not end: {error}"),
+            Err(error) => return Err(error.into()),
+        };
+        if is_required(release, task) {
+            return Err(failed(cause));
         }
+        self.note(format!("{cause}; whoever waits for it does not require it: going on"));
+        Ok(())
     }
 
     /// Waits until every new instance that receives requests is healthy, and what these need too.
@@ -203,4 +208,9 @@ fn may_end(release: &Release, process: &ProcessName, well: bool) -> bool {
         Some(RestartPolicy::OnFailure(_)) => well,
         Some(RestartPolicy::Always) | None => false,
     }
+}
+
+/// Whether anybody who waits for a task cannot do without it (Compose Specification, `depends_on.required`).
+fn is_required(release: &Release, task: &ProcessName) -> bool {
+    release.spec.parts().any(|(_, part)| part.depends_on.get(task).is_some_and(|how| how.required))
 }
