@@ -94,7 +94,7 @@ impl Compress {
         // Whatever this client gets, another one may get something else.
         add_vary(&mut head.fields, "Accept-Encoding");
         let encoding = wanted.encoding?;
-        let encoder = Encoder::new(encoding).ok()?;
+        let encoder = Encoder::new(encoding, length(head))?;
         let fields = &mut head.fields;
         put(fields, Known::ContentEncoding, accept::encoding_name(encoding));
         fields.remove_known(Known::ContentLength);
@@ -112,7 +112,7 @@ impl Compress {
         let bodiless = status.is_informational() || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
         let fields = &head.fields;
         let encoded = fields.get_all_known(Known::ContentEncoding).any(|coding| !coding.eq_ignore_ascii_case(b"identity"));
-        let length = fields.get_known_str(Known::ContentLength).and_then(|length| length.parse::<u64>().ok());
+        let length = length(head);
         !bodiless
             && status != StatusCode::PARTIAL_CONTENT
             && !fields.contains_known(Known::ContentRange)
@@ -135,6 +135,10 @@ impl Compress {
             }
         }
     }
+}
+
+fn length(head: &ResponseHead) -> Option<u64> {
+    head.fields.get_known_str(Known::ContentLength)?.parse().ok()
 }
 
 /// A content type without its parameters, in lower case.

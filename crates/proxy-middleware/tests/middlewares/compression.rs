@@ -22,9 +22,11 @@ proptest! {
     #[test]
     fn bodies_come_back_as_they_were_however_they_are_cut(
         pieces in prop::collection::vec((prop::collection::vec(prop::sample::select(b"abc ".to_vec()), 0..300), any::<bool>()), 0..12),
+        is_known in any::<bool>(),
     ) {
+        let length = is_known.then(|| pieces.iter().map(|(piece, _)| piece.len() as u64).sum());
         for encoding in [Encoding::Gzip, Encoding::Br, Encoding::Zstd] {
-            let (mut encoder, mut out) = (Encoder::new(encoding).unwrap(), Vec::new());
+            let (mut encoder, mut out) = (Encoder::new(encoding, length).unwrap(), Vec::new());
             for (piece, flush) in &pieces {
                 encoder.encode(piece, &mut out).unwrap();
                 if *flush {
@@ -41,7 +43,7 @@ proptest! {
 #[test]
 fn what_is_flushed_can_be_read_at_once() {
     for encoding in [Encoding::Gzip, Encoding::Br, Encoding::Zstd] {
-        let (mut encoder, mut out) = (Encoder::new(encoding).unwrap(), Vec::new());
+        let (mut encoder, mut out) = (Encoder::new(encoding, None).unwrap(), Vec::new());
         encoder.encode(b"first line\n", &mut out).unwrap();
         encoder.flush(&mut out).unwrap();
         let mut read = [0; 11];
