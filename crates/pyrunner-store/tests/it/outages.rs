@@ -1,6 +1,8 @@
 //! Databases that go away or fill up, and come back.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use coracle_pyrunner_store::{Health, NotRecorded, Record, Recorder, RecorderOptions, Scope, Store, StoreError};
@@ -90,6 +92,51 @@ async fn a_postgresql_that_is_restarted_loses_nothing_that_was_accepted() {
     let error = store.check().await.unwrap_err();
     assert!(error.is_passing(), "{error}");
     lives_through_an_outage(recorder, store, vec![first], || cluster.start(&[])).await;
+}
+
+/// Blue and green under load, and their database is restarted: a commit whose answer was lost on the way is sent again, and
+/// must not become two records.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_under_load_loses_and_doubles_nothing() {
+    let Some(mut cluster) = Cluster::new() else { return };
+    cluster.start(&[]);
+    let mut recorders = Vec::new();
+    for _ in 0..2 {
+        let store = Store::open(&cluster.url()).await.unwrap();
+        recorders.push(Recorder::start(store, RecorderOptions { queue_records: 1000, patience: seconds(20), ..options() }));
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..8)
+        .map(|index| {
+            let (recorder, stop) = (recorders[index % 2].clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut written = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let record = record("k1", &index.to_string());
+                    recorder.record_durably(record.clone()).await.unwrap();
+                    written.push(record);
+                }
+                written
+            })
+        })
+        .collect();
+    for _ in 0..3 {
+        let before = recorders[0].health().written;
+        until("more is written", async || recorders[0].health().written > before + 20).await;
+        cluster.stop();
+        cluster.start(&[]);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let written = futures::future::try_join_all(writers).await.unwrap().concat();
+    for recorder in &recorders {
+        assert_eq!(recorder.shutdown(seconds(20)).await, 0);
+    }
+    assert!(recorders.iter().map(|recorder| recorder.health().retries).sum::<u64>() > 0, "the restarts were noticed");
+    let store = Store::open(&cluster.url()).await.unwrap();
+    assert_eq!(store.history_size().await.unwrap().records, written.len() as u64);
+    for record in written {
+        assert!(store.record(record.id, &Scope::Everyone).await.unwrap().is_some(), "{}", record.id);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
