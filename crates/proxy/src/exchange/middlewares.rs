@@ -56,16 +56,13 @@ impl<D: Downstream> Exchange<'_, D> {
         Ok(())
     }
 
-    /// Takes the head of an answer back through the middlewares that the request has passed. The client may leave while a service
-    /// is asked for a page.
-    pub(super) async fn back_through(&mut self, head: &mut ResponseHead) -> Result<After, Stop> {
-        match self.passed.as_deref_mut() {
-            Some(passed) if passed.chain.asks() && is_error(head.status) => Box::pin(self.back_asking(head)).await,
-            passed => Ok(Self::pass_back(passed, head)),
-        }
+    /// Whether a service may have to be asked for a page in place of an answer with this status.
+    pub(super) fn asks_about(&self, status: StatusCode) -> bool {
+        self.passed.as_ref().is_some_and(|passed| passed.chain.asks()) && (status.is_client_error() || status.is_server_error())
     }
 
-    async fn back_asking(&mut self, head: &mut ResponseHead) -> Result<After, Stop> {
+    /// The same as [`Exchange::pass_back`] for those. The client may leave meanwhile.
+    pub(super) async fn back_asking(&mut self, head: &mut ResponseHead) -> Result<After, Stop> {
         let Some(Passed { chain, passage, .. }) = self.passed.as_deref_mut() else { return Ok(After::default()) };
         let fetcher = Fetcher::new(self.caller.seat);
         let (request, down) = (&self.pair.request, &mut *self.down);
@@ -78,11 +75,8 @@ impl<D: Downstream> Exchange<'_, D> {
         .await
     }
 
-    fn pass_back(passed: Option<&mut Passed>, head: &mut ResponseHead) -> After {
+    /// Takes the head of an answer back through the middlewares that the request has passed.
+    pub(super) fn pass_back(passed: Option<&mut Passed>, head: &mut ResponseHead) -> After {
         passed.map_or_else(After::default, |passed| passed.chain.response(&mut passed.passage, head))
     }
-}
-
-fn is_error(status: StatusCode) -> bool {
-    status.is_client_error() || status.is_server_error()
 }

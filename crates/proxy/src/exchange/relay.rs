@@ -42,10 +42,17 @@ impl<D: Downstream> Exchange<'_, D> {
         }
         self.turn = None;
         self.caller.deadline.clear();
-        let mut head = std::mem::take(&mut self.pair.response);
-        let after = self.back_through(&mut head).await;
-        self.pair.response = head;
-        let (after, head) = (after?, &mut self.pair.response);
+        let status = head.status;
+        let after = if self.asks_about(status) {
+            let mut head = std::mem::take(&mut self.pair.response);
+            // Apart, so that those who ask nobody do not carry its size.
+            let after = Box::pin(self.back_asking(&mut head)).await;
+            self.pair.response = head;
+            after?
+        } else {
+            Self::pass_back(self.passed.as_deref_mut(), &mut self.pair.response)
+        };
+        let head = &mut self.pair.response;
         if let Some(answer) = after.replace {
             if !has_failed {
                 self.target_answered(in_flight.target());

@@ -31,10 +31,17 @@ impl<D: Downstream> Exchange<'_, D> {
         // meant for its other end.
         self.ends = matches!(refusal, Refusal::BadBody | Refusal::Connect);
         let mut answer = refusal.answer(&self.pair.request);
-        match self.back_through(&mut answer.head).await {
-            Err(_gone) => return Outcome::Broken,
-            Ok(after) if after.replace.is_some() => answer = after.replace.unwrap_or(answer),
-            Ok(after) => answer.encoder = after.encoder,
+        let after = if self.asks_about(answer.head.status) {
+            match Box::pin(self.back_asking(&mut answer.head)).await {
+                Ok(after) => after,
+                Err(_gone) => return Outcome::Broken,
+            }
+        } else {
+            Self::pass_back(self.passed.as_deref_mut(), &mut answer.head)
+        };
+        match after {
+            after if after.replace.is_some() => answer = after.replace.unwrap_or(answer),
+            after => answer.encoder = after.encoder,
         }
         self.reply(answer).await
     }
