@@ -55,7 +55,12 @@ impl Ongoing {
             return Err(Problem::new(ProblemKind::Unavailable, "the server is ending").retry_after(1));
         }
         let mut entry = context.history.begin(&caller.owner, origin)?;
-        let started = Self::take_turn(context, caller, &execution).await;
+        let turn = Self::take_turn(context, caller, &execution).await;
+        let queued = arrived.elapsed();
+        let started = match turn {
+            Ok(permit) => Self::begin(context, &execution).await.map(|running| (permit, running)),
+            Err(problem) => Err(problem),
+        };
         let (permit, running) = match started {
             Ok(started) => started,
             Err(problem) => {
@@ -67,7 +72,7 @@ impl Ongoing {
         let limits = context.settings.limits.lowered(&execution.limits);
         let id = entry.record.id.to_string();
         entry.describe(execution);
-        let (context, queued) = (Arc::clone(context), arrived.elapsed());
+        let context = Arc::clone(context);
         Ok(Self {
             context,
             running,
@@ -82,16 +87,20 @@ impl Ongoing {
         })
     }
 
-    async fn take_turn(context: &Arc<Context>, caller: &Caller, execution: &Execution) -> Result<(Permit, Running), Problem> {
+    async fn take_turn(context: &Context, caller: &Caller, execution: &Execution) -> Result<Permit, Problem> {
         let turn = context.queue.turn(caller.client, caller.most_running).await;
         let permit = turn.map_err(|full| refused_turn(full, context))?;
         if let Some(policy) = &context.policy {
             policy.check(context, execution).await?;
         }
+        Ok(permit)
+    }
+
+    async fn begin(context: &Context, execution: &Execution) -> Result<Running, Problem> {
         let mut running = context.execute(execution).await.map_err(|error| not_started(&error))?;
         // The first event tells the start.
         running.next().await.map_err(|error| not_started(&error))?;
-        Ok((permit, running))
+        Ok(running)
     }
 
     /// Its name.
@@ -119,6 +128,8 @@ impl Ongoing {
                     Some(News::File(file))
                 }
                 Some(Event::End(end)) => {
+                    // For a turn here, and for a sandbox there.
+                    self.queued += end.usage.queued;
                     self.context.metrics.ended(&end, self.queued);
                     self.entry.wrote(&self.transcript);
                     self.entry.ended(&end, self.queued);

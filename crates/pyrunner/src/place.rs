@@ -9,13 +9,16 @@ use crate::settings::User;
 /// Users on the machine that one server's sandboxes may have.
 const SEATS: u32 = 4096;
 
+/// Places whose users are told apart: all ports, and as many others.
+const MOST_PLACES: u32 = 1 << 17;
+
 /// The first of them all.
 const FIRST_SEAT: u32 = 2_000_000_000;
 
 /// The place of the server that listens on a port. Two servers on one machine, as during a deployment, never have the same.
 #[derive(Debug, Clone)]
 pub struct Place {
-    port: u16,
+    number: u32,
     directory: PathBuf,
 }
 
@@ -29,17 +32,17 @@ impl Place {
             let own = std::env::var_os("XDG_RUNTIME_DIR").map(|directory| PathBuf::from(directory).join("pyrunner"));
             own.unwrap_or_else(|| std::env::temp_dir().join(format!("pyrunner-{}", user.as_raw())))
         };
-        Self { port, directory: base.join(format!("port-{port}")) }
+        Self { number: u32::from(port), directory: base.join(format!("port-{port}")) }
     }
 
-    /// The same, as told to a child that has another user.
-    pub fn at(port: u16, directory: PathBuf) -> Self {
-        Self { port, directory }
+    /// A place as told: a child has another user, and what is no server has no port. The numbers of servers are their ports.
+    pub fn at(number: u32, directory: PathBuf) -> Self {
+        Self { number, directory }
     }
 
-    /// The port.
-    pub fn port(&self) -> u16 {
-        self.port
+    /// What tells it from all others on the machine.
+    pub fn number(&self) -> u32 {
+        self.number
     }
 
     /// The directory.
@@ -54,7 +57,7 @@ impl Place {
 
     /// The user on the machine of the first sandbox.
     pub fn first_uid(&self) -> u32 {
-        FIRST_SEAT + u32::from(self.port) * SEATS
+        FIRST_SEAT + self.number % MOST_PLACES * SEATS
     }
 
     /// Makes the directory, which others can pass through and only the owner can write to.

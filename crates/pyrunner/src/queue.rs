@@ -212,3 +212,102 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const ONE: ClientId = ClientId::Key(1);
+    const TWO: ClientId = ClientId::Key(2);
+
+    fn queue(running: usize, running_per_client: usize, waiting: usize, waiting_per_client: usize) -> Queue {
+        let patience = Duration::from_secs(30);
+        Queue::new(QueueLimits { running, running_per_client, waiting, waiting_per_client, patience })
+    }
+
+    /// Puts somebody into the line, who tells his name when it is his turn.
+    async fn waits(
+        queue: &Queue,
+        client: ClientId,
+        name: &'static str,
+        called: &tokio::sync::mpsc::UnboundedSender<(&'static str, Permit)>,
+    ) {
+        let (own, called) = (queue.clone(), called.clone());
+        let before = queue.counts().1;
+        tokio::spawn(async move {
+            let permit = own.turn(client, None).await.unwrap();
+            called.send((name, permit)).ok();
+        });
+        while queue.counts().1 == before {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn clients_have_turns_however_many_of_one_are_waiting() {
+        let queue = queue(1, 1, 10, 10);
+        let (called, mut calls) = tokio::sync::mpsc::unbounded_channel();
+        let first = queue.turn(ONE, None).await.unwrap();
+        for name in ["a1", "a2", "a3"] {
+            waits(&queue, ONE, name, &called).await;
+        }
+        waits(&queue, TWO, "b1", &called).await;
+        drop(first);
+        let mut order = Vec::new();
+        for _ in 0..4 {
+            let (name, permit) = calls.recv().await.unwrap();
+            order.push(name);
+            drop(permit);
+        }
+        assert_eq!(order, ["a1", "b1", "a2", "a3"]);
+        assert_eq!(queue.counts(), (0, 0));
+        assert!(queue.lock().lines.is_empty() && queue.lock().turns.is_empty());
+    }
+
+    #[tokio::test]
+    async fn one_client_never_has_every_turn() {
+        let queue = queue(4, 2, 10, 10);
+        let (called, mut calls) = tokio::sync::mpsc::unbounded_channel();
+        let held = [queue.turn(ONE, None).await.unwrap(), queue.turn(ONE, None).await.unwrap()];
+        waits(&queue, ONE, "third", &called).await;
+        let other = [queue.turn(TWO, None).await.unwrap(), queue.turn(TWO, None).await.unwrap()];
+        assert_eq!(queue.counts(), (4, 1));
+        drop(other);
+        // There is room, and still it is not the third's turn.
+        assert_eq!(queue.counts(), (2, 1));
+        drop(held);
+        assert_eq!(calls.recv().await.unwrap().0, "third");
+        let key_of_one = queue.turn(TWO, Some(1)).await.unwrap();
+        waits(&queue, TWO, "second of a small key", &called).await;
+        drop(key_of_one);
+        assert_eq!(calls.recv().await.unwrap().0, "second of a small key");
+    }
+
+    #[tokio::test]
+    async fn lines_are_bounded_and_who_leaves_makes_room() {
+        let queue = queue(1, 1, 2, 1);
+        let _held = queue.turn(ONE, None).await.unwrap();
+        let mut waiting = Box::pin(queue.turn(ONE, None));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        assert_eq!(queue.turn(ONE, None).await.unwrap_err(), Full::Client);
+        let mut other = Box::pin(queue.turn(TWO, None));
+        assert!(futures::poll!(&mut other).is_pending());
+        assert_eq!(queue.turn(ClientId::Key(3), None).await.unwrap_err(), Full::Everybody);
+        drop(other);
+        let mut third = Box::pin(queue.turn(ClientId::Key(3), None));
+        assert!(futures::poll!(&mut third).is_pending());
+        drop((waiting, third));
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_comes_too_late_is_nobodys() {
+        let mut queue = queue(1, 1, 5, 5);
+        queue.limits.patience = Duration::from_millis(1);
+        let held = queue.turn(ONE, None).await.unwrap();
+        assert_eq!(queue.turn(TWO, None).await.unwrap_err(), Full::Impatient);
+        drop(held);
+        assert!(queue.turn(ONE, None).await.is_ok());
+        assert_eq!(queue.counts(), (0, 0));
+    }
+}

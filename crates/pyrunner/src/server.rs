@@ -93,7 +93,7 @@ async fn serve(settings: Settings, socket: PathBuf, listener: std::net::TcpListe
     let listener = TcpListener::from_std(listener).map_err(ServeError::Listener)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Runtime)?;
-    let store = Store::open_lazily(&settings.database()).await?;
+    let store = Store::open_lazily(settings.database.expose()).await?;
     let drain = settings.drain;
     let context = Arc::new(Context::new(settings, socket, store));
     let connections = Connections::new(&context);

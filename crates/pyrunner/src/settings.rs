@@ -1,7 +1,7 @@
 //! Everything that `pyrunner serve` is told, checked: plain data that all three processes are started with.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coracle_pyrunner_store::Policy;
@@ -20,10 +20,10 @@ pub const API_USER: u32 = 1_900_000_000;
 pub struct Settings {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// Where history, keys and jobs are kept unless `DATABASE_URL` says otherwise.
+    /// The directory of history, keys and jobs, where they are kept in SQLite.
     pub state_dir: PathBuf,
-    /// The database; `None`: SQLite in `state_dir`. Never shown.
-    pub database_url: Option<DatabaseUrl>,
+    /// The database. Never shown.
+    pub database: DatabaseUrl,
     /// What the API becomes when it is started by root.
     pub user: User,
     /// Limits of each execution; a request can only lower them.
@@ -62,14 +62,10 @@ pub struct Settings {
     pub forbidden_imports: Vec<String>,
 }
 
-impl Settings {
-    /// Where the database is, for the store. May hold a password.
-    pub fn database(&self) -> String {
-        match &self.database_url {
-            Some(url) => url.expose().to_owned(),
-            None => self.state_dir.join("pyrunner.db").to_string_lossy().into_owned(),
-        }
-    }
+/// Where the database is: what `DATABASE_URL` says, else SQLite in the directory of the state. May hold a password.
+pub fn database(state_dir: &Path) -> String {
+    let named = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
+    named.unwrap_or_else(|| state_dir.join("pyrunner.db").to_string_lossy().into_owned())
 }
 
 /// Whom the API runs as.

@@ -2,6 +2,8 @@
 
 mod doctor;
 mod image;
+mod keys;
+mod run;
 mod serve;
 mod settings;
 
@@ -21,6 +23,10 @@ pub(crate) struct CommandLine {
 pub(crate) enum Command {
     /// Serve the API
     Serve(Box<serve::Serve>),
+    /// Execute one program and end with its exit code
+    Run(run::Run),
+    /// Make, show and revoke API keys
+    Keys(keys::Keys),
     /// Say what this machine offers for sandboxes, and which way is chosen
     Doctor(doctor::Doctor),
     /// Make, show and remove images: packages, Docker images, directories
@@ -30,6 +36,8 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve(serve) => serve::run(&serve),
+        Command::Run(run) => run::run(&run),
+        Command::Keys(keys) => keys::run(&keys),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Image(image) => image::run(&image),
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 use coracle_pyrunner::place::Place;
-use coracle_pyrunner::settings::{DatabaseUrl, Settings, User, UserError};
+use coracle_pyrunner::settings::{DatabaseUrl, Settings, User, UserError, database};
 use coracle_pyrunner::supervisor::{self, Again, HOPELESS, PartName};
 use coracle_pyrunner::{HistoryMode, QueueLimits, server};
 use coracle_pyrunner_store::Policy;
@@ -22,6 +22,9 @@ use crate::output;
 
 /// The port when neither `--listen` nor `PORT` names one.
 const USUAL_PORT: u16 = 8000;
+
+/// The image of programs that name none.
+const DEFAULT_IMAGE: &str = "default";
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
@@ -68,13 +71,13 @@ pub(crate) struct Serve {
     place: Option<PathBuf>,
     /// The port that the supervisor has
     #[arg(long, hide = true, default_value_t = 0)]
-    bound_port: u16,
+    bound_port: u32,
 }
 
 /// Limits of each execution. A request can only lower them.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits of an execution")]
-struct LimitArguments {
+pub(super) struct LimitArguments {
     /// Time from start to end
     #[arg(long, env = "PYRUNNER_WALL", default_value = "10s", value_parser = duration, value_name = "TIME")]
     wall: Duration,
@@ -98,6 +101,9 @@ struct LimitArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sandboxes")]
 struct SandboxArguments {
+    /// Directory of images that `pyrunner image build` made [default: as there]
+    #[arg(long, env = "PYRUNNER_IMAGES", value_name = "DIR")]
+    images: Option<PathBuf>,
     /// Interpreter of the default image [default: the machine's]
     #[arg(long, env = "PYRUNNER_PYTHON", value_name = "PATH")]
     python: Option<PathBuf>,
@@ -230,7 +236,7 @@ fn supervise(serve: &Serve) -> ExitCode {
 
 fn part(name: PartName, place: &Place) -> Vec<OsString> {
     let part = if name == PartName::Daemon { "sandbox" } else { "api" };
-    let port = format!("--bound-port={}", place.port());
+    let port = format!("--bound-port={}", place.number());
     vec![format!("--part={part}").into(), port.into(), "--place".into(), place.directory().into()]
 }
 
@@ -273,11 +279,36 @@ fn api(serve: &Serve) -> ExitCode {
     }
 }
 
+impl LimitArguments {
+    fn limits(&self) -> Limits {
+        Limits {
+            wall: self.wall,
+            cpu: self.cpu,
+            memory_bytes: self.memory,
+            pids: self.pids,
+            output_bytes: self.output,
+            cpu_milli: (self.cores * 1000.0).round().clamp(1.0, 1e6) as u32,
+        }
+    }
+
+    /// The same limits, for another process to read.
+    pub(super) fn as_typed(&self) -> [String; 6] {
+        [
+            format!("--wall={}ms", self.wall.as_millis()),
+            format!("--cpu={}ms", self.cpu.as_millis()),
+            format!("--memory={}", self.memory),
+            format!("--pids={}", self.pids),
+            format!("--output={}", self.output),
+            format!("--cores={}", self.cores),
+        ]
+    }
+}
+
 impl Serve {
     fn place(&self) -> Place {
         match &self.place {
             Some(directory) => Place::at(self.bound_port, directory.clone()),
-            None => Place::of(self.bound_port),
+            None => Place::of(u16::try_from(self.bound_port).unwrap_or_default()),
         }
     }
 
@@ -286,17 +317,6 @@ impl Serve {
             (Some(address), _) => address,
             (None, Some(port)) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
             (None, None) => SocketAddr::from((Ipv4Addr::LOCALHOST, USUAL_PORT)),
-        }
-    }
-
-    fn limits(&self) -> Limits {
-        Limits {
-            wall: self.limits.wall,
-            cpu: self.limits.cpu,
-            memory_bytes: self.limits.memory,
-            pids: self.limits.pids,
-            output_bytes: self.limits.output,
-            cpu_milli: (self.limits.cores * 1000.0).round().clamp(1.0, 1e6) as u32,
         }
     }
 
@@ -309,13 +329,14 @@ impl Serve {
             waiting_per_client: sandbox.client_queue,
             patience: sandbox.patience,
         };
+        let state_dir = self.state.clone().unwrap_or_else(super::settings::state_dir);
         Ok(Settings {
             listen: self.listen(),
-            state_dir: self.state.clone().unwrap_or_else(super::settings::state_dir),
-            database_url: std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()).map(DatabaseUrl::new),
+            database: DatabaseUrl::new(database(&state_dir)),
+            state_dir,
             user: User::find(self.user.as_deref())?,
-            limits: self.limits(),
-            default_image: "default".to_owned(),
+            limits: self.limits.limits(),
+            default_image: DEFAULT_IMAGE.to_owned(),
             queue,
             rate: access.rate,
             anonymous: access.anonymous,
@@ -343,13 +364,34 @@ impl Serve {
         })
     }
 
+    /// Those that were built, and the machine's own Python as the default if none of them is.
+    fn images(&self) -> Result<Vec<Image>, ImageError> {
+        let sandbox = &self.sandbox;
+        let given = sandbox.python.is_some() || !sandbox.packages.is_empty() || !sandbox.preload.is_empty();
+        let (mut images, broken) =
+            super::image::library(sandbox.images.as_deref()).open_all(sandbox.slots).unwrap_or_else(|error| {
+                tracing::warn!(%error, "there are no images but the machine's own");
+                Default::default()
+            });
+        for (name, why) in broken {
+            tracing::warn!(image = name, why, "an image cannot be used");
+        }
+        if given {
+            images.retain(|image| image.name != DEFAULT_IMAGE);
+        }
+        if !images.iter().any(|image| image.name == DEFAULT_IMAGE) {
+            let mut image = Image::find(DEFAULT_IMAGE, Source::Host { python: sandbox.python.clone() }, sandbox.slots)?;
+            image.preload.clone_from(&sandbox.preload);
+            image.packages.clone_from(&sandbox.packages);
+            images.insert(0, image);
+        }
+        Ok(images)
+    }
+
     fn daemon_options(&self) -> Result<daemon::Options, ImageError> {
         let place = self.place();
-        let mut image = Image::find("default", Source::Host { python: self.sandbox.python.clone() }, self.sandbox.slots)?;
-        image.preload.clone_from(&self.sandbox.preload);
-        image.packages.clone_from(&self.sandbox.packages);
-        let mut options = daemon::Options::new(place.socket(), vec![image]);
-        options.limits = self.limits();
+        let mut options = daemon::Options::new(place.socket(), self.images()?);
+        options.limits = self.limits.limits();
         options.most_running = u32::try_from(self.sandbox.concurrency.max(1)).unwrap_or(u32::MAX);
         options.patience = self.sandbox.patience;
         options.first_uid = place.first_uid();
