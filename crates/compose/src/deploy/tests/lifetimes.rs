@@ -82,3 +82,24 @@ fn networks_that_keep_services_apart_are_told() {
     assert!(notes("back").iter().any(|note| note.contains("a and b have no network in common")));
     assert!(notes("back, front").is_empty());
 }
+
+#[test]
+fn the_stacks_among_the_examples_are_deployed_as_they_are() {
+    let examples = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples"));
+    for (stack, stateful) in
+        [("course", "db redis"), ("examist", "db"), ("heroku/shop", ""), ("heroku/blog", ""), ("heroku/cron", "")]
+    {
+        let tree = examples.join(stack);
+        let options = Options {
+            project_name: Some("shop".into()),
+            environment: [("DOMAIN", "d"), ("SECRET_KEY", "s")].map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            working_dir: tree.clone(),
+            ..Options::default()
+        };
+        let loaded = crate::load(&options).unwrap_or_else(|error| panic!("{stack}: {error}"));
+        let made = app_spec(&loaded, Surroundings { app: "shop".parse().unwrap(), tree: &tree, closed: None, hosts: None });
+        assert!(made.mistakes.is_empty() && made.obstacles.is_empty(), "{stack}: {:?} {:?}", made.mistakes, made.obstacles);
+        let names: Vec<_> = made.spec.services.keys().map(ToString::to_string).collect();
+        assert_eq!(names.join(" "), stateful, "{stack}");
+    }
+}
