@@ -15,9 +15,10 @@ use crate::belongings;
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// What is printed when a phase begins.
-const PHASES: [(Phase, &str); 10] = [
+const PHASES: [(Phase, &str); 11] = [
     (Phase::Validate, "▸ checking"),
     (Phase::Build, "▸ building"),
+    (Phase::Services, "▸ bringing up the services that keep data"),
     (Phase::Release, "▸ running the release command"),
     (Phase::Hold, "▸ holding requests"),
     (Phase::Start, "▸ starting the new instances"),

@@ -105,6 +105,9 @@ pub struct AppStatus {
     pub urls: Vec<String>,
     /// What should run and how much of it does, by process.
     pub processes: Vec<ProcessStatus>,
+    /// Stateful services that should run, by name.
+    #[serde(default)]
+    pub services: Vec<ServiceStatus>,
     /// Every instance there is, of any release, by id.
     pub instances: Vec<InstanceStatus>,
     /// The deployment that runs now.
@@ -124,6 +127,22 @@ pub struct ProcessStatus {
     pub wanted: u32,
     /// How many instances of the active release run.
     pub running: u32,
+}
+
+/// A stateful service: what keeps data, and stays while releases come and go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServiceStatus {
+    /// Its name.
+    #[schema(value_type = String, example = "db")]
+    pub name: ProcessName,
+    /// The image it runs, or the folder that it is built from.
+    #[schema(example = "postgres:16")]
+    pub image: Option<String>,
+    /// The release that describes it: the one in which it was created or changed last.
+    #[schema(value_type = u32, example = 1)]
+    pub release: ReleaseNumber,
+    /// How its instance stands; absent if there is none.
+    pub state: Option<InstanceState>,
 }
 
 /// One instance.

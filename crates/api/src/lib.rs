@@ -20,7 +20,9 @@ pub mod project;
 pub mod release;
 pub mod traffic;
 
-pub use app::{AppList, AppState, AppStatus, AppSummary, Health, InstanceState, InstanceStatus, ProcessStatus, ScaleRequest};
+pub use app::{
+    AppList, AppState, AppStatus, AppSummary, Health, InstanceState, InstanceStatus, ProcessStatus, ScaleRequest, ServiceStatus,
+};
 pub use client::{Client, ClientError, ConfigSet, Endpoint, EventStream, LogStream, RunStream, Source};
 pub use config::{ConfigChange, ConfigEntry, ConfigList, ConfigPatch};
 pub use deployment::{

@@ -320,6 +320,8 @@ pub enum InstanceEvent {
     Started(InstanceId),
     /// Its program ended.
     Exited(InstanceId),
+    /// Somebody has told its program to end, which it has not done yet.
+    Ending(InstanceId),
     /// Its HEALTHCHECK changed its mind.
     Health(InstanceId, Health),
 }

@@ -62,7 +62,9 @@ pub(crate) struct Registry {
     /// One-off processes that somebody waits for.
     pub one_offs: HashSet<InstanceId>,
     /// Releases whose instances are being drained and stopped.
-    pub retiring: BTreeSet<(AppName, ReleaseNumber)>,
+    pub retiring: BTreeSet<(EngineKind, AppName, ReleaseNumber)>,
+    /// Releases that an engine may have something left of, even if that is no instance: their networks, say.
+    pub unretired: BTreeSet<(EngineKind, AppName, ReleaseNumber)>,
     /// Restarts of instances that end too soon.
     pub back_off: HashMap<InstanceId, BackOff>,
     /// Instances that have been started by the reconcile loop and are being probed.
@@ -72,6 +74,8 @@ pub(crate) struct Registry {
     pub leaving: HashSet<InstanceId>,
     /// Containers of projects that serve for apps which take their place.
     pub standbys: BTreeMap<AppName, Vec<Standby>>,
+    /// Instances that somebody else has told to end, and until when they are believed to do so: they get no requests.
+    pub ending: HashMap<InstanceId, tokio::time::Instant>,
     /// Engines that have not answered since this server started, so that nobody knows what runs there.
     pub unseen: BTreeSet<EngineKind>,
     /// What the proxy was told in this server's earlier life; it stands for the apps of unseen engines.

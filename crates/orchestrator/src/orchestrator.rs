@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use coracle_engine::{Engine, Exit, Instance, LogLine, LogQuery, OutputSink};
 use coracle_model::{
-    AppName, AppSpec, ByteSize, Cpus, Deployment, EngineKind, EnvName, Exposure, InstanceId, ProcessName, ProcessSpec, Release,
-    ReleaseNumber, Secret,
+    AppName, AppSpec, ByteSize, Cpus, Deployment, EngineKind, EnvName, Exposure, InstanceId, ProcessName, ProcessSource,
+    ProcessSpec, Release, ReleaseNumber, Secret,
 };
 use coracle_store::{AppRecord, ConfigChange, Store};
-use futures::future::join_all;
 use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
@@ -88,12 +87,23 @@ pub struct AppStatus {
     pub release: Option<Release>,
     /// Wanted instances by process.
     pub wanted: BTreeMap<ProcessName, u16>,
+    /// Stateful services that should run.
+    pub services: Vec<ServiceStatus>,
     /// Instances that exist, of any release.
     pub instances: Vec<Instance>,
     /// Which of them are healthy and get requests.
     pub ready: Vec<InstanceId>,
     /// The deployment that runs now.
     pub deployment: Option<Deployment>,
+}
+
+/// A stateful service that should run.
+#[derive(Debug, Clone)]
+pub struct ServiceStatus {
+    /// Its only instance; it bears the number of the release that describes it.
+    pub instance: InstanceId,
+    /// What it is made from; `None` if the release that describes it cannot be read.
+    pub source: Option<ProcessSource>,
 }
 
 /// Runs the apps of one machine. Cheap to clone.
@@ -353,14 +363,7 @@ impl HostOrchestrator {
         self.core.store.delete_app(app).await?;
         self.core.forget_app(app);
         self.core.publish().await?;
-        let removals = self.core.engines.values().map(|engine| async {
-            let removed = engine.runtime.remove_app(app).await;
-            // One that does not answer keeps the others from nothing.
-            removed.and(engine.builder.prune(app, &[]).await)
-        });
-        let removed = join_all(removals).await.into_iter().collect::<Result<(), _>>();
-        self.core.mounts.remove_app(app);
-        Ok(removed?)
+        self.core.remove_remains_of(app).await
     }
 
     /// How an app stands.
@@ -373,9 +376,10 @@ impl HostOrchestrator {
         let wanted = release.as_ref().map(|release| Core::wanted(release, &record.scale)).unwrap_or_default();
         let (instances, _) = self.core.all_instances().await;
         let instances = instances.into_iter().map(|(_, instance)| instance).filter(|instance| instance.id.app == *app).collect();
+        let services = self.core.service_statuses(app).await?;
         let ready = self.core.registry().ready.keys().filter(|id| id.app == *app).cloned().collect();
         let deployment = self.running_deployment(app).await?;
-        Ok(AppStatus { record, release, wanted, instances, ready, deployment })
+        Ok(AppStatus { record, release, wanted, services, instances, ready, deployment })
     }
 
     async fn running_deployment(&self, app: &AppName) -> Result<Option<Deployment>, OrchestratorError> {

@@ -7,13 +7,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use coracle_engine::{Engine, EngineError, Exit, Instance, InstanceSpec, InstanceState};
+use coracle_engine::{Engine, EngineError, Exit, Instance, InstanceEvent, InstanceSpec, InstanceState};
 use coracle_model::container::RestartPolicy;
 use coracle_model::{AppName, EngineKind, InstanceId, Release, ReleaseNumber, Span};
 use coracle_store::{AppRecord, StoreError};
-use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::SelectAll;
+use futures::{FutureExt, StreamExt};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::core::{BackOff, Core, Registry};
 use crate::error::OrchestratorError;
 use crate::probe::{self, Check};
+use crate::remains;
 use crate::services::instance_of;
 use crate::table::HEALING_ATTEMPTS;
 
@@ -30,6 +31,10 @@ const EVERY: Duration = Duration::from_secs(10);
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 /// How long an instance may take to be started again; the app's lock is held meanwhile.
 const START_LIMIT: Span = Span::seconds(60);
+/// How long an engine may take to say how one instance stands that is said to have ended.
+const INSPECT_LIMIT: Duration = Duration::from_secs(2);
+/// How long an instance that somebody told to end is believed to do so; then it is taken for one that does not want to.
+const BELIEVED_ENDING: Duration = Duration::from_secs(30);
 /// How long a one-off process that nobody waits for may take to end.
 const STRAY_GRACE: Duration = Duration::from_secs(10);
 
@@ -37,7 +42,17 @@ const STRAY_GRACE: Duration = Duration::from_secs(10);
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     let mut events: SelectAll<_> = core.engines.values().map(|engine| engine.runtime.events()).collect();
     let tasks = Tasks::default();
+    let mut remains_due = Instant::now();
     loop {
+        if remains_due <= Instant::now() {
+            remains_due = Instant::now() + remains::EVERY;
+            let core = core.clone();
+            tasks.spawn(async move {
+                if let Err(error) = core.remove_remains().await {
+                    tracing::warn!(%error, "cannot look for what is left of destroyed apps");
+                }
+            });
+        }
         if let Err(error) = core.reconcile(&tasks).await {
             tracing::warn!(%error, "reconciling failed; trying again");
         }
@@ -45,7 +60,13 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             () = core.wake.notified() => {}
-            Some(_) = events.next(), if !events.is_empty() => {}
+            Some(event) = events.next(), if !events.is_empty() => {
+                core.take_note(event).await;
+                // Much may have happened during the last look.
+                while let Some(Some(event)) = events.next().now_or_never() {
+                    core.take_note(event).await;
+                }
+            }
             () = tokio::time::sleep_until(next) => {}
         }
     }
@@ -64,6 +85,42 @@ impl Tasks {
 }
 
 impl Core {
+    /// What has ended, or is about to, gets no requests from now on: its address will be nobody's before everything has been
+    /// looked at.
+    async fn take_note(&self, event: InstanceEvent) {
+        let gone = match event {
+            InstanceEvent::Exited(id) => {
+                self.registry().ending.remove(&id);
+                if self.runs_where_it_is_ready(&id).await {
+                    // It was started again before anybody heard of its end.
+                    return;
+                }
+                id
+            }
+            InstanceEvent::Ending(id) => {
+                self.registry().ending.insert(id.clone(), Instant::now() + BELIEVED_ENDING);
+                id
+            }
+            InstanceEvent::Started(id) => {
+                self.registry().ending.remove(&id);
+                return;
+            }
+            InstanceEvent::Health(..) => return,
+        };
+        if self.change(|registry| registry.ready.remove(&gone).is_some()) {
+            self.publish().await.unwrap_or_else(|error| tracing::warn!(%error, "cannot publish"));
+        }
+    }
+
+    async fn runs_where_it_is_ready(&self, id: &InstanceId) -> bool {
+        let Some(ready) = self.registry().ready.get(id).copied() else { return false };
+        let inspections = self.engines.values().map(|engine| async {
+            let inspected = tokio::time::timeout(INSPECT_LIMIT, engine.runtime.inspect(id)).await;
+            inspected.ok().and_then(Result::ok).flatten().and_then(|instance| instance.address()) == Some(ready)
+        });
+        join_all(inspections).await.contains(&true)
+    }
+
     fn next_look(&self) -> Instant {
         let timer = Instant::now() + EVERY;
         let now = Instant::now();
@@ -247,7 +304,9 @@ impl Core {
 
     /// Sees to it that a running instance of `web` is probed and, once healthy, gets requests.
     fn ensure_ready(self: &Arc<Self>, engine: &Engine, release: &Release, id: &InstanceId, tasks: &Tasks) {
-        let needs_probe = |registry: &mut Registry| !registry.ready.contains_key(id) && registry.probing.insert(id.clone());
+        let needs_probe = |registry: &mut Registry| {
+            !registry.ready.contains_key(id) && may_be_ready(registry, id) && registry.probing.insert(id.clone())
+        };
         if !release.serves(&id.process) || !needs_probe(&mut self.registry()) {
             return;
         }
@@ -258,8 +317,18 @@ impl Core {
             core.registry().probing.remove(&id);
             match healthy {
                 Ok(Some(address)) => {
+                    // It may have been told to end, or be on its way out, since the probe began.
+                    let is_ready = core.change(|registry| {
+                        let may = may_be_ready(registry, &id);
+                        if may {
+                            registry.ready.insert(id.clone(), address);
+                        }
+                        may
+                    });
+                    if !is_ready {
+                        return;
+                    }
                     tracing::info!(instance = %id, "is healthy");
-                    core.change(|registry| registry.ready.insert(id, address));
                     core.publish().await.unwrap_or_else(|error| tracing::warn!(%error, "cannot publish"));
                 }
                 // Nothing will be different at once; the timer looks again.
@@ -326,6 +395,14 @@ impl Core {
                 stray.push((*kind, id.clone()));
             }
         }
+        let unretired = self.registry().unretired.clone();
+        for (kind, app, number) in unretired {
+            let active = self.active_now(&app).await?;
+            let is_worked_on = self.registry().live.contains_key(&app);
+            if active != Some(number) && !is_worked_on {
+                orphans.insert((kind, app, number));
+            }
+        }
         for (kind, id) in stray {
             let (core, engine) = (self.clone(), self.engine(kind)?.clone());
             tasks.spawn(async move {
@@ -338,10 +415,14 @@ impl Core {
         for (kind, app, number) in orphans {
             let (core, engine) = (self.clone(), self.engine(kind)?.clone());
             tasks.spawn(async move {
-                tracing::info!(%app, release = %number, "is not active any more; removing its instances");
-                if let Err(error) = core.retire(&engine, &app, number).await {
-                    tracing::warn!(%app, release = %number, %error, "cannot remove; trying again");
-                }
+                tracing::info!(%app, release = %number, engine = %kind, "is not active any more; removing what is left of it");
+                match core.retire(&engine, &app, number).await {
+                    Ok(()) => core.change(|registry| registry.unretired.remove(&(kind, app, number))),
+                    Err(error) => {
+                        tracing::warn!(%app, release = %number, %error, "cannot remove; trying again");
+                        core.change(|registry| registry.unretired.insert((kind, app, number)))
+                    }
+                };
             });
         }
         Ok(())
@@ -356,6 +437,15 @@ impl Core {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whether an instance may get requests once it is healthy: it is not on its way out.
+fn may_be_ready(registry: &mut Registry, id: &InstanceId) -> bool {
+    let now = Instant::now();
+    registry.ending.retain(|_, until| *until > now);
+    let is_suspended =
+        registry.live.get(&id.app).is_some_and(|live| live.from == Some(id.release) && live.suspended.contains(&id.process));
+    !registry.ending.contains_key(id) && !registry.leaving.contains(id) && !is_suspended
 }
 
 /// Whether an instance that has ended is to stay so, by its process's own word. One that was lost with the machine is not:

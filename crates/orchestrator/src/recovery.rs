@@ -40,6 +40,9 @@ impl Core {
             }
             Recovery::Complete => {
                 let record = self.store.app(&deployment.app).await?;
+                if let Some(from) = deployment.from.filter(|from| record.active != Some(*from)) {
+                    self.retire_later(&deployment.app, from);
+                }
                 self.prune(&record).await?;
                 true
             }

@@ -61,9 +61,15 @@ impl Core {
         futures::future::join_all(stops).await.into_iter().collect()
     }
 
+    /// Lets the reconcile loop remove what engines may have left of a release that is not active.
+    pub(crate) fn retire_later(&self, app: &AppName, number: ReleaseNumber) {
+        let left = self.engines.keys().map(|kind| (*kind, app.clone(), number));
+        self.change(|registry| registry.unretired.extend(left));
+    }
+
     /// Drains, stops and removes everything that runs of a release which is not active, and what the release owned.
     pub(crate) async fn retire(&self, engine: &Engine, app: &AppName, number: ReleaseNumber) -> Result<(), OrchestratorError> {
-        let key = (app.clone(), number);
+        let key = (engine.kind, app.clone(), number);
         if !self.change(|registry| registry.retiring.insert(key.clone())) {
             return Ok(());
         }

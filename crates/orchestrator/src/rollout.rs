@@ -179,6 +179,7 @@ impl Core {
     /// Writes the deployment down. One that has not ended and that nobody works on (its task died) is settled first, so
     /// that it does not lock the app until the next start.
     async fn begin(&self, app: &AppName, candidate: &Candidate) -> Result<Deployment, OrchestratorError> {
+        self.without_remains(app).await?;
         self.store.ensure_app(app).await?;
         match self.store.begin_deployment(app, candidate.kind()).await {
             Err(StoreError::Busy(holder)) if !self.registry().live.contains_key(app) => {

@@ -16,6 +16,7 @@ use coracle_store::{ServiceRecord, StoreError};
 use crate::core::Core;
 use crate::error::OrchestratorError;
 use crate::instances::Making;
+use crate::orchestrator::ServiceStatus;
 use crate::probe::{self, Check};
 
 /// Which stateful services a deployment may change or take away.
@@ -126,6 +127,21 @@ impl Core {
             what.push("the files it mounts".to_owned());
         }
         what
+    }
+
+    /// The stateful services of an app that should run.
+    pub(crate) async fn service_statuses(&self, app: &AppName) -> Result<Vec<ServiceStatus>, OrchestratorError> {
+        let mut statuses = Vec::new();
+        for record in self.store.services(app).await? {
+            let release = match self.store.release(app, record.release).await {
+                Ok(release) => Some(release),
+                Err(StoreError::NoSuchRelease(..)) => None,
+                Err(error) => return Err(error.into()),
+            };
+            let source = release.and_then(|release| release.spec.services.get(&record.name)?.source.clone());
+            statuses.push(ServiceStatus { instance: instance_of(app, &record), source });
+        }
+        Ok(statuses)
     }
 
     /// How to start a stateful service as its record says, in these releases' networks.

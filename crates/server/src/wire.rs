@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use coracle_api::{self as api, AppState, InstanceState, InstanceStatus, ProcessStatus};
 use coracle_engine as engine;
-use coracle_model::{HostPattern, Release};
+use coracle_model::{HostPattern, ProcessSource, Release};
 use coracle_orchestrator as orchestrator;
 use coracle_store::ConfigEntry;
 
@@ -47,6 +47,13 @@ pub(crate) fn config_entry(entry: ConfigEntry) -> api::ConfigEntry {
     api::ConfigEntry { name: entry.name, value, secret: entry.secret, updated_at: entry.updated_at }
 }
 
+fn made_from(source: &ProcessSource) -> String {
+    match source {
+        ProcessSource::Image { reference, .. } => reference.clone(),
+        ProcessSource::Build(build) => format!("built from {}", build.context),
+    }
+}
+
 /// Addresses that a browser can open, for the hosts that are no patterns.
 pub(crate) fn urls<'a>(hosts: impl IntoIterator<Item = &'a str>, path_prefix: &str, http: &[SocketAddr]) -> Vec<String> {
     let Some(port) = http.first().map(SocketAddr::port) else { return Vec::new() };
@@ -78,13 +85,18 @@ pub(crate) fn app_status(status: orchestrator::AppStatus, http: &[SocketAddr]) -
             running: running.get(name).copied().unwrap_or(0),
         })
         .collect();
-    let wanted = processes.iter().map(|process| process.wanted).sum();
+    let services = status.services.len() as u32;
+    let is_up = |it: &&orchestrator::ServiceStatus| status.instances.iter().any(|own| own.id == it.instance && own.is_running());
+    let services_up = status.services.iter().filter(is_up).count() as u32;
+    let wanted = processes.iter().map(|process| process.wanted).sum::<u32>() + services;
     // A process that runs more than it should (it is being scaled down) does not make up for one that runs less.
-    let running = processes.iter().map(|process| process.running.min(process.wanted)).sum();
+    let running = processes.iter().map(|process| process.running.min(process.wanted)).sum::<u32>() + services_up;
     let ready = status.ready;
-    let probed = move |it: engine::Instance| {
+    let serving = status.release.as_ref().map(Release::serving).unwrap_or_default();
+    let probed = |it: engine::Instance| {
         let is_ready = ready.contains(&it.id);
-        let probed = it.id.process.is_web() && Some(it.id.release) == active;
+        let is_service = status.services.iter().any(|service| service.instance == it.id);
+        let probed = serving.contains(&it.id.process) && (is_service || Some(it.id.release) == active);
         let mut shown = instance(it);
         // Without a HEALTHCHECK of its own, it is our probe that counts.
         if let InstanceState::Running { health: health @ api::Health::Unchecked, .. } = &mut shown.state
@@ -94,6 +106,14 @@ pub(crate) fn app_status(status: orchestrator::AppStatus, http: &[SocketAddr]) -
         }
         shown
     };
+    let instances: Vec<InstanceStatus> = status.instances.into_iter().map(probed).collect();
+    let service = |it: &orchestrator::ServiceStatus| api::ServiceStatus {
+        name: it.instance.process.clone(),
+        image: it.source.as_ref().map(made_from),
+        release: it.instance.release,
+        state: instances.iter().find(|own| own.id == it.instance).map(|own| own.state.clone()),
+    };
+    let services = status.services.iter().map(service).collect();
     let hosts = hosts(status.release.as_ref());
     let prefix = status.release.as_ref().map_or("/", |release| release.spec.http.path_prefix.as_str());
     api::AppStatus {
@@ -103,7 +123,8 @@ pub(crate) fn app_status(status: orchestrator::AppStatus, http: &[SocketAddr]) -
         hosts,
         release: status.release.map(|release| api::Release::new(release, active)),
         processes,
-        instances: status.instances.into_iter().map(probed).collect(),
+        services,
+        instances,
         deployment: status.deployment.map(api::Deployment::from),
         created_at: status.record.created_at,
     }

@@ -55,11 +55,34 @@ impl Store {
         rows.into_iter().map(|row| self.app_record(row)).collect()
     }
 
-    /// Forgets an app with all its releases, deployments and configuration. Succeeds if it is not there.
+    /// Forgets an app with all its releases, deployments and configuration, and remembers that engines may still have something
+    /// of it. Succeeds if it is not there.
     pub async fn delete_app(&self, app: &AppName) -> Result<(), StoreError> {
         const ACTION: &str = "delete an app";
+        const REMAINS: &str = "INSERT INTO remains (app, since) VALUES ($1, $2) ON CONFLICT (app) DO NOTHING";
+        let failed = |error| self.database().failed(ACTION, &error);
         let mut transaction = self.database().begin(ACTION).await?;
         let query = sqlx::query("DELETE FROM apps WHERE name = $1").bind(app.as_str());
+        query.execute(&mut *transaction).await.map_err(failed)?;
+        let query = sqlx::query(REMAINS).bind(app.as_str()).bind(Timestamp::now().as_microsecond());
+        query.execute(&mut *transaction).await.map_err(failed)?;
+        self.database().commit(ACTION, transaction).await
+    }
+
+    /// Apps that were deleted and of which engines may still have something, by name.
+    pub async fn remains(&self) -> Result<Vec<AppName>, StoreError> {
+        let query = sqlx::query_scalar("SELECT app FROM remains ORDER BY app");
+        let names: Result<Vec<String>, _> = query.fetch_all(self.database().readers()).await;
+        let names = names.map_err(|error| self.database().failed("list what is left of apps", &error))?;
+        let unreadable = |cause| StoreError::unreadable(self.database().path(), "what is left of an app", cause);
+        names.into_iter().map(|name| name.parse().map_err(|error: coracle_model::NameError| unreadable(error))).collect()
+    }
+
+    /// Writes down that nothing is left of a deleted app. Succeeds if that was known.
+    pub async fn forget_remains(&self, app: &AppName) -> Result<(), StoreError> {
+        const ACTION: &str = "forget what is left of an app";
+        let mut transaction = self.database().begin(ACTION).await?;
+        let query = sqlx::query("DELETE FROM remains WHERE app = $1").bind(app.as_str());
         query.execute(&mut *transaction).await.map_err(|error| self.database().failed(ACTION, &error))?;
         self.database().commit(ACTION, transaction).await
     }

@@ -9,8 +9,11 @@ use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 pub(crate) const APPLICATION_ID: i32 = 0x436f_7261;
 
 /// Every step from an empty database to the present schema.
-pub(crate) const MIGRATIONS: &[&str] =
-    &[include_str!("../migrations/0001_initial.sql"), include_str!("../migrations/0002_stacks.sql")];
+pub(crate) const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_initial.sql"),
+    include_str!("../migrations/0002_stacks.sql"),
+    include_str!("../migrations/0003_remains.sql"),
+];
 
 /// The schema this version writes.
 pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;

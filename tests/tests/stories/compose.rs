@@ -12,7 +12,7 @@ use http::HeaderValue;
 const FIRST_START: Duration = Duration::from_secs(60);
 
 /// An environment with Docker; nothing, said aloud, if this machine has none.
-async fn with_docker(story: &str) -> Option<Env> {
+pub(crate) async fn with_docker(story: &str) -> Option<Env> {
     match can_tell(EngineKind::Docker, story) {
         true => Some(Env::start(EngineKind::Docker).await),
         false => None,

@@ -44,6 +44,7 @@ mod hostile;
 mod import;
 mod machine;
 mod neighbours;
+mod pyrunner;
 mod releases;
 mod soak;
 mod stacks;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use coracle_api::{Health, InstanceState, InstanceStatus};
+use coracle_api::{Health, InstanceState, InstanceStatus, ServiceStatus};
 use coracle_model::ProcessName;
 use jiff::Timestamp;
 
@@ -65,7 +65,7 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
         None => {
             let status = client.app(&app).await?;
             context.output.list(&status.instances, &format!("nothing of {app} runs; coracle status -a {app}"), |instances| {
-                table(instances, Timestamp::now())
+                table(instances, &status.services, Timestamp::now())
             });
         }
         Some(Verb::Scale { scale }) => {
@@ -80,17 +80,45 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
     Ok(DONE)
 }
 
+/// How the only instance of a service stands.
+pub(crate) fn words(state: Option<&InstanceState>, now: Timestamp) -> String {
+    match state {
+        None => "is not there".to_owned(),
+        Some(InstanceState::Running { health, since }) => {
+            let health = match health {
+                Health::Unchecked => "",
+                Health::Starting => ", starting",
+                Health::Healthy => ", healthy",
+                Health::Unhealthy => ", unhealthy",
+            };
+            format!("running for {}{health}", moment::age(*since, now))
+        }
+        Some(InstanceState::Exited { exit }) => format!("ended, {exit}"),
+    }
+}
+
 /// Instances in columns.
-pub(crate) fn table(instances: &[InstanceStatus], now: Timestamp) -> Columns {
-    let mut columns = Columns::new(&["instance", "state", "health", "since"]);
+pub(crate) fn table(instances: &[InstanceStatus], services: &[ServiceStatus], now: Timestamp) -> Columns {
+    let heads = ["instance", "state", "health", "since", "keeps data"];
+    // Most apps keep none.
+    let shown = if services.is_empty() { &heads[..4] } else { &heads[..] };
+    let mut columns = Columns::new(shown);
     for instance in instances {
         let id = instance.id.to_string();
-        columns.row(match &instance.state {
+        let mut row = match &instance.state {
             InstanceState::Running { health, since } => {
-                [id.into(), Cell::styled("running", Style::Green), health_cell(*health), moment::age(*since, now).into()]
+                vec![id.into(), Cell::styled("running", Style::Green), health_cell(*health), moment::age(*since, now).into()]
             }
-            InstanceState::Exited { exit } => [id.into(), Cell::styled("exited", Style::Red), "".into(), exit.to_string().into()],
-        });
+            InstanceState::Exited { exit } => {
+                vec![id.into(), Cell::styled("exited", Style::Red), "".into(), exit.to_string().into()]
+            }
+        };
+        if !services.is_empty() {
+            let is_it = |service: &&ServiceStatus| (&service.name, service.release) == (&instance.process, instance.release);
+            let image = services.iter().find(is_it).map(|service| service.image.clone().unwrap_or_else(|| "yes".to_owned()));
+            row.push(image.map_or_else(|| "".into(), |image| image.into()));
+        }
+        columns.row_of(row);
     }
     columns
 }

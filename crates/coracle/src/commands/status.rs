@@ -50,12 +50,16 @@ fn show(status: &AppStatus, output: &Output, now: Timestamp) {
     for process in &status.processes {
         fact("process", format!("{} {} of {}", process.name, process.running, process.wanted));
     }
+    for service in &status.services {
+        let image = service.image.as_deref().map(|image| format!("{}, ", harmless(image))).unwrap_or_default();
+        fact("service", format!("{} {image}since {}: {}", service.name, service.release, ps::words(service.state.as_ref(), now)));
+    }
     if let Some(deployment) = &status.deployment {
         fact("deployment", format!("{} of {} is in {}", deployment.kind, deployment.to, deployment.phase));
     }
     if !status.instances.is_empty() {
         output.line("");
-        let table = ps::table(&status.instances, now).render(output.manner().width, paint);
+        let table = ps::table(&status.instances, &status.services, now).render(output.manner().width, paint);
         output.line(table.trim_end());
     }
     match status.state {
@@ -68,7 +72,7 @@ fn show(status: &AppStatus, output: &Output, now: Timestamp) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use coracle_api::{Exit, Health, InstanceState, InstanceStatus, ProcessStatus};
+    use coracle_api::{Exit, Health, InstanceState, InstanceStatus, ProcessStatus, ServiceStatus};
 
     use super::*;
     use crate::output::Manner;
@@ -87,6 +91,20 @@ mod tests {
             hosts: vec!["shop.localhost".into()],
             urls: vec!["http://shop.localhost:8080".into()],
             processes: vec![ProcessStatus { name: "web".parse().unwrap(), wanted: 2, running: 1 }],
+            services: vec![
+                ServiceStatus {
+                    name: "cache".parse().unwrap(),
+                    image: Some("redis:7".into()),
+                    release: "v3".parse().unwrap(),
+                    state: None,
+                },
+                ServiceStatus {
+                    name: "db".parse().unwrap(),
+                    image: Some("postgres:16".into()),
+                    release: "v1".parse().unwrap(),
+                    state: Some(InstanceState::Running { health: Health::Healthy, since: Timestamp::UNIX_EPOCH }),
+                },
+            ],
             instances: vec![
                 instance("shop.v3.web.1", InstanceState::Running { health: Health::Healthy, since: Timestamp::UNIX_EPOCH }),
                 instance("shop.v3.web.2", InstanceState::Exited { exit: Exit { code: Some(1), ..Exit::default() } }),
@@ -101,8 +119,10 @@ mod tests {
         state       degraded
         url         http://shop.localhost:8080
         process     web 1 of 2
+        service     cache redis:7, since v3: is not there
+        service     db postgres:16, since v1: running for 1 min, healthy
 
-        INSTANCE       STATE    HEALTH   SINCE
+        INSTANCE       STATE    HEALTH   SINCE        KEEPS DATA
         shop.v3.web.1  running  healthy  1 min
         shop.v3.web.2  exited            exit code 1
         ");

@@ -51,6 +51,12 @@ impl Columns {
         self.rows.push(cells.into());
     }
 
+    /// Adds a row of as many cells as there are headings, whose number only the caller knows.
+    pub(crate) fn row_of(&mut self, cells: Vec<Cell>) {
+        debug_assert_eq!(cells.len(), self.headings.len());
+        self.rows.push(cells);
+    }
+
     /// The list as text, no line wider than `width` unless one single cell is.
     pub(crate) fn render(&self, width: Option<usize>, paint: Paint) -> String {
         let widths = self.widths();

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use coracle_build::PlanError;
 use coracle_engine::{BuildError, BuildLimits, BuildRequest, Engine, EngineError, OutputSink, Tail};
+use coracle_model::plan::Recipe;
 use coracle_model::{
-    AppName, AppSpec, Artifact, BuildPlan, DeploymentKind, EngineKind, EnvName, Origin, Phase, ProcessName, Release,
+    AppName, AppSpec, Artifact, BuildPlan, DeploymentKind, EngineKind, EnvName, Origin, Phase, PrivateText, ProcessName, Release,
     ReleaseNumber, Secret, Span, stack,
 };
 use coracle_store::{NewRelease, StoreError};
@@ -212,7 +213,10 @@ impl Rollout<'_> {
                 None => Err(Failure::release("the app has no process to run", "name one, then `coracle deploy`")),
             };
         }
-        let plan = self.core.build_plan(&source, &spec, engine.kind).await?;
+        let mut plan = self.core.build_plan(&source, &spec, engine.kind).await?;
+        if !spec.build.secrets.is_empty() {
+            give_secrets(&mut plan, &spec.build.secrets, &self.core.config_of(&spec.app).await?)?;
+        }
         self.note(format!("building with {}: {}", plan.recipe, plan.reason));
         spec.deploy.release_command = spec.deploy.release_command.or_else(|| plan.release_command.clone());
         let limits = build_limits(self.core, &spec);
@@ -402,6 +406,17 @@ struct Mounted {
 enum MountedFrom {
     Tree(PathBuf),
     Release(ReleaseNumber),
+}
+
+/// Puts the values of the configuration into a plan that its build may see. That they are set has been checked.
+fn give_secrets(plan: &mut BuildPlan, names: &[EnvName], config: &[(EnvName, Secret)]) -> Result<(), Failure> {
+    let Recipe::Dockerfile { extras, .. } = &mut plan.recipe else {
+        let cause = format!("build.secrets are mounted by steps of a Dockerfile, and this is built with {}", plan.recipe);
+        return Err(Failure::release(cause, "take build.secrets out of coracle.toml, or add a Dockerfile"));
+    };
+    let given = config.iter().filter(|(name, _)| names.contains(name));
+    extras.secrets.extend(given.map(|(name, value)| (name.to_string(), PrivateText::new(value.expose()))));
+    Ok(())
 }
 
 /// What a build of this app may cost.

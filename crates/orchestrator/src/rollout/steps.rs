@@ -90,7 +90,8 @@ impl Rollout<'_> {
         let Candidacy { engine, release, old, strategy, .. } = candidacy;
         self.enter_after_switch(Phase::Drain).await;
         let span = release.spec.deploy.watch.duration();
-        let can_go_back = *strategy == Strategy::BlueGreen && old.as_ref().is_some_and(|old| !old.serving().is_empty());
+        let has_old = *strategy == Strategy::BlueGreen && old.as_ref().is_some_and(|old| !old.serving().is_empty());
+        let can_go_back = has_old || self.incumbent.is_some();
         if !can_go_back || span.is_zero() {
             return Ok(());
         }
@@ -125,6 +126,7 @@ impl Rollout<'_> {
         };
         if let Err(error) = retired.await {
             tracing::warn!(app = %old.app, release = %old.number, ?error, "the old release is not gone yet");
+            self.core.retire_later(&old.app, old.number);
         }
     }
 

@@ -15,6 +15,7 @@ impl Rollout<'_> {
             let _not_while_reconciling = lock.lock().await;
             let undo = std::mem::take(&mut *self.config_undo.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
             self.core.store.revert(self.deployment.id, &undo).await?;
+            self.hold_for_return_of_incumbent(candidacy);
         }
         if let Err(error) = self.core.publish().await {
             // The proxy is not there. Its supervisor publishes again when it is, and by then the store says the right thing.
@@ -34,6 +35,7 @@ impl Rollout<'_> {
         }
         if let Err(error) = self.try_undo().await {
             tracing::warn!(deployment = %self.deployment.id, %error, "undone only in part; the rest follows");
+            self.core.retire_later(&self.deployment.app, self.deployment.to);
         }
         self.give_back().await;
         self.let_old_release_heal().await;

@@ -289,6 +289,26 @@ async fn the_first_deployment_that_fails_leaves_nothing_but_data() {
 }
 
 #[tokio::test]
+async fn what_an_engine_that_is_away_still_has_of_a_destroyed_app_goes_when_it_is_back() {
+    let mut world = World::new().await;
+    world.deploy(stack()).await.unwrap();
+    world.machine.set_available(false);
+    let error = world.orchestrator.destroy(&app("shop")).await.unwrap_err().to_string();
+    assert!(error.contains("as soon as the engine answers"), "{error}");
+    assert!(world.store.apps().await.unwrap().is_empty(), "it is forgotten all the same");
+    // Another app of that name must not find its predecessor's volumes, nor lose its own with them.
+    assert!(world.deploy(stack()).await.is_err());
+    assert!(world.store.apps().await.unwrap().is_empty());
+    // It is remembered by the next server, too.
+    world.restart_server().await;
+    world.machine.set_available(true);
+    world.until("nothing is left", async || world.machine.inventory().is_empty()).await;
+    world.until("and nobody looks for it any more", async || world.store.remains().await.unwrap().is_empty()).await;
+    world.deploy(stack()).await.unwrap();
+    assert_eq!(world.instances(), FIRST);
+}
+
+#[tokio::test]
 async fn a_service_that_ends_is_started_again_and_joined_again() {
     let world = World::new().await;
     world.deploy(stack()).await.unwrap();

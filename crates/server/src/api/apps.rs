@@ -1,18 +1,22 @@
 //! Apps: what runs, and how much of it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::Json as Answered;
 use axum::extract::State;
 use coracle_api::{self as api, AppState, Problem, ReleaseList, ScaleRequest};
 use coracle_engine::Instance;
 use coracle_model::{AppName, Release};
-use coracle_store::AppRecord;
+use coracle_store::{AppRecord, ServiceRecord};
 use http::StatusCode;
 
 use super::extract::{App, Json};
 use super::{Answer, Shared};
 use crate::wire;
+
+/// How long a list waits for an engine to say what runs.
+const LIST_LIMIT: Duration = Duration::from_secs(5);
 
 /// All apps, by name.
 #[utoipa::path(get, path = "/apps", tag = "apps", operation_id = "list_apps", responses(
@@ -21,11 +25,16 @@ use crate::wire;
 ))]
 pub(super) async fn list(State(context): State<Shared>) -> Answer<Answered<api::AppList>> {
     let mut instances: BTreeMap<AppName, Vec<Instance>> = BTreeMap::new();
-    for engine in &context.engines {
-        match engine.runtime.list().await {
-            Ok(all) => all.into_iter().for_each(|it| instances.entry(it.id.app.clone()).or_default().push(it)),
-            // The other engines' apps are still worth showing.
-            Err(error) => tracing::warn!(engine = %engine.kind, %error, "cannot list instances"),
+    let lists = context
+        .engines
+        .iter()
+        .map(|engine| async { (engine.kind, tokio::time::timeout(LIST_LIMIT, engine.runtime.list()).await) });
+    for (engine, list) in futures::future::join_all(lists).await {
+        match list {
+            Ok(Ok(all)) => all.into_iter().for_each(|it| instances.entry(it.id.app.clone()).or_default().push(it)),
+            // The other engines' apps are still worth showing, and what is known of these.
+            Ok(Err(error)) => tracing::warn!(%engine, %error, "cannot list instances"),
+            Err(_late) => tracing::warn!(%engine, "does not say within {LIST_LIMIT:?} what runs"),
         }
     }
     let mut apps = Vec::new();
@@ -35,18 +44,24 @@ pub(super) async fn list(State(context): State<Shared>) -> Answer<Answered<api::
             None => None,
         };
         let own = instances.remove(&record.name).unwrap_or_default();
-        apps.push(summary(record, release.as_ref(), &own));
+        let services = context.store.services(&record.name).await?;
+        apps.push(summary(record, release.as_ref(), &services, &own));
     }
     Ok(Answered(api::AppList { apps }))
 }
 
-fn summary(record: AppRecord, release: Option<&Release>, instances: &[Instance]) -> api::AppSummary {
+fn summary(record: AppRecord, release: Option<&Release>, services: &[ServiceRecord], instances: &[Instance]) -> api::AppSummary {
     let (mut wanted, mut running) = (0, 0);
     for (name, process) in release.map(Release::processes).unwrap_or_default() {
         let want = u32::from(record.scale.get(&name).copied().unwrap_or(process.replicas));
         let of_it = |it: &&Instance| it.is_running() && Some(it.id.release) == record.active && it.id.process == name;
         wanted += want;
         running += u32::try_from(instances.iter().filter(of_it).count()).unwrap_or(u32::MAX).min(want);
+    }
+    for service in services {
+        let is_it = |it: &&Instance| it.is_running() && it.id.release == service.release && it.id.process == service.name;
+        wanted += 1;
+        running += u32::from(instances.iter().any(|it| is_it(&it)));
     }
     api::AppSummary {
         name: record.name,
