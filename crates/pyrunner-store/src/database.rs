@@ -3,6 +3,8 @@
 //! SQLite: one connection writes, so that writers of this process queue here instead of failing with SQLITE_BUSY; a few
 //! others read beside it. PostgreSQL: a few connections ([`Pool`]). Neither is waited for without a deadline.
 
+use std::fs::{OpenOptions, Permissions};
+use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,8 +21,11 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::error::StoreError;
 use crate::location::Location;
 use crate::pool::Pool;
-use crate::schema::{MIGRATIONS, migrate};
+use crate::schema::{APPLICATION_ID, MIGRATIONS, migrate};
 use crate::session::{Connection, PATIENCE, Session};
+
+/// The bytes of a file that tell whether it is a database of ours.
+const HEADER: u64 = 100;
 
 /// How long SQLite waits for a transaction of another process.
 const BUSY: Duration = Duration::from_secs(5);
@@ -135,11 +140,7 @@ fn postgres(options: PgConnectOptions) -> PgConnectOptions {
 
 async fn sqlite(path: &Path) -> Result<Pools, StoreError> {
     let name = path.display().to_string();
-    create_private(path).map_err(|error| StoreError::Failed {
-        action: "open the database",
-        database: name.clone(),
-        cause: error.to_string(),
-    })?;
+    create_private(path)?;
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(false)
@@ -172,12 +173,37 @@ async fn sqlite(path: &Path) -> Result<Pools, StoreError> {
 }
 
 /// An empty file for its owner alone if there is none, and no rights for others on one that is there. SQLite would make it
-/// readable by all; its log and index take after it.
-fn create_private(path: &Path) -> std::io::Result<()> {
+/// readable by all; its log and index take after it. What is not ours is left as it is.
+fn create_private(path: &Path) -> Result<(), StoreError> {
+    let action = "open the database";
+    let database = || path.display().to_string();
+    let failed = |error: std::io::Error| StoreError::Failed { action, database: database(), cause: error.to_string() };
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
     }
-    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    let mode = file.metadata()?.permissions().mode();
-    if mode & 0o077 == 0 { Ok(()) } else { file.set_permissions(std::fs::Permissions::from_mode(0o600)) }
+    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = opened.map_err(failed)?;
+    let mut header = Vec::new();
+    (&file).take(HEADER).read_to_end(&mut header).map_err(failed)?;
+    if let Some(cause) = is_foreign(&header) {
+        return Err(StoreError::Damaged { action, database: database(), cause: cause.to_owned() });
+    }
+    let mode = file.metadata().map_err(failed)?.permissions().mode();
+    if mode & 0o077 == 0 { Ok(()) } else { file.set_permissions(Permissions::from_mode(0o600)).map_err(failed) }
+}
+
+/// Why a file that begins like this is none of ours; <https://sqlite.org/fileformat2.html#the_database_header>. Nothing at
+/// all is an empty database, and one without a mark has just been made.
+fn is_foreign(header: &[u8]) -> Option<&'static str> {
+    if header.is_empty() {
+        return None;
+    }
+    if !header.starts_with(b"SQLite format 3\0") {
+        return Some("it is not an SQLite database");
+    }
+    match header.get(68..72) {
+        None => Some("it is cut off"),
+        Some(mark) if mark == [0; 4] || mark == APPLICATION_ID.to_be_bytes() => None,
+        Some(_) => Some("it is the database of another program"),
+    }
 }

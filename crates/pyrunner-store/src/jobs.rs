@@ -3,6 +3,8 @@
 //! Whoever claims a job holds it by a lease and renews that while it lives. A job whose lease has run out belonged to a
 //! process that died; [`Store::recover_jobs`] fails it or puts it back, as its caller decides. Leases are measured by the
 //! clock of the database server (of the machine, with SQLite), so that several machines need not agree on the time.
+//!
+//! So a job whose end cannot be written down before its lease runs out may be run again: at least once, not exactly once.
 
 use std::time::Duration;
 

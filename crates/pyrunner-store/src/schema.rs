@@ -19,6 +19,9 @@ pub(crate) struct Migration {
     oldest: i64,
 }
 
+/// Marks a file of SQLite as PyRunner's: "PyRu" in ASCII.
+pub(crate) const APPLICATION_ID: i32 = 0x5079_5275;
+
 /// Every step from an empty database to the present schema.
 pub(crate) const MIGRATIONS: &[Migration] = &[Migration { sql: include_str!("../migrations/0001_initial.sql"), oldest: 1 }];
 
@@ -55,6 +58,9 @@ pub(crate) async fn migrate(mut session: Session, database: &str, steps: &[Migra
         const MARK: &str = "INSERT INTO pyrunner_schema (id, version, oldest) VALUES (1, $1, $2)
             ON CONFLICT (id) DO UPDATE SET version = excluded.version, oldest = excluded.oldest";
         session.execute(MARK, &[known.into(), oldest.into()]).await?;
+        if session.is_sqlite() {
+            session.script(AssertSqlSafe(format!("PRAGMA application_id = {APPLICATION_ID}")).into_sql_str()).await?;
+        }
     }
     session.commit().await
 }

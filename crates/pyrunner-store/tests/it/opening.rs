@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use coracle_pyrunner_store::{Scope, Store, StoreError};
+use sqlx::Connection;
 
 use crate::home::{Home, on_both, record};
 use crate::postgres::Cluster;
@@ -79,14 +80,28 @@ async fn a_file_is_its_owners_alone() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database_is_left_as_it_is() {
+async fn a_file_that_is_no_database_of_ours_is_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("notes.txt");
-    let text = "these are my notes\n".repeat(100);
-    std::fs::write(&file, &text).unwrap();
-    let error = Store::open(file.to_str().unwrap()).await.unwrap_err();
-    assert!(matches!(&error, StoreError::Damaged { database, .. } if database.ends_with("notes.txt")), "{error}");
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    let foreign = dir.path().join("foreign.db");
+    let url = format!("sqlite:{}?mode=rwc", foreign.display());
+    let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("PRAGMA application_id = 1; CREATE TABLE theirs (a)").execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let text = "these are my notes\n".repeat(100).into_bytes();
+    let files = [
+        ("notes.txt", text.clone(), "not an SQLite database"),
+        ("foreign.db", std::fs::read(&foreign).unwrap(), "another program"),
+        ("cut.db", b"SQLite format 3\0".to_vec(), "cut off"),
+    ];
+    for (name, content, cause) in files {
+        let file = dir.path().join(name);
+        std::fs::write(&file, &content).unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+        let error = Store::open(file.to_str().unwrap()).await.unwrap_err();
+        assert!(matches!(&error, StoreError::Damaged { database, .. } if database.ends_with(name)), "{error}");
+        assert!(error.to_string().contains(cause), "{error}");
+        assert_eq!((std::fs::read(&file).unwrap(), mode(&file)), (content, 0o644), "{name}");
+    }
     let error = Store::open(dir.path().to_str().unwrap()).await.unwrap_err();
     assert!(error.to_string().contains("directory"), "{error}");
 }
