@@ -160,15 +160,14 @@ impl Session {
                     if self.take_changes(paths).await? {
                         watch = self.watch().await?;
                     }
+                    continue;
                 }
-                Some(Event::Ended { id, start, exit }) => {
-                    self.ended(&id, start, exit);
-                    if let Some(outcome) = self.outcome() {
-                        drop(watch);
-                        return Ok(outcome);
-                    }
-                }
+                Some(Event::Ended { id, start, exit }) => self.ended(&id, start, exit),
                 Some(Event::Again { id, start }) => self.start_again(&id, start).await?,
+            }
+            if let Some(outcome) = self.outcome() {
+                drop(watch);
+                return Ok(outcome);
             }
         }
     }

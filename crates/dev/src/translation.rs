@@ -205,7 +205,8 @@ impl Writer<'_> {
         }
         let is_left = |host: &u16| !self.chosen.contains(&(port.protocol.clone(), *host));
         // If none of a range is free, the first is told to be taken.
-        let free = (first..=last).filter(is_left).map(|host| on(Some(host))).find(ports::is_free).unwrap_or_else(|| on(Some(first)));
+        let free =
+            (first..=last).filter(is_left).map(|host| on(Some(host))).find(ports::is_free).unwrap_or_else(|| on(Some(first)));
         self.chosen.extend(free.host.map(|host| (port.protocol.clone(), host)));
         Some(free)
     }
