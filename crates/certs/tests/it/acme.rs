@@ -76,7 +76,7 @@ async fn certificates_are_ordered_over_http_served_at_once_and_kept() {
             let days = (facts.not_after.as_second() - renewal.as_second()) / 86400;
             assert!((30..=33).contains(&days), "{days} days before its end");
             let trusting = meet_with(truster(&lab.root().await, &[]), edge.https, name).await.unwrap();
-            assert_eq!(trusting.serial, facts.serial.trim_start_matches("00"));
+            assert_eq!(trusting.serial, facts.serial);
         }
         serials.push(serial(&edge, "shop.example").await);
         let told = serde_json::to_string(&certificates.status()).unwrap();
@@ -151,10 +151,7 @@ async fn renewals_follow_what_the_authority_suggests() {
 
     let past = r#"{"suggestedWindow": {"start": "2020-01-01T00:00:00Z", "end": "2020-01-02T00:00:00Z"}}"#;
     front.answer("/renewal/", "200 OK", "Retry-After: 1\r\n", past);
-    eventually("the renewal", || async {
-        Some(serial(&edge, "shop.example").await).filter(|serial| *serial != first.trim_start_matches("00"))
-    })
-    .await;
+    eventually("the renewal", || async { Some(serial(&edge, "shop.example").await).filter(|serial| *serial != first) }).await;
 }
 
 #[tokio::test]
