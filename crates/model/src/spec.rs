@@ -126,6 +126,9 @@ pub struct BuildSpec {
     pub target: Option<String>,
     /// Build arguments. They end up in the image's history, so they must not be secret.
     pub args: BTreeMap<String, String>,
+    /// Names of the configuration whose values `RUN --mount=type=secret,id=NAME` sees.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<EnvName>,
     /// A ready image to run instead of building one.
     pub image: Option<String>,
     /// The folder that a static site is served from, relative to the root. `None`: `public`, `dist`, `_site` or the root.

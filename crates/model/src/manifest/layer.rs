@@ -35,6 +35,7 @@ pub(super) struct BuildLayer {
     pub(super) dockerfile: Option<String>,
     pub(super) target: Option<String>,
     pub(super) args: BTreeMap<String, String>,
+    pub(super) secrets: Option<Vec<EnvName>>,
     pub(super) image: Option<String>,
     pub(super) root: Option<String>,
     pub(super) memory: Option<ByteSize>,
@@ -94,10 +95,11 @@ impl Layer {
     pub(super) fn under(&self, upper: &Self) -> Self {
         let mut all = self.clone();
         lay_over!(all, upper, app, engine, secrets);
-        lay_over!(all.build, upper.build, builder, target, root, memory, cpus);
+        lay_over!(all.build, upper.build, builder, target, secrets, root, memory, cpus);
         if upper.build.image.is_some() {
             (all.build.dockerfile, all.build.target) = (None, None);
             all.build.args.clear();
+            all.build.secrets = None;
         }
         if upper.build.image.is_some() || upper.build.dockerfile.is_some() || upper.build.builder.is_some() {
             all.build.image = upper.build.image.clone();
@@ -125,6 +127,9 @@ impl Layer {
         let of_services = self.services.values().flat_map(ServiceLayer::secrets);
         let more: Vec<_> = of_services.filter(|name| !secrets.contains(name)).cloned().collect();
         secrets.extend(more);
+        let of_build = self.build.secrets.iter().flatten();
+        let more: Vec<_> = of_build.filter(|name| !secrets.contains(name)).cloned().collect();
+        secrets.extend(more);
         AppSpec {
             http: self.http.into_spec(&app, &self.middlewares),
             app,
@@ -147,6 +152,7 @@ impl BuildLayer {
             dockerfile: self.dockerfile,
             target: self.target,
             args: self.args,
+            secrets: self.secrets.unwrap_or_default(),
             image: self.image,
             root: self.root,
             memory: self.memory,

@@ -33,7 +33,8 @@ const OVERLAY: Keys = Keys {
     known: &["app", "engine", "build", "http", "deploy", "processes", "env", "secrets", "services", "middlewares"],
     planned: &["cron"],
 };
-const BUILD: Keys = Keys { known: &["builder", "dockerfile", "target", "args", "image", "root", "memory", "cpus"], planned: &[] };
+const BUILD: Keys =
+    Keys { known: &["builder", "dockerfile", "target", "args", "secrets", "image", "root", "memory", "cpus"], planned: &[] };
 const HTTP: Keys = Keys {
     known: &["hosts", "path_prefix", "strip_prefix", "port", "health", "tls", "redirect", "canonical_host", "middlewares"],
     planned: &[],
@@ -143,6 +144,7 @@ fn build(values: &mut Values<'_>, section: &Entry<'_, '_>, table: &DeTable<'_>) 
             "dockerfile" => build.dockerfile = relative_path(values, &entry),
             "target" => build.target = word(values, &entry),
             "args" => build.args = build_args(values, &entry),
+            "secrets" => build.secrets = values.list(&entry),
             "image" => build.image = word(values, &entry),
             "root" => build.root = relative_path(values, &entry),
             "memory" => build.memory = memory(values, &entry),
@@ -150,11 +152,12 @@ fn build(values: &mut Values<'_>, section: &Entry<'_, '_>, table: &DeTable<'_>) 
             _ => unreachable!("every known key is handled"),
         }
     }
-    let uses_dockerfile = build.dockerfile.is_some() || build.target.is_some() || !build.args.is_empty();
+    let has_secrets = build.secrets.as_ref().is_some_and(|secrets| !secrets.is_empty());
+    let uses_dockerfile = build.dockerfile.is_some() || build.target.is_some() || !build.args.is_empty() || has_secrets;
     let contradiction = if build.image.is_some() && (uses_dockerfile || build.builder.is_some()) {
-        Some("`image` is run as it is, so `builder`, `dockerfile`, `target` and `args` cannot stand beside it")
+        Some("`image` is run as it is, so `builder`, `dockerfile`, `target`, `args` and `secrets` cannot stand beside it")
     } else if build.builder == Some(BuilderChoice::Static) && uses_dockerfile {
-        Some("a static site is not built, so `dockerfile`, `target` and `args` cannot stand beside `builder = \"static\"`")
+        Some("a static site is not built, so `dockerfile`, `target`, `args` and `secrets` cannot stand beside `builder = \"static\"`")
     } else {
         None
     };

@@ -365,12 +365,12 @@ fn paths_stay_below_the_root_and_builders_do_not_contradict() {
        = write [build.args] with its keys below
     "#);
     assert_snapshot!(mistakes("[build]\nimage = \"a\"\ntarget = \"b\"\n"), @r#"
-    coracle.toml:1:2: build: `image` is run as it is, so `builder`, `dockerfile`, `target` and `args` cannot stand beside it
+    coracle.toml:1:2: build: `image` is run as it is, so `builder`, `dockerfile`, `target`, `args` and `secrets` cannot stand beside it
      1 | [build]
        |  ^^^^^
     "#);
     assert_snapshot!(mistakes("build = { builder = \"static\", dockerfile = \"b\" }\n"), @r#"
-    coracle.toml:1:1: build: a static site is not built, so `dockerfile`, `target` and `args` cannot stand beside `builder = "static"`
+    coracle.toml:1:1: build: a static site is not built, so `dockerfile`, `target`, `args` and `secrets` cannot stand beside `builder = "static"`
      1 | build = { builder = "static", dockerfile = "b" }
        | ^^^^^
     "#);
@@ -394,6 +394,16 @@ fn what_is_not_toml_is_shown_where_it_breaks() {
      2 | app = "b"
        | ^^^
     "#);
+}
+
+#[test]
+fn secrets_of_a_build_must_be_set_before_a_deploy() {
+    let spec = |text: &str| Manifest::parse(text).unwrap().resolve(Some("shop".parse().unwrap()), None).unwrap();
+    let shop = spec("secrets = [\"KEY\"]\n[build]\nsecrets = [\"NPM_TOKEN\", \"KEY\"]\n");
+    assert_eq!(shop.build.secrets, ["NPM_TOKEN".parse().unwrap(), "KEY".parse().unwrap()]);
+    assert_eq!(shop.secrets, ["KEY".parse().unwrap(), "NPM_TOKEN".parse().unwrap()]);
+    let told = Manifest::parse("[build]\nimage = \"nginx\"\nsecrets = [\"A\"]\n").unwrap_err().to_string();
+    assert!(told.contains("`secrets` cannot stand beside it"), "{told}");
 }
 
 #[test]
