@@ -2,6 +2,7 @@
 //! not needed: what it leaves behind are containers, a network and a volume with its labels.
 
 use std::net::SocketAddr;
+use std::process::Stdio;
 use std::time::Duration;
 
 use coracle_model::EngineKind;
@@ -151,15 +152,23 @@ impl Project {
     fn app_name(&self) -> String {
         self.name.replace('_', "-")
     }
+}
 
-    /// What `docker compose down -v` does.
-    async fn down(self) {
-        for service in ["beat", "db", "redis", "web"] {
-            docker(&["rm", "-f", "-v", &self.container(service)]).await.ok();
-        }
-        docker(&["network", "rm", &self.owned("default")]).await.unwrap();
-        docker(&["volume", "rm", &self.owned("pgdata")]).await.unwrap();
-        docker(&["rmi", &self.owned("web")]).await.ok();
+/// What `docker compose down -v` does.
+impl Drop for Project {
+    fn drop(&mut self) {
+        let remove = |words: &[&str]| {
+            let told = std::process::Command::new("docker").args(words).stdin(Stdio::null()).output();
+            if told.as_ref().map_or(true, |told| !told.status.success()) {
+                eprintln!("docker {words:?}: {told:?}");
+            }
+        };
+        let containers = ["beat", "db", "redis", "web"].map(|service| self.container(service));
+        let [beat, db, redis, web] = containers.each_ref().map(String::as_str);
+        remove(&["rm", "--force", "--volumes", beat, db, redis, web]);
+        remove(&["network", "rm", &self.owned("default")]);
+        remove(&["volume", "rm", &self.owned("pgdata")]);
+        remove(&["rmi", &self.owned("web")]);
     }
 }
 
@@ -186,7 +195,7 @@ async fn a_running_project_becomes_an_app_and_nobody_notices() {
         .says(&format!("port {} goes on leading to web", project.port));
     project.runs_as_before().await;
 
-    let load = project.load(20).start();
+    let load = project.load(5).start();
     env.coracle(&["import", &project.name]).await.succeeds().says(&name);
     // The port is the proxy's own by now.
     assert_eq!(rules(project.port).await, "");
@@ -206,7 +215,6 @@ async fn a_running_project_becomes_an_app_and_nobody_notices() {
     assert!(refused.is_err(), "the proxy has let go of the port: {refused:?}");
     // The volume is whose it was.
     docker(&["volume", "inspect", &project.owned("pgdata")]).await.unwrap();
-    project.down().await;
 }
 
 async fn deploys_change_what_changed(env: &Env, project: &Project, name: &str) {
@@ -220,7 +228,7 @@ async fn deploys_change_what_changed(env: &Env, project: &Project, name: &str) {
     let releases = || async { env.client().releases(&name.parse().unwrap()).await.unwrap().len() };
     env.coracle(&deploy).await.succeeds();
     assert_eq!(releases().await, 1, "the same tree is nothing new");
-    let load = Load { fresh_every: 5, ..project.load(20) }.start();
+    let load = Load { fresh_every: 5, ..project.load(5) }.start();
     project.app.tree.version("v2");
     env.coracle(&deploy).await.succeeds();
     load.stop().await.lost_nothing();
@@ -244,7 +252,7 @@ async fn an_import_that_comes_to_nothing_leaves_the_project_as_it_was() {
     let (sound, image) = (project.app.tree.read("course.py"), project.app.tree.read("Dockerfile"));
     project.app.tree.write("course.py", "raise RuntimeError('the lecture is cancelled')\n");
     project.app.tree.append("Dockerfile", "CMD [\"python\", \"course.py\"]\n");
-    let load = project.load(20).start();
+    let load = project.load(5).start();
     let failed = env.coracle(&["import", &project.name]).await;
     failed.fails().says("the lecture is cancelled");
     load.stop().await.lost_nothing();
@@ -288,7 +296,6 @@ async fn an_import_that_comes_to_nothing_leaves_the_project_as_it_was() {
     let taken = env.coracle(&["destroy", "-y", "-a", &name]).await;
     taken.succeeds();
     env.leaves_nothing().await;
-    project.down().await;
 }
 
 async fn is_as_before(env: &Env, project: &Project, dir: &std::path::Path) {
