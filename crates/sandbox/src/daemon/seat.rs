@@ -24,12 +24,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The group that all groups of the daemon at this socket are in. The same after a restart.
 pub(super) fn parent(socket: &Path) -> String {
     let absolute = std::path::absolute(socket).unwrap_or_else(|_| socket.to_owned());
+    // Containers may share the machine's cgroups, and have the same paths each; their names differ.
+    let machine = rustix::system::uname();
+    let bytes = [absolute.as_os_str().as_encoded_bytes(), machine.nodename().to_bytes()].concat();
     // FNV-1a: stable between builds, which the standard library's hasher does not promise.
-    let hash = absolute
-        .as_os_str()
-        .as_encoded_bytes()
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash =
+        bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     format!("{FAMILY}/{hash:016x}")
 }
 
