@@ -46,6 +46,10 @@ enum Content {
     Map { map: Map, key: Option<(String, Mark)>, merges: Option<Node> },
 }
 
+fn twice(key: &str, first: Mark) -> Fault {
+    Fault::new(ErrorKind::Yaml, format!("the key `{key}` is here twice; the first one is in line {}", first.line))
+}
+
 struct Reader<'b> {
     file: u32,
     budget: &'b mut Budget,
@@ -67,7 +71,7 @@ impl Reader<'_> {
             Event::Scalar(text, style, anchor, tag) => {
                 self.budget.spend(1 + text.len() / 32, at)?;
                 if self.expects_key() && tag.is_none() && style == ScalarStyle::Plain && text == "<<" {
-                    return self.set_key("<<".to_owned(), at);
+                    return self.set_merge_key(at);
                 }
                 let plain = style == ScalarStyle::Plain;
                 let (data, mark) = read_scalar(&text, plain, tag.as_deref(), at)?;
@@ -208,18 +212,24 @@ impl Reader<'_> {
 
     fn set_key(&mut self, text: String, at: Mark) -> Result<(), Fault> {
         let trail = self.trail();
-        let Some(Frame { content: Content::Map { map, key, merges }, .. }) = self.frames.last_mut() else { return Ok(()) };
-        let twice =
-            if text == "<<" { merges.as_ref().map(|first| first.key_at) } else { map.get(&text).map(|first| first.key_at) };
-        if let Some(first) = twice {
-            let message = format!("the key `{text}` is here twice; the first one is in line {}", first.line);
-            return Err(Fault::new(ErrorKind::Yaml, message).on_path(trail).at(at));
-        }
-        if text == "<<" {
-            // Marks that the merge key was seen; its value takes this one's place.
-            *merges = Some(Node::new(Data::Null, at));
+        let Some(Frame { content: Content::Map { map, key, .. }, .. }) = self.frames.last_mut() else { return Ok(()) };
+        if let Some(first) = map.get(&text) {
+            return Err(twice(&text, first.key_at).on_path(trail).at(at));
         }
         *key = Some((text, at));
+        Ok(())
+    }
+
+    /// The merge key, which is one only without quotes.
+    fn set_merge_key(&mut self, at: Mark) -> Result<(), Fault> {
+        let trail = self.trail();
+        let Some(Frame { content: Content::Map { key, merges, .. }, .. }) = self.frames.last_mut() else { return Ok(()) };
+        if let Some(first) = merges {
+            return Err(twice("<<", first.key_at).on_path(trail).at(at));
+        }
+        // Marks that the merge key was seen; its value takes this one's place.
+        *merges = Some(Node::new(Data::Null, at));
+        *key = Some(("<<".to_owned(), at));
         Ok(())
     }
 

@@ -124,6 +124,8 @@ fn anchors_aliases_and_merge_keys() {
     assert_eq!(value["services"]["u"]["init"], true);
     assert_eq!(value["services"]["v"]["image"], "a");
     assert_eq!(value["x-base"], json!({"image": "a", "tty": true}));
+    // In quotes it is a name like others.
+    assert_eq!(s(&service("environment: {\"<<\": x}"))["environment"], json!({"<<": "x"}));
 }
 
 #[test]
