@@ -4,7 +4,7 @@
 use coracle_proxy_table::Middleware;
 use serde::Deserialize;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue, ValueDeserializer};
+use toml::de::{DeArray, DeTable, DeValue, ValueDeserializer};
 
 use crate::{Entry, Values, meant, quoted};
 
@@ -61,24 +61,61 @@ fn one(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<Middleware> {
     deserialize(values, &kind_entry, replaced)
 }
 
-fn deserialize(values: &mut Values<'_>, entry: &Entry<'_, '_>, settings: DeTable<'_>) -> Option<Middleware> {
-    match wrapped(entry.key, entry.value.span(), settings) {
-        Ok(middleware) => Some(middleware),
-        Err(error) => {
-            let span = error.span().filter(|span| !span.is_empty()).unwrap_or_else(|| entry.key_span.clone());
-            let message = error.message();
-            let known = expected(message);
-            // An unknown key within a setting that is a table itself.
-            match message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')) {
-                Some((key, _)) => {
-                    let path = format!("{}…{}", entry.path, quoted(key));
-                    values.mistakes.add(span, &path, "unknown key", meant(key, known.iter().map(String::as_str)));
-                }
-                None => values.mistakes.add(span, &entry.path, message.replace('`', "'"), None),
-            }
-            None
+fn deserialize(values: &mut Values<'_>, entry: &Entry<'_, '_>, mut settings: DeTable<'_>) -> Option<Middleware> {
+    loop {
+        let error = match wrapped(entry.key, entry.value.span(), settings.clone()) {
+            Ok(middleware) => return Some(middleware),
+            Err(error) => error,
+        };
+        if !(error.message().ends_with("expected a sequence") && error.span().is_some_and(|span| listed(&mut settings, &span))) {
+            tell(values, entry, &error);
+            return None;
         }
     }
+}
+
+/// Where several values may stand, one alone needs no brackets: puts them around the one that stands there. False if there is none.
+fn listed(settings: &mut DeTable<'_>, span: &std::ops::Range<usize>) -> bool {
+    let is_it = |value: &Spanned<DeValue<'_>>| {
+        value.span() == *span && matches!(value.get_ref(), DeValue::String(_) | DeValue::Integer(_))
+    };
+    let found = settings.iter().find(|(_, value)| is_it(value)).map(|(key, value)| (key.clone(), value.clone()));
+    let Some((key, value)) = found else { return false };
+    let mut list = DeArray::new();
+    list.push(value);
+    settings.insert(key, Spanned::new(span.clone(), DeValue::Array(list)));
+    true
+}
+
+fn tell(values: &mut Values<'_>, entry: &Entry<'_, '_>, error: &toml::de::Error) {
+    let span = error.span().filter(|span| !span.is_empty()).unwrap_or_else(|| entry.key_span.clone());
+    let message = error.message();
+    let known = expected(message);
+    // An unknown key within a setting that is a table itself.
+    match message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')) {
+        Some((key, _)) => {
+            let path = format!("{}…{}", entry.path, quoted(key));
+            values.mistakes.add(span, &path, "unknown key", meant(key, known.iter().map(String::as_str)));
+        }
+        None => values.mistakes.add(span, &entry.path, plain(message), None),
+    }
+}
+
+/// One of serde's messages in words of the file rather than of Rust.
+fn plain(message: &str) -> String {
+    let message = message.replace('`', "'");
+    let Some((before, expected)) = message.rsplit_once("expected ") else { return message };
+    let expected = match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a sequence" => "a list, as [\"a\", \"b\"]",
+        "a map" => "a table, as { name = \"value\" }",
+        "a boolean" => "true or false",
+        "a string" => "a text in quotes",
+        _ => return message,
+    };
+    format!("{before}expected {expected}")
 }
 
 fn wrapped<'i>(kind: &'i str, span: std::ops::Range<usize>, settings: DeTable<'i>) -> Result<Middleware, toml::de::Error> {

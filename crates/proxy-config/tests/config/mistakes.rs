@@ -59,7 +59,13 @@ fn grammar_of_the_file() {
     shows("[sites.a]\nto = 1\n[routes.a]\nrule = \"Path(`/`)\"\nto = 1", "a route or service has this name already");
     shows("[middlewares.a.compres]", "did you mean compress?");
     shows("[middlewares.a.rate-limit]\nperiod = 5", "expected a length of time as");
-    shows("[middlewares.a.rate-limit]\naverage = \"x\"", "middlewares.a.rate-limit: invalid type");
+    shows(
+        "[middlewares.a.rate-limit]\naverage = \"x\"",
+        "middlewares.a.rate-limit: invalid type: string \"x\", expected a whole number",
+    );
+    shows("[middlewares.a.rate-limit]\naverage = -1", "expected a whole number, 0 or more");
+    shows("[middlewares.a.strip-prefix]\nprefixes = true", "expected a list, as [\"a\", \"b\"]");
+    shows("[middlewares.a.headers]\nframe_deny = 1", "expected true or false");
     shows("[middlewares.a.rate-limit.source_criterion]\nip_stratgy = 1", "did you mean ip_strategy?");
 }
 
@@ -68,7 +74,7 @@ fn hashes_of_passwords_are_not_shown() {
     for text in [
         "[sites.a]\nto = 1\nbasic_auht = [\"ann:$2y$05$secret\"]",
         "[sites.a]\nto = 1\nbasic_auth = { ann = \"$apr1$secret\" }",
-        "[middlewares.a.basic-auth]\nusers = \"ann:{SHA}secret\"",
+        "[middlewares.a.basic-auth]\nusers = { ann = \"{SHA}secret\" }",
         "[middlewares.a.basic-auth]\nuser = [\"ann:$2b$secret\"]",
         "[middlewares.a.basic-auth]\nusers = [\"ann:$2a$secret\", 5]",
     ] {

@@ -4,7 +4,7 @@ use coracle_proxy_table::{
     Admission, Balance, CertificateSource, Dialect, Middleware, MiddlewareId, Protocol, SameSite, Service, ServiceId,
 };
 
-use crate::{kinds, read, refused, route};
+use crate::{kinds, middlewares, read, refused, route};
 
 fn service(keys: &str) -> Service {
     read(&format!("[services.s]\n{keys}")).table.services[&ServiceId("s".to_owned())].clone()
@@ -182,7 +182,7 @@ fn middlewares_are_those_of_the_table_with_units() {
         "]",
         "strip]",
         "strip-prefix]",
-        "strip-prefix]\nprefixes = \"/x\"",
+        "strip-prefix]\nprefixes = true",
         "strip-prefix]\nprefix = [\"/x\"]",
         "rate-limit]\nperiod = 5",
         "rate-limit]\nperiod = \"1s\"\nperiod_ms = 5",
@@ -194,4 +194,13 @@ fn middlewares_are_those_of_the_table_with_units() {
     }
     refused("[middlewares.m]\ncompress = {}\nretry = { attempts = 1 }");
     refused("[middlewares.m]\ncompress = true");
+}
+
+#[test]
+fn one_value_needs_no_brackets_in_middlewares_either() {
+    let text = "[middlewares.a.strip-prefix]\nprefixes = \"/a\"\n[middlewares.b.ip-allow-list]\nsource_range = \"10.0.0.0/8\"\n\
+                [routes.r]\nrule = \"Path(`/`)\"\nmiddlewares = [\"a\", \"b\"]\nto = 1";
+    let config = read(text);
+    let [Middleware::StripPrefix(strip), Middleware::IpAllowList(list)] = middlewares(&config, "r")[..] else { panic!("others") };
+    assert_eq!((&strip.prefixes[..], &list.source_range[..]), (&["/a".to_owned()][..], &["10.0.0.0/8".to_owned()][..]));
 }
