@@ -32,6 +32,7 @@ fn serve(socket: &str, settings: &[&str]) -> Outcome {
             ("running", number) => options.most_running = number.parse()?,
             ("copies", number) => options.zygote_copies = number.parse()?,
             ("uid", number) => options.first_uid = number.parse()?,
+            ("cpu", milliseconds) => options.limits.cpu = Duration::from_millis(milliseconds.parse()?),
             ("wall", milliseconds) => options.limits.wall = Duration::from_millis(milliseconds.parse()?),
             ("patience", milliseconds) => options.patience = Duration::from_millis(milliseconds.parse()?),
             ("mode", mode) => options.isolation = mode.parse()?,

@@ -13,7 +13,7 @@ use seccompiler::{
     sock_filter,
 };
 
-pub use policy::{ALLOWED, ANSWERS, Allowed, Answered, ENTERING, Only};
+pub use policy::{ALLOWED, ANSWERS, Allowed, Answered, ENTERING, Only, REFUSED};
 
 /// Why there is no filter.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ pub enum SeccompError {
 pub struct Programs {
     /// What is allowed in a sandbox or on the way into it; all else is refused.
     pub list: Vec<u8>,
-    /// Refuses what is needed on the way only.
+    /// Refuses what is needed on the way only, and the parts of allowed calls that nobody needs.
     pub last: Vec<u8>,
 }
 
@@ -44,7 +44,8 @@ pub fn programs() -> Result<Programs, SeccompError> {
     let refuse = || SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let list = rules(ALLOWED.iter().chain(ENTERING))?;
     let list = SeccompFilter::new(list, refuse(), SeccompAction::Allow, arch).map_err(compile)?;
-    let last = SeccompFilter::new(rules(ENTERING)?, SeccompAction::Allow, refuse(), arch).map_err(compile)?;
+    let last =
+        SeccompFilter::new(rules(ENTERING.iter().chain(REFUSED))?, SeccompAction::Allow, refuse(), arch).map_err(compile)?;
     let list = answers().into_iter().chain(BpfProgram::try_from(list).map_err(compile)?);
     Ok(Programs { list: bytes(list), last: bytes(BpfProgram::try_from(last).map_err(compile)?) })
 }

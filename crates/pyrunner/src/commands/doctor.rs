@@ -12,17 +12,17 @@ use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
-    /// The way that is wanted: auto, zygote, exec or docker
-    #[arg(long, env = "PYRUNNER_MODE", default_value = "auto", value_name = "MODE")]
-    mode: Wanted,
+    /// The way that is wanted
+    #[arg(long, env = "PYRUNNER_ISOLATION", default_value = "auto", value_name = "auto|zygote|exec|docker")]
+    isolation: Wanted,
     /// Socket of the Docker engine [default: DOCKER_HOST, or /var/run/docker.sock]
-    #[arg(long, env = "PYRUNNER_DOCKER", value_name = "PATH")]
-    docker: Option<PathBuf>,
-    /// Put up with limits of each process where nothing limits all of a program together
-    #[arg(long, env = "PYRUNNER_WEAK_LIMITS")]
-    weak_limits: bool,
+    #[arg(long, env = "PYRUNNER_DOCKER_SOCKET", value_name = "PATH")]
+    docker_socket: Option<PathBuf>,
+    /// Put up with limits of each process alone, where there are no cgroups
+    #[arg(long, env = "PYRUNNER_ALLOW_WEAK_LIMITS")]
+    allow_weak_limits: bool,
     /// Put up with no sandbox at all where none can be made
-    #[arg(long, env = "PYRUNNER_UNSAFE_NO_SANDBOX")]
+    #[arg(long)]
     unsafe_no_sandbox: bool,
     /// Interpreter of the default image [default: the machine's]
     #[arg(long, env = "PYRUNNER_PYTHON", value_name = "PATH")]
@@ -43,9 +43,9 @@ struct Finding {
 
 pub(crate) fn run(arguments: &Doctor) -> ExitCode {
     // First of all, while this process has one thread: what is found out is found out by trying.
-    let report = Report::look(arguments.docker.as_deref());
-    let permitted = Permitted { weak_limits: arguments.weak_limits, no_sandbox: arguments.unsafe_no_sandbox };
-    let choice = report.choose(arguments.mode, permitted);
+    let report = Report::look(arguments.docker_socket.as_deref());
+    let permitted = Permitted { weak_limits: arguments.allow_weak_limits, no_sandbox: arguments.unsafe_no_sandbox };
+    let choice = report.choose(arguments.isolation, permitted);
     let mut findings: Vec<Finding> =
         report.lines().into_iter().map(|(what, found)| Finding { what: what.to_owned(), found }).collect();
     let python = Image::find("default", Source::Host { python: arguments.python.clone() }, 1);
@@ -82,13 +82,13 @@ fn tell(findings: &[Finding], choice: &Result<Choice, String>) {
     }
     match choice {
         Ok(choice) => {
-            output::result(format_args!("{:<12} {}, because {}", "mode", choice.isolation, choice.why));
+            output::result(format_args!("{:<12} {}, because {}", "isolation", choice.isolation, choice.why));
             for sentence in &choice.weaker {
                 output::result(format_args!("{:<12} {sentence}", "weaker"));
             }
         }
         Err(why) => {
-            output::result(format_args!("{:<12} none is safe here: {why}", "mode"));
+            output::result(format_args!("{:<12} none is safe here: {why}", "isolation"));
             output::note("hint: run as root, have a cgroup delegated to this user, or let this user reach a Docker engine");
         }
     }
@@ -104,8 +104,8 @@ fn as_json(findings: &[Finding], choice: &Result<Choice, String>) -> serde_json:
         .collect();
     match choice {
         Ok(choice) => serde_json::json!({
-            "mode": choice.isolation.as_str(), "why": choice.why, "weaker": choice.weaker, "findings": findings,
+            "isolation": choice.isolation.as_str(), "why": choice.why, "weaker": choice.weaker, "findings": findings,
         }),
-        Err(why) => serde_json::json!({ "mode": null, "why": why, "weaker": [], "findings": findings }),
+        Err(why) => serde_json::json!({ "isolation": null, "why": why, "weaker": [], "findings": findings }),
     }
 }

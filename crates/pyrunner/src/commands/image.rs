@@ -53,7 +53,7 @@ struct Build {
     from_source: bool,
     /// Socket of the Docker engine [default: DOCKER_HOST, or /var/run/docker.sock]
     #[arg(long, value_name = "PATH", requires = "docker_image")]
-    docker: Option<PathBuf>,
+    docker_socket: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -98,12 +98,12 @@ pub(crate) fn run(arguments: &ImageCommand) -> ExitCode {
 }
 
 fn make(library: &Library, build: &Build) -> Result<(), LibraryError> {
-    let Build { from, name, preload, python, from_source, docker } = build;
+    let Build { from, name, preload, python, from_source, docker_socket } = build;
     let from = match from {
         Origin { requirements: Some(file), .. } => {
             From::Requirements { file: file.clone(), python: python.clone(), source: *from_source }
         }
-        Origin { docker_image: Some(reference), .. } => From::Docker { reference: reference.clone(), socket: docker.clone() },
+        Origin { docker_image: Some(reference), .. } => From::Docker { reference: reference.clone(), socket: docker_socket.clone() },
         Origin { directory, .. } => From::Directory(directory.clone().unwrap_or_default()),
     };
     let recipe = Recipe { from, preload: preload.clone() };

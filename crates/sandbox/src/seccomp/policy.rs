@@ -107,7 +107,7 @@ pub const ALLOWED: &[Allowed] = &[
     allow(&[SYS_sendfile, SYS_splice, SYS_tee, SYS_copy_file_range], "shutil copies files within the kernel"),
     allow(&[SYS_fsync, SYS_fdatasync, SYS_sync_file_range, SYS_flock], "sqlite3, dbm and fcntl.flock"),
     allow(&[SYS_openat, SYS_close, SYS_close_range, SYS_dup, SYS_dup3], "descriptors"),
-    allow(&[SYS_fcntl], "descriptor flags, record locks, pipe sizes"),
+    allow(&[SYS_fcntl], "descriptor flags, record locks, pipe sizes; but see REFUSED"),
     allow(&[SYS_pipe2], "pipes of subprocess and multiprocessing"),
     allow(&[SYS_memfd_create], "files in memory, charged to the execution as all memory is"),
     // The file system: the slot's own, everything else in it is read-only.
@@ -136,7 +136,6 @@ pub const ALLOWED: &[Allowed] = &[
         ],
         "shutil.copystat copies extended attributes",
     ),
-    allow(&[SYS_inotify_init1, SYS_inotify_add_watch, SYS_inotify_rm_watch], "watching one's own files"),
     // Memory.
     allow(
         &[SYS_brk, SYS_mmap, SYS_munmap, SYS_mprotect, SYS_mremap, SYS_madvise, SYS_msync, SYS_mincore],
@@ -320,10 +319,19 @@ pub const ALLOWED: &[Allowed] = &[
             SYS_time,
             SYS_eventfd,
             SYS_signalfd,
-            SYS_inotify_init,
         ],
         "older forms of the calls on processes and events above",
     ),
+];
+
+/// What is refused of calls that are allowed otherwise.
+///
+/// Everybody's libraries are the same files, so whoever may watch files sees what neighbours open. For the same reason there
+/// is no inotify(7) in the list. flock(2) is: two programs that want to can pass bits by locking a library, but one learns
+/// nothing from a neighbour that does not take part.
+pub const REFUSED: &[Allowed] = &[
+    when(&[SYS_fcntl], 1, F_NOTIFY as u64, "dnotify tells who reads a directory that neighbours have too"),
+    when(&[SYS_fcntl], 1, F_SETLEASE as u64, "leases tell who opens a file"),
 ];
 
 /// What a worker needs on its way into the sandbox, where it takes it away from itself as the last step.

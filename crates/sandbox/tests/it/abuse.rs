@@ -89,6 +89,43 @@ const ABUSES: &[Abuse] = &[
         expected: |done| done.text() == "made\n",
     },
     Abuse {
+        name: "a hundred links, and a ring of them",
+        code: "import os\nos.symlink('l99', 'l0')\nfor i in range(1, 100): os.symlink('l%d' % (i - 1), 'l%d' % i)\nfor i in range(100): os.symlink('/etc/passwd', 'p%d' % i)\n\
+               try: open('l50')\nexcept OSError as e: print(e.errno, len(os.listdir('.')))",
+        expected: |done| done.text() == "40 201\n",
+    },
+    Abuse {
+        name: "names that are not text",
+        code: "import os\nfor n in range(128, 256): open(bytes([n, 10, n]), 'w')\nprint(len(os.listdir('.')), '\\udc80\\n\\udc80' in os.listdir('.'))",
+        expected: |done| done.text() == "129 True\n",
+    },
+    Abuse {
+        name: "JSON a hundred thousand deep",
+        code: "import json\ntry: json.loads('[' * 100000)\nexcept RecursionError: print('too deep')",
+        expected: |done| done.text() == "too deep\n",
+    },
+    Abuse {
+        name: "threads that burn stacks",
+        code: "import sys, threading\nthreading.stack_size(64 << 20)\ndef f(): f()\nts = []\ntry:\n    for _ in range(100):\n        t = threading.Thread(target=f); t.start(); ts.append(t)\nexcept RuntimeError: pass\n[t.join() for t in ts]\nprint('over')",
+        expected: |done| done.text() == "over\n" || reason(done, &[Reason::Oom, Reason::Timeout]),
+    },
+    Abuse {
+        name: "memory in files of one's own",
+        code: "import os\nfor p in '/work', '/tmp', '/dev/shm':\n    for i in range(100):\n        try: open(p + '/x%d' % i, 'wb').write(bytes(1 << 20))\n        except OSError: break\nprint('full')",
+        // 64 MB in each of three places are more than the 128 MB that it has.
+        expected: |done| reason(done, &[Reason::Oom]),
+    },
+    Abuse {
+        name: "memory in sockets and pipes",
+        code: "import os, socket\nx = []\ntry:\n    while True:\n        a, b = socket.socketpair(); a.setblocking(False); x += [a, b]\n        try:\n            while True: a.send(bytes(65536))\n        except BlockingIOError: pass\nexcept OSError as e: print(e.errno)",
+        expected: |done| done.text() == "24\n" || reason(done, &[Reason::Oom]),
+    },
+    Abuse {
+        name: "System V objects",
+        code: "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nlibc.shmat.restype = ctypes.c_void_p\nn = 0\nwhile n < 64:\n    i = libc.shmget(0, 16 << 20, 0o1666)\n    if i < 0: break\n    p = libc.shmat(i, None, 0)\n    for o in range(0, 16 << 20, 4096): ctypes.memset(p + o, 1, 1)\n    n += 1\nprint('over')",
+        expected: |done| reason(done, &[Reason::Oom]),
+    },
+    Abuse {
         name: "descriptors used up",
         code: "import os\nx = []\ntry:\n    while True: x.append(os.open('/dev/null', 0))\nexcept OSError as e: print(e.errno, len(x) < 256)",
         expected: |done| done.text() == "24 True\n",
@@ -249,4 +286,25 @@ async fn limits_are_kept_to_the_mark() {
     let mut execution = Execution::new("default", "x = b'x' * (400 << 20)\nprint(len(x))");
     execution.limits.memory_bytes = Some(1 << 40);
     host.run(&execution).await.is(Reason::Oom);
+}
+
+/// The kernel's own files say whether swap is given beside memory.
+#[tokio::test]
+async fn there_is_no_swap_beside_the_memory() {
+    let Some(host) = Host::start(&["slots=1"]).await else { return };
+    host.quiet().await;
+    let group = coracle_sandbox::daemon::group_of(&host.directory().join("socket"));
+    let seat = std::path::Path::new(&group).join("0");
+    let read = |path: std::path::PathBuf| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let version1 = std::path::Path::new("/sys/fs/cgroup/memory").join(&seat);
+    let version2 = std::path::Path::new("/sys/fs/cgroup").join(&seat);
+    match (read(version1.join("memory.limit_in_bytes")), read(version2.join("memory.swap.max"))) {
+        (Some(memory), _) => {
+            assert_eq!(memory, (256_u64 << 20).to_string());
+            // A kernel that does not count swap has no such file.
+            assert!(read(version1.join("memory.memsw.limit_in_bytes")).is_none_or(|both| both == memory));
+        }
+        (None, Some(swap)) => assert_eq!(swap, "0"),
+        (None, None) => panic!("the seat's group is nowhere: {group}"),
+    }
 }

@@ -371,7 +371,12 @@ pub async fn connect(socket: &std::path::Path) -> Sandbox {
 }
 
 /// Reads an execution to its end.
-pub async fn finish(mut running: Running) -> Done {
+pub async fn finish(running: Running) -> Done {
+    finish_within(running, PATIENCE).await
+}
+
+/// The same for one that takes longer.
+pub async fn finish_within(mut running: Running, patience: Duration) -> Done {
     let (mut out, mut err, mut files) = (Vec::new(), Vec::new(), Vec::new());
     let all = async {
         while let Some(event) = running.next().await.unwrap() {
@@ -385,7 +390,7 @@ pub async fn finish(mut running: Running) -> Done {
         }
         panic!("no end")
     };
-    let end = tokio::time::timeout(PATIENCE, all).await.expect("an execution has an end");
+    let end = tokio::time::timeout(patience, all).await.expect("an execution has an end");
     Done { out, err, files, end }
 }
 

@@ -97,6 +97,11 @@ pub async fn forbidden_calls(host: &Host) {
         ("socket-inet", 41, "2, 1, 0"),
         ("socket-inet6", 41, "10, 2, 0"),
         ("socket-high-bits", 41, "0x100000002, 1, 0"),
+        ("inotify_init1", 294, "0"),
+        ("inotify_init", 253, ""),
+        ("inotify_add_watch", 254, "0, b'/usr', 1"),
+        ("fcntl-dnotify", 72, "0, 1026, 1"),
+        ("fcntl-lease", 72, "0, 1024, 0"),
         ("x32", 0x4000_0000 + 39, ""),
         ("no-such-call", 9999, ""),
     ];

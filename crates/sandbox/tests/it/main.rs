@@ -7,6 +7,7 @@ mod basics;
 mod cases;
 mod endurance;
 mod files;
+mod frames;
 mod host;
 mod images;
 mod kernel;

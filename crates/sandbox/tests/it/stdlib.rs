@@ -107,22 +107,121 @@ fn interpreter() -> String {
     std::fs::canonicalize("/usr/bin/python3").unwrap().display().to_string()
 }
 
-/// The library's own tests, where the machine has them (Debian: libpython3-testsuite). Left out: what needs a network, a
-/// terminal, or more than a sandbox has.
+/// A module of the library's own tests.
+struct Module {
+    name: &'static str,
+    /// Tests that are left out, as patterns, and why.
+    without: &'static [(&'static str, &'static str)],
+}
+
+const fn whole(name: &'static str) -> Module {
+    Module { name, without: &[] }
+}
+
+const NETWORK: &str = "opens a network socket, and there is no network";
+
+/// What the multiprocessing modules cannot do here.
+const NO_LISTENERS: &[(&str, &str)] = &[
+    ("*TestRemoteManager*", NETWORK),
+    ("*TestManagerRestart*", NETWORK),
+    ("*TestListener*", NETWORK),
+    ("*TestPicklingConnections*", NETWORK),
+    ("*test_wait_socket*", NETWORK),
+    ("*TestTimeouts*", NETWORK),
+    ("*TestCloseFds*", NETWORK),
+    ("*test_many_processes*", "starts more processes than an execution may have"),
+];
+
+/// What runs every time: seconds each.
+const MODULES: &[Module] = &[
+    whole("test_json"),
+    whole("test_re"),
+    whole("test_decimal"),
+    whole("test_tempfile"),
+    whole("test_threading"),
+    whole("test_zipfile"),
+    whole("test_asyncio.test_context"),
+    whole("test_asyncio.test_futures"),
+    whole("test_asyncio.test_futures2"),
+    whole("test_asyncio.test_locks"),
+    whole("test_asyncio.test_pep492"),
+    whole("test_asyncio.test_protocols"),
+    whole("test_asyncio.test_queues"),
+    whole("test_asyncio.test_runners"),
+    whole("test_asyncio.test_subprocess"),
+    whole("test_asyncio.test_taskgroups"),
+    whole("test_asyncio.test_tasks"),
+    whole("test_asyncio.test_threads"),
+    whole("test_asyncio.test_timeouts"),
+    whole("test_asyncio.test_transports"),
+    whole("test_asyncio.test_waitfor"),
+];
+
+/// What takes minutes. Of asyncio's modules are left out: test_events, test_sendfile, test_server, test_sock_lowlevel,
+/// test_ssl, test_sslproto, test_base_events, test_buffered_proto, test_streams and test_unix_events, which open network
+/// sockets throughout, and those for Windows.
+const LONG_MODULES: &[Module] = &[
+    whole("test_subprocess"),
+    Module { name: "test_multiprocessing_fork", without: NO_LISTENERS },
+    Module { name: "test_multiprocessing_spawn", without: NO_LISTENERS },
+    Module { name: "test_multiprocessing_forkserver", without: NO_LISTENERS },
+];
+
+/// The library's own tests (Debian: libpython3.11-testsuite), several modules at the same time, each in a sandbox.
 #[tokio::test]
-#[expect(clippy::print_stderr, reason = "a test that did not run must be seen")]
 async fn the_librarys_own_tests_pass() {
-    let Some(host) = Host::start(&["slots=1", "cores=2000", "wall=300000"]).await else { return };
+    own_tests(MODULES).await;
+}
+
+#[tokio::test]
+#[ignore = "soak: minutes of the library's own tests"]
+async fn the_librarys_longer_tests_pass() {
+    own_tests(LONG_MODULES).await;
+}
+
+#[expect(clippy::print_stderr, reason = "a test that did not run must be seen")]
+async fn own_tests(modules: &[Module]) {
+    let Some(host) = Host::start(&["slots=4", "cores=2000", "wall=900000", "cpu=900000"]).await else { return };
     let there = host.python("import test.test_json, test.test_threading").await;
     if there.end.exit_code != Some(0) {
         eprintln!("NOT TRIED: the interpreter's own tests are not installed (Debian: libpython3.11-testsuite)");
         return;
     }
-    for module in ["test_json", "test_re", "test_zipfile", "test_decimal"] {
-        let code = format!("import sys\nsys.argv = ['regrtest', '{module}']\nfrom test import regrtest\nregrtest.main()");
-        let mut execution = Execution::new("default", code);
-        execution.limits.wall = Some(Duration::from_secs(300));
-        let done = host.run(&execution).await;
-        assert_eq!(done.end.exit_code, Some(0), "{module}: {}", done.whole());
+    // Four at a time, the next one as soon as one is over.
+    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(4));
+    let running: Vec<_> = modules
+        .iter()
+        .map(|module| {
+            let (sandbox, gate) = (host.sandbox.clone(), std::sync::Arc::clone(&gate));
+            let execution = Execution::new("default", program(module));
+            let task = async move {
+                let _turn = gate.acquire_owned().await.unwrap();
+                crate::host::finish_within(sandbox.execute(&execution).await.unwrap(), Duration::from_secs(900)).await
+            };
+            (module.name, tokio::spawn(task))
+        })
+        .collect();
+    for (name, task) in running {
+        let done = task.await.unwrap();
+        assert_eq!(done.end.exit_code, Some(0), "{name}: {:?}\n{}", done.end, String::from_utf8_lossy(&tail(&done)));
     }
+    host.quiet().await;
+}
+
+fn program(module: &Module) -> String {
+    let run = if module.name.contains('.') {
+        // A part of a package is no module that regrtest can be told.
+        format!("import unittest\n    unittest.main(module=None, argv=['unittest', 'test.{}'])", module.name)
+    } else {
+        let ignored = module.without.iter().map(|(pattern, _)| format!("'-i', '{pattern}', ")).collect::<String>();
+        let arguments = format!("'regrtest', {ignored}'{}'", module.name);
+        format!("import sys\n    sys.argv = [{arguments}]\n    from test import regrtest\n    regrtest.main()")
+    };
+    format!("if __name__ == '__main__':\n    {run}\n")
+}
+
+/// The last of both streams, where the failures are told.
+fn tail(done: &crate::host::Done) -> Vec<u8> {
+    let last = |bytes: &[u8]| bytes.get(bytes.len().saturating_sub(3000)..).unwrap_or_default().to_vec();
+    [last(&done.out), last(&done.err)].concat()
 }
