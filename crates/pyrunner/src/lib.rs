@@ -30,5 +30,7 @@ pub mod supervisor;
 mod text;
 mod web;
 
+#[doc(hidden)]
+pub use api::understood;
 pub use history::HistoryMode;
 pub use queue::QueueLimits;

@@ -19,11 +19,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use coracle_pyrunner_store::Id;
+use coracle_sandbox::{Execution, Limits};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::context::Context;
 use crate::problem::{Problem, ProblemKind};
+use crate::program::{ProgramBody, read_json};
 use crate::web;
 
 pub(crate) use gate::Peer;
@@ -86,6 +88,14 @@ fn document(context: &Shared) -> utoipa::openapi::OpenApi {
 pub(crate) fn router(context: &Shared) -> Router {
     let (router, _) = described(context).split_for_parts();
     router.fallback(no_such_path).method_not_allowed_fallback(no_such_method).with_state(Arc::clone(context))
+}
+
+/// What each endpoint that takes a program would execute out of a body, or why it refuses it. Nothing is executed: this is
+/// for tests that send anything.
+#[doc(hidden)]
+pub fn understood(body: &[u8], highest: &Limits) -> [(&'static str, Result<Execution, Problem>); 3] {
+    let ours = read_json::<ProgramBody>(body).and_then(|program| program.into_execution(highest, "default"));
+    [("/execute", ours), ("/api/v2/execute", piston::taken(body, highest)), ("/eval", snekbox::taken(body, highest))]
 }
 
 /// The name in a path.

@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use coracle_sandbox::{ImageInfo, Limits};
+use coracle_sandbox::{Execution, ImageInfo, Limits};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -168,6 +168,14 @@ async fn execute(
     Ok(answers::json(StatusCode::OK, &answer))
 }
 
+/// What would be executed.
+pub(super) fn taken(body: &[u8], highest: &Limits) -> Result<Execution, Problem> {
+    let sent = read(body)?;
+    sent.wanted()?;
+    sent.check_files()?;
+    sent.into_program(highest, "default")?.into_execution(highest, "default")
+}
+
 /// The runtimes, for a client of Piston.
 #[utoipa::path(get, path = "/api/v2/runtimes", tag = "compatibility", operation_id = "piston_runtimes", responses(
     (status = 200, body = Vec<PistonRuntime>),
@@ -209,7 +217,7 @@ fn read(bytes: &[u8]) -> Result<PistonBody, Problem> {
                 format!("{content} is required as a string")
             }
             number if number.contains("_") => format!("If specified, {number} must be a number"),
-            "." => format!("a JSON object is required: {}", error.inner()),
+            "." => format!("a JSON object is required: {}", cut(&error.inner().to_string(), 200)),
             other => format!("{other}: {}", cut(&error.inner().to_string(), 200)),
         })
     })

@@ -12,6 +12,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine as _;
+use coracle_sandbox::{Execution, Limits};
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -131,6 +132,12 @@ async fn eval(
     Ok(answers::json(StatusCode::OK, &SnekboxAnswer::of(answer, &given)))
 }
 
+/// What would be executed.
+pub(super) fn taken(body: &[u8], highest: &Limits) -> Result<Execution, Problem> {
+    let (program, _) = read_json::<SnekboxBody>(body)?.into_program()?;
+    program.into_execution(highest, "default")
+}
+
 /// Files by their paths.
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -149,7 +156,7 @@ impl SnekboxBody {
         args.extend(self.input);
         let empty = args.iter().take_while(|argument| argument.is_empty()).count();
         args.drain(..empty);
-        let given = read_files(self.files.unwrap_or_default())?;
+        let mut given = read_files(self.files.unwrap_or_default())?;
         let mut program = called(args, &given);
         let beside = given.iter().filter(|(path, _)| *path != MAIN);
         let mut files: Vec<_> = beside.map(|(path, content)| foreign::file(path.clone(), content)).collect();
@@ -158,6 +165,8 @@ impl SnekboxBody {
             files.push(foreign::file(kept, content));
         }
         let Called { code, args, .. } = program;
+        // What the sandbox puts there is nothing that the program made.
+        given.entry(MAIN.to_owned()).or_insert_with(|| code.clone().into_bytes());
         // `**` alone would leave out what has the program's own name.
         let collect = Some(vec!["**".to_owned(), MAIN.to_owned()]);
         let env = [("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()), ("PYTHONUNBUFFERED".to_owned(), "1".to_owned())];
@@ -203,14 +212,18 @@ const START: &str = "import os, sys\nos.unlink(__file__)\n";
 const EXEC: &str = "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])\n";
 
 fn called(mut args: Vec<String>, files: &Files) -> Called {
-    let text_of = |name: &str| below(name).and_then(|path| String::from_utf8(files.get(&path)?.clone()).ok());
+    let text_of = |path: &str| String::from_utf8(files.get(path)?.clone()).ok();
+    // There is one file with the program's own name: where another one is given, that is the program.
+    let taken = files.contains_key(MAIN);
     let program = match args.as_slice() {
-        [option, code, ..] if option == "-c" => Some((code.clone(), 2)),
-        [name, ..] if !name.starts_with('-') => text_of(name).map(|code| (code, 1)),
+        [option, code, ..] if option == "-c" && !taken => Some((code.clone(), 2)),
+        [name, ..] if !name.starts_with('-') => {
+            let path = below(name).filter(|path| path == MAIN || !taken);
+            path.and_then(|path| text_of(&path)).map(|code| (code, 1))
+        }
         _ => None,
     };
     match program {
-        // Compiling code with NUL fails in other words than starting an interpreter with it, which cannot be done at all.
         Some((code, used)) => {
             args.drain(..used);
             Called { call: Call::Program, code, args }

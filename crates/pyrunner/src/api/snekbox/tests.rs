@@ -23,6 +23,11 @@ fn arguments_are_the_interpreters() {
         let program = called_with(args, &[]);
         assert_eq!((program.call, program.args.len()), (Call::Interpreter, args.len()), "{args:?}");
     }
+    // A file with the program's own name is either the program or beside another one.
+    let files = [("main.py", "1"), ("lib.py", "2")];
+    assert_eq!(called_with(&["main.py"], &files).call, Call::Program);
+    assert_eq!(called_with(&["lib.py"], &files).call, Call::Interpreter);
+    assert_eq!(called_with(&["-c", "import main"], &files).call, Call::Interpreter);
 }
 
 #[test]

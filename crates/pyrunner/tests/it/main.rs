@@ -1,0 +1,21 @@
+//! The whole server over real HTTP, with real programs in real sandboxes.
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
+
+mod access;
+mod bodies;
+mod browser;
+mod command_line;
+mod description;
+mod executing;
+mod history;
+mod host;
+mod hostile;
+mod jobs;
+mod page;
+mod piston;
+mod processes;
+mod refusing;
+mod repeating;
+mod snekbox;
+mod streaming;
+mod webdriver;
