@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 PREFIX ?= /usr/local
-.PHONY: help build install demo test lint soak bench-deploy bench-proxy conformance testssl clean
+.PHONY: help build install pyrunner demo test lint soak bench-deploy bench-proxy conformance testssl clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -10,6 +10,12 @@ build: ## Build the program: target/release/coracle
 
 install: build ## Install it: PREFIX/bin/coracle, PREFIX being /usr/local unless it is given
 	install -D -m 755 "$${CARGO_TARGET_DIR:-target}/release/coracle" "$(DESTDIR)$(PREFIX)/bin/coracle"
+
+pyrunner: ## Build PyRunner, target/release/pyrunner, and put it into its two examples
+	cargo build --locked --release --package coracle-pyrunner
+	for example in pyrunner-deploy pyrunner-compose; do \
+	  install -m 755 "$${CARGO_TARGET_DIR:-target}/release/pyrunner" examples/$$example/pyrunner; \
+	done
 
 demo: ## Deploy, break and roll back a real app under load, on a throw-away server
 	@scripts/demo

@@ -46,9 +46,13 @@ impl Answer {
 /// Asks `address` for `path` of `host`. Fails if there is no whole answer within half a minute.
 pub async fn ask(address: SocketAddr, host: &str, method: Method, path: &str, body: impl Into<Bytes>) -> Result<Answer> {
     // What a browser sends along with a form; an app that takes none does not mind.
-    let kind = "application/x-www-form-urlencoded";
+    send(address, host, method, path, ("application/x-www-form-urlencoded", body.into())).await
+}
+
+/// The same with a body of this type.
+pub async fn send(address: SocketAddr, host: &str, method: Method, path: &str, (kind, body): (&str, Bytes)) -> Result<Answer> {
     let request = Request::builder().method(method).uri(path).header(header::HOST, host).header(header::CONTENT_TYPE, kind);
-    let request = request.header(header::CONNECTION, "close").body(Full::new(body.into()))?;
+    let request = request.header(header::CONNECTION, "close").body(Full::new(body))?;
     let exchange = async {
         let stream = TcpStream::connect(address).await?;
         let (mut sender, driver) = http1::handshake(TokioIo::new(stream)).await?;

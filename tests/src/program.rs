@@ -17,13 +17,19 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Where the program is: `CORACLE_BIN`, else in the target directory that this program is in.
 pub fn path() -> PathBuf {
-    if let Some(path) = std::env::var_os("CORACLE_BIN") {
-        return path.into();
-    }
+    std::env::var_os("CORACLE_BIN").map_or_else(|| built("coracle", "coracle"), PathBuf::from)
+}
+
+/// Where PyRunner is: `PYRUNNER_BIN`, else in the same directory.
+pub fn pyrunner() -> PathBuf {
+    std::env::var_os("PYRUNNER_BIN").map_or_else(|| built("pyrunner", "coracle-pyrunner"), PathBuf::from)
+}
+
+fn built(name: &str, package: &str) -> PathBuf {
     let this = std::env::current_exe().unwrap();
-    let places = this.ancestors().skip(1).take(2).map(|directory| directory.join("coracle"));
+    let places = this.ancestors().skip(1).take(2).map(|directory| directory.join(name));
     let found = places.into_iter().find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("there is no coracle beside {}: cargo build -p coracle", this.display()))
+    found.unwrap_or_else(|| panic!("there is no {name} beside {}: cargo build -p {package}", this.display()))
 }
 
 /// The program, about to be run in surroundings that hold nothing of the developer's own configuration.
