@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::rc::Rc;
 
 use crate::Options;
 use crate::deploy::support::{self, Support};
@@ -67,26 +70,46 @@ fn every_key_is_in_the_reference() {
     assert!(missing.is_empty() && unknown.is_empty(), "not on the page: {missing:?}; not in the schema: {unknown:?}");
 }
 
-/// A project's files on disk, what it is deployed as, and its name.
-fn deployed(compose: &str) -> (Deployable, String) {
-    let directory = tempfile::tempdir().unwrap();
-    // The project is called after its directory.
-    let tree = directory.path().join("project");
-    for (path, text) in samples::FILES.iter().chain(&[("compose.yaml", compose)]) {
-        let path = tree.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+/// A folder in which one project after the other is described.
+struct Bench {
+    directory: tempfile::TempDir,
+    /// What projects came to: many samples begin alike.
+    made: RefCell<HashMap<String, Rc<(Deployable, String)>>>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Self { directory: tempfile::tempdir().unwrap(), made: RefCell::default() };
+        for (path, text) in samples::FILES {
+            let path = bench.tree().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        bench
     }
-    let options = Options {
-        project_dir: Some(tree.clone()),
-        environment: [("TOKEN".to_owned(), "t0ken".to_owned())].into(),
-        working_dir: tree.clone(),
-        ..Options::default()
-    };
-    let loaded = crate::load(&options).unwrap_or_else(|error| panic!("{error}\n{compose}"));
-    let name = loaded.project.name.clone();
-    let surroundings = Surroundings { app: "shop".parse().unwrap(), tree: &tree, closed: None, hosts: None };
-    (crate::deploy::app_spec(&loaded, surroundings), name)
+
+    /// The project is called after its directory.
+    fn tree(&self) -> PathBuf {
+        self.directory.path().join("project")
+    }
+
+    /// What a project is deployed as, and its name.
+    fn deployed(&self, compose: &str) -> Rc<(Deployable, String)> {
+        let make = || {
+            let tree = self.tree();
+            std::fs::write(tree.join("compose.yaml"), compose).unwrap();
+            let options = Options {
+                project_dir: Some(tree.clone()),
+                environment: [("TOKEN".to_owned(), "t0ken".to_owned())].into(),
+                working_dir: tree.clone(),
+                ..Options::default()
+            };
+            let loaded = crate::load(&options).unwrap_or_else(|error| panic!("{error}\n{compose}"));
+            let surroundings = Surroundings { app: "shop".parse().unwrap(), tree: &tree, closed: None, hosts: None };
+            Rc::new((crate::deploy::app_spec(&loaded, surroundings), loaded.project.name))
+        };
+        Rc::clone(self.made.borrow_mut().entry(compose.to_owned()).or_insert_with(make))
+    }
 }
 
 /// What the code has of a key: the word of the nearest row above it.
@@ -127,17 +150,19 @@ fn every_row_of_the_reference_has_a_sample() {
 #[test]
 fn every_row_of_the_reference_is_true() {
     let rows: std::collections::BTreeMap<String, String> = listed(&std::fs::read_to_string(PAGE).unwrap()).into_iter().collect();
+    let bench = Bench::new();
     let lies: Vec<String> = samples::SAMPLES
         .iter()
-        .filter_map(|sample| lie(sample, &rows[sample.key]).map(|lie| format!("{}: {lie}", sample.key)))
+        .filter_map(|sample| lie(&bench, sample, &rows[sample.key]).map(|lie| format!("{}: {lie}", sample.key)))
         .collect();
     assert!(lies.is_empty(), "{}", lies.join("\n"));
 }
 
 /// What is untrue of a row, if anything.
-fn lie(sample: &samples::Sample, word: &str) -> Option<String> {
+fn lie(bench: &Bench, sample: &samples::Sample, word: &str) -> Option<String> {
     let [without, with] = sample.projects();
-    let ((before, old_name), (after, new_name)) = (deployed(&without), deployed(&with));
+    let (before, after) = (bench.deployed(&without), bench.deployed(&with));
+    let ((before, old_name), (after, new_name)) = (&*before, &*after);
     let is_same = before.spec == after.spec && old_name == new_name && before.mistakes == after.mistakes;
     let new = |obstacle: &&Obstacle| !before.obstacles.iter().any(|other| other.path == obstacle.path);
     let obstacles: Vec<&Obstacle> = after.obstacles.iter().filter(new).collect();
