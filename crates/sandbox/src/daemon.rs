@@ -155,6 +155,10 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let groups = !hierarchy.controllers().is_empty();
     let _lock = lock(&options)?;
     let parent = seat::parent(&options.socket);
+    if choice.isolation == Isolation::Docker {
+        // Containers have groups of their own below those that are about to be removed.
+        clear_containers(&engine_of(&options), &parent)?;
+    }
     seat::clear(&hierarchy, &parent);
     // Whoever ends programs at their limits must get to it, however busy they keep the machine. Without it, it may be late.
     if let Err(error) = rustix::process::setpriority_process(None, PRECEDENCE) {
@@ -214,10 +218,8 @@ fn become_root_of_own() -> DaemonError {
 /// Containers of an engine.
 fn in_containers(options: Options, choice: Choice, mut seating: Seating, report: &Report) -> Result<(), DaemonError> {
     let info = report.docker.as_ref().map_err(|why| DaemonError::Missing { what: "a Docker engine", why: why.clone() })?;
-    let engine = Engine::at(options.docker.clone().unwrap_or_else(Engine::usual_socket));
+    let engine = engine_of(&options);
     let owner = seating.parent.clone();
-    let clear = || container::clear(&engine, &owner).map_err(|why| DaemonError::Missing { what: "what was left removed", why });
-    clear()?;
     // The engine makes its groups from the hierarchy's root; ours is the same only for root, and for the driver that takes
     // paths. Elsewhere limits are the engine's alone.
     let own = report.root && info.cgroup_driver == "cgroupfs" && !info.rootless;
@@ -237,8 +239,16 @@ fn in_containers(options: Options, choice: Choice, mut seating: Seating, report:
         owner: owner.clone(),
     };
     let served = serve_with(Setting { options, choice, seating, way: Ground::Containers(containers) });
-    clear()?;
+    clear_containers(&engine, &owner)?;
     served
+}
+
+fn engine_of(options: &Options) -> Engine {
+    Engine::at(options.docker.clone().unwrap_or_else(Engine::usual_socket))
+}
+
+fn clear_containers(engine: &Engine, owner: &str) -> Result<(), DaemonError> {
+    container::clear(engine, owner).map_err(|why| DaemonError::Missing { what: "old containers removed", why })
 }
 
 /// No walls at all.

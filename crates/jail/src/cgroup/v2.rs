@@ -233,6 +233,33 @@ mod tests {
     }
 
     #[test]
+    fn a_meter_reads_what_the_kernel_keeps_and_the_most_it_saw_where_the_kernel_keeps_none() {
+        let (root, hierarchy) = hierarchy("cpu memory pids");
+        let put = |file: &str, text: &str| {
+            std::fs::create_dir_all(root.path().join("g")).unwrap();
+            std::fs::write(root.path().join("g").join(file), text).unwrap();
+        };
+        put("cpu.stat", "usage_usec 100\nuser_usec 70\n");
+        put("memory.events", "low 0\noom 1\noom_kill 1\n");
+        put("memory.current", "3000\n");
+        let group = hierarchy.create("g", &GroupLimits::default()).unwrap();
+        // Before 5.19 there is no memory.peak.
+        let mut meter = group.meter();
+        assert!(meter.start());
+        assert_eq!((meter.memory_peak(), meter.cpu_us(), meter.oom_kills()), (3000, 0, 0));
+        put("memory.current", "9000\n");
+        assert_eq!(meter.memory_peak(), 9000);
+        put("memory.current", "10\n");
+        put("cpu.stat", "usage_usec 350\nuser_usec 70\n");
+        put("memory.events", "low 0\noom 2\noom_kill 3\n");
+        assert_eq!((meter.memory_peak(), meter.cpu_us(), meter.oom_kills()), (9000, 250, 2));
+        assert!(meter.start());
+        assert_eq!((meter.memory_peak(), meter.cpu_us(), meter.oom_kills()), (10, 0, 0));
+        put("memory.peak", "77777\n");
+        assert_eq!(group.meter().memory_peak(), 77_777);
+    }
+
+    #[test]
     fn a_mount_without_controllers_is_no_use() {
         let (_root, hierarchy) = hierarchy("");
         let Hierarchy::None { why } = hierarchy else { panic!("taken") };

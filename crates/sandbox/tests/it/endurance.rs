@@ -2,16 +2,37 @@
 
 use coracle_sandbox::{Execution, Reason};
 
-use crate::host::{Host, finish, mounts};
-
-/// How many; `CORACLE_ENDURANCE` makes it more.
-fn rounds() -> usize {
-    std::env::var("CORACLE_ENDURANCE").ok().and_then(|number| number.parse().ok()).unwrap_or(300)
-}
+use crate::host::{Host, Way, finish, mounts};
 
 #[tokio::test]
 async fn many_runs_leave_nothing_behind() {
     let Some(host) = Host::start(&["slots=4", "cores=1000", "copies=200"]).await else { return };
+    leave_nothing(&host, 100, 300).await;
+}
+
+#[tokio::test]
+#[ignore = "soak: minutes"]
+async fn ten_thousand_runs_leave_nothing_behind() {
+    let Some(host) = Host::start(&["slots=4", "cores=1000", "copies=500"]).await else { return };
+    leave_nothing(&host, 500, 10_000).await;
+}
+
+#[tokio::test]
+async fn many_runs_of_an_ordinary_user_leave_nothing_behind() {
+    if Way::all().contains(&Way::User) {
+        leave_nothing(&Host::start_as(Way::User, &["slots=4", "cores=1000", "copies=50"]).await, 60, 120).await;
+    }
+}
+
+#[tokio::test]
+async fn many_containers_leave_nothing_behind() {
+    if Way::all().contains(&Way::Docker) {
+        leave_nothing(&Host::start_as(Way::Docker, &["slots=4", "cores=1000", "patience=60000"]).await, 16, 24).await;
+    }
+}
+
+/// Runs some to get what stays anyway, then more, and compares.
+async fn leave_nothing(host: &Host, first: usize, then: usize) {
     let mixed = |number: usize| {
         let (code, reason) = match number % 8 {
             0 => ("import os\nfor _ in range(20):\n    if os.fork() == 0: os.setsid(); import time; time.sleep(100)", Reason::Ok),
@@ -24,7 +45,7 @@ async fn many_runs_leave_nothing_behind() {
         };
         let mut execution = Execution::new("default", code);
         if reason == Reason::Timeout {
-            execution.limits.wall = Some(std::time::Duration::from_millis(30));
+            execution.limits.wall = Some(std::time::Duration::from_millis(50));
         }
         if reason == Reason::Oom {
             execution.limits.memory_bytes = Some(30 << 20);
@@ -51,11 +72,11 @@ async fn many_runs_leave_nothing_behind() {
             }
         }
     };
-    go(0, 100).await;
+    go(0, first).await;
     host.quiet().await;
     let state = || (host.descriptors(), mounts(), resident(host.pid()));
     let before = state();
-    go(0, rounds()).await;
+    go(0, then).await;
     host.quiet().await;
     let after = state();
     assert!(after.0 <= before.0 + 16, "descriptors: {} then {}", before.0, after.0);

@@ -245,3 +245,25 @@ async fn nobody_looks_into_the_daemons_memory_or_environment_in_any_way() {
         assert!(done.text().starts_with(expected), "{way:?}: {}", done.whole());
     }
 }
+
+#[tokio::test]
+async fn a_new_daemon_removes_the_containers_of_a_dead_one_and_nobody_elses() {
+    let Some(mut host) = with(Way::Docker, &["slots=1", "cores=1000", "patience=60000"]).await else { return };
+    let other = Host::start_as(Way::Docker, &["slots=1", "cores=1000", "patience=60000"]).await;
+    let code = "import time\nprint('on', flush=True)\nwhile True: time.sleep(1)";
+    let mut running = host.sandbox.execute(&Execution::new("default", code)).await.unwrap();
+    until_said(&mut running, "on").await;
+    let mut others = other.sandbox.execute(&Execution::new("default", code)).await.unwrap();
+    until_said(&mut others, "on").await;
+    host.replace().await;
+    while let Ok(event) = running.next().await {
+        assert!(!matches!(event, Some(coracle_sandbox::Event::End(_)) | None), "{event:?}");
+    }
+    crate::host::connect(&host.directory().join("socket")).await;
+    host.python("print(1)").await.says("1\n");
+    others.cancel().await.unwrap();
+    finish(others).await.is(Reason::Cancelled);
+    // Both are of the same users: one must be gone before the other is counted.
+    drop(other);
+    host.quiet().await;
+}
