@@ -55,7 +55,7 @@ impl Maker<'_> {
         let extras = BuildExtras {
             inline,
             contexts: self.contexts(name, build),
-            cache_from: build.cache_from.iter().filter(|image| !image.contains("type=")).cloned().collect(),
+            cache_from: self.cache_from(name, build),
             secrets: self.build_secrets(name, build),
             labels: build.labels.clone(),
             extra_hosts: build.extra_hosts.iter().map(|host| host.replacen('=', ":", 1)).collect(),
@@ -66,6 +66,20 @@ impl Maker<'_> {
             pull: build.pull,
         };
         Some(PartBuild { context, dockerfile, target: build.target.clone(), args, extras })
+    }
+
+    /// The images whose layers may be taken; of other caches it is told that they are not asked.
+    fn cache_from(&mut self, name: &str, build: &Build) -> Vec<String> {
+        let is_image = |source: &&String| !source.contains("type=");
+        for (index, source) in build.cache_from.iter().enumerate().filter(|(_, source)| !is_image(source)) {
+            let index = index.to_string();
+            let told = self.told(
+                &["services", name, "build", "cache_from", &index],
+                format!("{source} has no effect here: only images are caches"),
+            );
+            self.notes.push(told.to_string());
+        }
+        build.cache_from.iter().filter(is_image).cloned().collect()
     }
 
     /// The Dockerfile within its context, or the text of one that stands elsewhere.

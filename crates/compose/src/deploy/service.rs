@@ -227,7 +227,12 @@ impl Maker<'_> {
             return match policy.condition.as_deref() {
                 Some("none") => RestartPolicy::Never,
                 Some("on-failure") => RestartPolicy::OnFailure(most),
-                _ => RestartPolicy::Always,
+                None | Some("" | "any") => RestartPolicy::Always,
+                Some(other) => {
+                    let path = ["services", name, "deploy", "restart_policy", "condition"];
+                    self.wrong(&path, format!("{other:?} is none of none, on-failure, any"));
+                    RestartPolicy::Always
+                }
             };
         }
         match service.restart.as_deref() {

@@ -280,6 +280,11 @@ services:
     let files =
         [("docker/base.Dockerfile", "FROM x AS slim"), ("docker/api.Dockerfile", "FROM base"), ("api/x", ""), ("assets/x", "")];
     let spec = Tree::new(compose, &files).spec(&[("B", "two")]);
+    let notes = Tree::new(compose, &files).deployable(&[]).notes;
+    assert!(
+        notes.iter().any(|note| note.ends_with("cache_from.1: type=gha has no effect here: only images are caches")),
+        "{notes:?}"
+    );
     let build = |name: &str| match &part(&spec, name).source {
         Some(ProcessSource::Build(build)) => build.clone(),
         other => panic!("{other:?}"),
@@ -370,6 +375,8 @@ fn what_cannot_be_is_told_with_its_place() {
     assert!(told[0].contains("cannot run twice"), "{told:?}");
     let told = refused("services: {a: {image: a}, A: {image: b}}", &[]);
     assert!(told[0].contains("another service that is called a here"), "{told:?}");
+    let told = refused("services: {a: {image: a, deploy: {restart_policy: {condition: sometimes}}}}", &[]);
+    assert!(told[0].contains("services.a.deploy.restart_policy.condition: \"sometimes\""), "{told:?}");
     let told = refused("services: {a: {image: a, x-coracle: {stateful: perhaps}}}\nx-coracle: {host: x}", &[]);
     assert!(
         told.iter().any(|told| told.contains("unknown key")) && told.iter().any(|told| told.contains("true or false")),
