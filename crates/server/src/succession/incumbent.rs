@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use coracle_engine::{EngineError, Health, Predecessor, Predecessors};
 use coracle_model::{AppName, ProcessName, ReleaseNumber, Span};
 use coracle_orchestrator::{Incumbent, Standby};
+use coracle_proxy::control::Status;
 use futures::future::try_join_all;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -24,6 +25,12 @@ const OPEN: Duration = Duration::from_secs(10);
 
 /// How long a project that is given its place back may take until it takes requests.
 const RETURN: Span = Span::seconds(120);
+
+/// How long what stands behind it may take to listen on a port that it exposes.
+const BEHIND: Duration = Duration::from_secs(15);
+
+/// How long requests that came through the proxy may take to end, once no more do.
+const LAST_REQUESTS: Duration = Duration::from_secs(60);
 
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -103,6 +110,21 @@ impl Succession {
         }
     }
 
+    /// Waits until nobody waits in the proxy for the app any more, and nothing is under way to the project through it: whoever
+    /// does is answered by the routes that are there now.
+    async fn until_last_requests_end(&self, record: &Record) {
+        let Some(proxy) = &self.proxy else { return };
+        let give_up = Instant::now() + LAST_REQUESTS;
+        while Instant::now() < give_up {
+            match proxy.client().status().await {
+                Ok(status) if is_busy(&status, record) => {}
+                Ok(_) => return,
+                Err(error) => tracing::warn!(%error, "cannot tell whether requests wait"),
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     async fn change_entrances(&self, add: bool, record: &Record) -> Result<(), EngineError> {
         let Some(proxy) = &self.proxy else { return Ok(()) };
         let temporary = record.temporary_entrances();
@@ -113,17 +135,30 @@ impl Succession {
         changed.map_err(|error| failed("listen for the project's requests", error.to_string()))
     }
 
+    /// Waits until a container that was started again does its work, as far as that can be told from outside: its check passes,
+    /// or, if it has none, its port takes connections. One that people ask has to; what stands behind it may expose a port that
+    /// nobody listens on, and is waited for only so long.
     async fn until_ready(&self, kept: &Kept) -> Result<(), EngineError> {
-        let give_up = Instant::now() + RETURN.duration();
+        let (began, give_up) = (Instant::now(), Instant::now() + RETURN.duration());
         loop {
             let found = self.predecessors.list().await?;
             let container = found.iter().find(|container| container.id == kept.id);
             if let Some(container) = container
                 && container.running
-                && matches!(container.health, Health::Unchecked | Health::Healthy)
-                && takes_connections(container, kept.target).await
             {
-                return Ok(());
+                let is_ready = match (container.health, kept.target) {
+                    (Health::Healthy, None) => true,
+                    (Health::Healthy | Health::Unchecked, Some(port)) => takes_connections(container, port).await,
+                    (Health::Unchecked, None) => {
+                        let port = container.ports.iter().find(|port| port.protocol == "tcp").map(|port| port.number);
+                        let Some(port) = port else { return Ok(()) };
+                        takes_connections(container, port).await || began.elapsed() > BEHIND
+                    }
+                    _ => false,
+                };
+                if is_ready {
+                    return Ok(());
+                }
             }
             if Instant::now() > give_up {
                 return Err(EngineError::TimedOut { action: format!("start {} again", kept.name), limit: RETURN });
@@ -212,6 +247,7 @@ impl Incumbent for Succession {
         try_join_all(redirects.iter().map(Redirect::remove)).await?;
         if !redirects.is_empty() {
             tokio::time::sleep(SETTLE).await;
+            self.until_last_requests_end(&record).await;
         }
         self.change_entrances(false, &record).await?;
         record.remove(&self.dir).map_err(|error| EngineError::io("forget what was imported", &error))
@@ -241,10 +277,19 @@ fn free_port() -> io::Result<u16> {
     Ok(std::net::TcpListener::bind(("0.0.0.0", 0))?.local_addr()?.port())
 }
 
-async fn takes_connections(container: &Predecessor, port: Option<u16>) -> bool {
-    let address: Option<(IpAddr, u16)> = container.addresses.first().copied().zip(port);
-    match address {
-        Some(address) => matches!(tokio::time::timeout(CONNECT, TcpStream::connect(address)).await, Ok(Ok(_))),
+/// Whether requests for the app wait in the proxy, or are under way to the project's containers.
+fn is_busy(status: &Status, record: &Record) -> bool {
+    let of_app = |service: &str| {
+        service == record.app.as_str() || service.strip_prefix(record.app.as_str()).is_some_and(|rest| rest.starts_with('.'))
+    };
+    let of_project = |target: &str| target.strip_prefix(record.app.as_str()).is_some_and(|rest| rest.starts_with('/'));
+    status.waiting.iter().any(|waiting| of_app(&waiting.service.0))
+        || status.targets.iter().any(|target| of_project(&target.id.0) && target.in_flight > 0)
+}
+
+async fn takes_connections(container: &Predecessor, port: u16) -> bool {
+    match container.addresses.first() {
+        Some(address) => matches!(tokio::time::timeout(CONNECT, TcpStream::connect((*address, port))).await, Ok(Ok(_))),
         None => true,
     }
 }
