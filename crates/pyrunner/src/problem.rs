@@ -62,7 +62,7 @@ impl Problem {
 }
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident = $text:literal, $status:literal, $title:literal;)*) => {
+    ($($(#[$doc:meta])* $kind:ident = $text:tt, $status:literal, $title:literal;)*) => {
         /// Kinds of problems; each has its HTTP status.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
         pub enum ProblemKind {

@@ -4,7 +4,7 @@
 
 const at = (id) => document.getElementById(id);
 const code = at("code"), stdin = at("stdin"), key = at("key"), output = at("output");
-const limits = document.documentElement.dataset;
+const limits = { ...document.documentElement.dataset };
 
 const EXAMPLES = {
   "Hello": `print("Hello, world")\n`,
@@ -282,6 +282,20 @@ async function restore(entry) {
   at("status").textContent = "Brought back from the history.";
 }
 
+// A key may have limits and a history of its own.
+async function ownLimits() {
+  const response = await fetch("/limits", { headers: headers() }).catch(() => null);
+  if (!response || !response.ok) return;
+  const { execution } = await response.json().catch(() => ({}));
+  if (execution) Object.assign(limits, { wallMs: execution.wall_ms, cpuMs: execution.cpu_ms, memoryBytes: execution.memory_bytes });
+}
+
+function forget() {
+  past.length = 0;
+  at("history").replaceChildren();
+  at("no-history").hidden = false;
+}
+
 async function recall() {
   const response = await fetch("/executions?limit=12", { headers: headers() }).catch(() => null);
   // History may be switched off, or for holders of keys only: then there is what this page remembers.
@@ -327,6 +341,8 @@ at("theme").addEventListener("click", () => {
 key.value = kept("sessionStorage", "pyrunner-key") || "";
 key.addEventListener("change", () => {
   kept("sessionStorage", "pyrunner-key", key.value);
+  forget();
+  ownLimits();
   recall();
 });
 theme(kept("localStorage", "pyrunner-theme"));
@@ -334,4 +350,5 @@ if (!code.value) code.value = EXAMPLES.Hello;
 at("tools").hidden = false;
 at("past").hidden = false;
 number();
+if (key.value) ownLimits();
 recall();

@@ -14,6 +14,7 @@ mod jobs;
 mod page;
 mod piston;
 mod processes;
+mod reference;
 mod refusing;
 mod repeating;
 mod snekbox;

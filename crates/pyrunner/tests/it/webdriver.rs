@@ -78,6 +78,10 @@ impl Browser {
     }
 
     fn command(&self, method: &str, path: &str, body: &Value) -> Value {
+        self.try_command(method, path, body).unwrap_or_else(|why| panic!("{method} {path}: {why}"))
+    }
+
+    fn try_command(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -99,8 +103,7 @@ impl Browser {
         stream.read_exact(&mut body).unwrap();
         let answer: Value = serde_json::from_slice(&body).unwrap();
         let value = answer["value"].clone();
-        assert!(value["error"].is_null(), "{method} {path}: {} {}", value["error"], value["message"]);
-        value
+        if value["error"].is_null() { Ok(value) } else { Err(format!("{} {}", value["error"], value["message"])) }
     }
 
     fn here(&self, method: &str, path: &str, body: Value) -> Value {
@@ -132,6 +135,18 @@ impl Browser {
     pub fn text(&self, css: &str) -> String {
         let element = self.element(css);
         self.here("GET", &format!("/element/{element}/text"), Value::Null).as_str().unwrap().to_owned()
+    }
+
+    /// Waits until there is an element with a text, which is answered: a page may just be loaded.
+    pub fn text_to_come(&self, css: &str) -> String {
+        until(css, || {
+            let here = |path: &str| format!("/session/{}/{path}", self.session);
+            let wanted = json!({ "using": "css selector", "value": css });
+            let element = self.try_command("POST", &here("element"), &wanted).ok()?;
+            let element = element[ELEMENT].as_str()?;
+            let text = self.try_command("GET", &here(&format!("element/{element}/text")), &Value::Null).ok()?;
+            text.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+        })
     }
 
     /// Whether an element can be seen.
