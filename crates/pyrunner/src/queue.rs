@@ -215,7 +215,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
     const ONE: ClientId = ClientId::Key(1);
@@ -226,22 +226,24 @@ mod tests {
         Queue::new(QueueLimits { running, running_per_client, waiting, waiting_per_client, patience })
     }
 
-    /// Puts somebody into the line, who tells his name when it is his turn.
-    async fn waits(
-        queue: &Queue,
-        client: ClientId,
-        name: &'static str,
-        called: &tokio::sync::mpsc::UnboundedSender<(&'static str, Permit)>,
-    ) {
+    /// Who tells his name when it is his turn.
+    type Calls = tokio::sync::mpsc::UnboundedSender<(&'static str, Permit)>;
+
+    /// Puts somebody into the line.
+    async fn waits(queue: &Queue, client: ClientId, most: Option<usize>, name: &'static str, called: &Calls) {
         let (own, called) = (queue.clone(), called.clone());
         let before = queue.counts().1;
         tokio::spawn(async move {
-            let permit = own.turn(client, None).await.unwrap();
+            let permit = own.turn(client, most).await.unwrap();
             called.send((name, permit)).ok();
         });
-        while queue.counts().1 == before {
+        for _ in 0..1000 {
+            if queue.counts().1 > before {
+                return;
+            }
             tokio::task::yield_now().await;
         }
+        panic!("{name} does not wait");
     }
 
     #[tokio::test]
@@ -250,9 +252,9 @@ mod tests {
         let (called, mut calls) = tokio::sync::mpsc::unbounded_channel();
         let first = queue.turn(ONE, None).await.unwrap();
         for name in ["a1", "a2", "a3"] {
-            waits(&queue, ONE, name, &called).await;
+            waits(&queue, ONE, None, name, &called).await;
         }
-        waits(&queue, TWO, "b1", &called).await;
+        waits(&queue, TWO, None, "b1", &called).await;
         drop(first);
         let mut order = Vec::new();
         for _ in 0..4 {
@@ -270,7 +272,7 @@ mod tests {
         let queue = queue(4, 2, 10, 10);
         let (called, mut calls) = tokio::sync::mpsc::unbounded_channel();
         let held = [queue.turn(ONE, None).await.unwrap(), queue.turn(ONE, None).await.unwrap()];
-        waits(&queue, ONE, "third", &called).await;
+        waits(&queue, ONE, None, "third", &called).await;
         let other = [queue.turn(TWO, None).await.unwrap(), queue.turn(TWO, None).await.unwrap()];
         assert_eq!(queue.counts(), (4, 1));
         drop(other);
@@ -279,7 +281,7 @@ mod tests {
         drop(held);
         assert_eq!(calls.recv().await.unwrap().0, "third");
         let key_of_one = queue.turn(TWO, Some(1)).await.unwrap();
-        waits(&queue, TWO, "second of a small key", &called).await;
+        waits(&queue, TWO, Some(1), "second of a small key", &called).await;
         drop(key_of_one);
         assert_eq!(calls.recv().await.unwrap().0, "second of a small key");
     }

@@ -22,7 +22,7 @@ fn keys_open_what_is_closed_until_they_are_revoked() {
     let with = |token: &str| server.post_with("/execute", &[("Authorization", &bearer(token))], &program);
     assert_eq!(with(&token).status, 200);
     assert_eq!(server.post_with("/execute", &[("X-Api-Key", &token)], &program).status, 200);
-    with(&format!("{token}0")).is_problem(401, "no such key");
+    with(&format!("{token}0")).is_problem(401, "the API key is unknown");
     with("nonsense").is_problem(401, "");
     server.post_with("/execute", &[("Authorization", "Basic eDp5")], &program).is_problem(401, "Bearer");
     assert_eq!(server.get("/health").status, 200);
