@@ -124,7 +124,8 @@ fn outcome(expected: &str, answer: &Value) -> Verdict {
 
 /// An exit code as ours, as a shell has it, and as Python's subprocess has it.
 fn ways_to_tell(answer: &Value) -> Vec<i64> {
-    let number = answer["message"].as_str().and_then(|message| message.split_once("(signal ")?.1.trim_end_matches(')').parse().ok());
+    let number =
+        answer["message"].as_str().and_then(|message| message.split_once("(signal ")?.1.trim_end_matches(')').parse().ok());
     let killed = matches!(answer["reason"].as_str(), Some("timeout" | "cpu_limit" | "oom" | "output_limit")).then_some(9);
     match (answer["exit_code"].as_i64(), number.or(killed)) {
         (Some(code), _) => vec![code],
@@ -188,7 +189,8 @@ fn with_file(path: &str) -> Vec<Sent> {
 }
 
 fn as_written(row: &Row) -> Vec<Sent> {
-    let body = text(row, "body").map_or_else(|| row["body"].as_object().map(|_| row["body"].to_string()), |body| Some(body.to_owned()));
+    let body =
+        text(row, "body").map_or_else(|| row["body"].as_object().map(|_| row["body"].to_string()), |body| Some(body.to_owned()));
     let method = text(row, "method").unwrap_or(if body.is_some() { "POST" } else { "GET" });
     let fields: Value = body.as_deref().and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default();
     let endpoints: &[&'static str] = if fields.get("code").is_some() {
@@ -240,7 +242,8 @@ mod tests {
 
     #[test]
     fn requests_go_where_they_were_written_for() {
-        let paths = |row: Value| as_written(&row).into_iter().map(|(method, path, ..)| format!("{method} {path}")).collect::<Vec<_>>();
+        let paths =
+            |row: Value| as_written(&row).into_iter().map(|(method, path, ..)| format!("{method} {path}")).collect::<Vec<_>>();
         assert_eq!(paths(json!({ "body": "{\"input\":\"\"}" })), ["POST /eval"]);
         assert_eq!(paths(json!({ "body": "{\"code\":7}" })), ["POST /execute"]);
         assert_eq!(paths(json!({ "body": "{\"stuff\":1}" })), ["POST /execute", "POST /eval"]);

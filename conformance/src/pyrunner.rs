@@ -1,6 +1,6 @@
 //! A PyRunner that is asked: started as anybody would, on a port of its own.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -34,11 +34,12 @@ pub(crate) struct PyRunner {
 impl PyRunner {
     /// Starts one that keeps its state in this directory and counts no calls.
     pub(crate) async fn start(directory: &Path) -> Result<Self> {
-        let program = path()?;
+        let program = coracle_tests::program::pyrunner();
         let mut command = Command::new(&program);
         command.args(["serve", "--listen", "127.0.0.1:0", "--rate", "0", "--state"]).arg(directory.join("pyrunner"));
         command.env_remove("DATABASE_URL").env_remove("PORT").kill_on_drop(true);
-        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().with_context(|| program.display().to_string())?;
+        let mut child =
+            command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().with_context(|| program.display().to_string())?;
         let mut lines = BufReader::new(child.stderr.take().context("no standard error")?).lines();
         let listening = async {
             let mut said = String::new();
@@ -115,14 +116,4 @@ impl PyRunner {
         ensure!(ended.success(), "pyrunner ended with {ended}");
         self.quiet(0).await
     }
-}
-
-/// Where the program is: `PYRUNNER_BIN`, else beside this one.
-fn path() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("PYRUNNER_BIN") {
-        return Ok(path.into());
-    }
-    let beside = std::env::current_exe()?.with_file_name("pyrunner");
-    ensure!(beside.is_file(), "there is no {}: cargo build -p coracle-pyrunner", beside.display());
-    Ok(beside)
 }
