@@ -134,7 +134,7 @@ impl Reader<'_> {
 
     /// Puts the keys of a `<<` value where the mapping has none.
     fn merge(&mut self, map: &mut Map, merges: Node) -> Result<(), Fault> {
-        let at = merges.at;
+        let at = merges.key_at;
         let refused = || Fault::new(ErrorKind::Yaml, "`<<` takes a mapping or a list of mappings").at(at);
         let sources = match merges.data {
             Data::Map(source) => vec![*source],
@@ -145,7 +145,6 @@ impl Reader<'_> {
                     _ => Err(refused()),
                 })
                 .collect::<Result<_, _>>()?,
-            Data::Null => Vec::new(),
             _ => return Err(refused()),
         };
         for (key, value) in sources.into_iter().flatten() {

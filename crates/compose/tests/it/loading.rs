@@ -139,6 +139,7 @@ fn yaml_that_no_compose_file_may_be() {
             "services:\n  1: {image: a}",
             "$DIR/compose.yaml:2:3: services: a key must be a string, and this is none: 1 (put the key in quotes)",
         ),
+        ("x-a: &a\nservices: {s: {<<: *a, image: a}}", "$DIR/compose.yaml:2:16: `<<` takes a mapping"),
         ("x-a: &a [*a]", "$DIR/compose.yaml:1:10: an anchor contains itself"),
         ("- a", "$DIR/compose.yaml:1:1: top-level object must be a mapping"),
         ("x: [", "$DIR/compose.yaml:2:1: this is not YAML"),
