@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 PREFIX ?= /usr/local
-.PHONY: help build install pyrunner demo test lint soak bench-deploy bench-proxy conformance testssl clean
+.PHONY: help build install pyrunner demo test lint soak bench-deploy bench-proxy bench-pyrunner conformance testssl clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench-deploy: ## Deploys beside their floor, idle memory, route-switch latency; 
 
 bench-proxy: ## The proxy beside HAProxy and nginx (ROUNDS=, SECONDS=, ONLY=c64,tls); the last line is RESULT {json}
 	@scripts/bench-proxy
+
+bench-pyrunner: ## PyRunner beside bare Python, bubblewrap and a container per call (ROUNDS=, SECONDS=, ONLY=); the last line is RESULT {json}
+	@scripts/bench-pyrunner
 
 conformance: ## Feed cases of other projects through the public interfaces (CASES=DIR, usually ../shared/cases)
 	@CASES="$(CASES)" scripts/conformance

@@ -3,11 +3,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+pub mod callers;
 pub mod contenders;
+pub mod exchange;
 pub mod floor;
+pub mod interpreters;
+pub mod lineage;
 pub mod load;
+pub mod options;
 pub mod origin;
 pub mod processes;
+pub mod pyrunner;
 pub mod rounds;
 pub mod scenarios;
 pub mod scoreboard;

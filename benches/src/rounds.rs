@@ -32,6 +32,11 @@ impl Rounds {
         median(self.0.iter().map(|(ours, peer)| ours / peer))
     }
 
+    /// How much more than the peer's ours is, at the median of the rounds.
+    pub fn over(&self) -> f64 {
+        median(self.0.iter().map(|(ours, peer)| ours - peer))
+    }
+
     /// How far the rounds' ratios lie apart, the best and the worst of them, as a share of their median.
     pub fn spread(&self) -> f64 {
         let ratios = self.0.iter().map(|(ours, peer)| ours / peer);
@@ -81,6 +86,6 @@ fn ratios_are_taken_round_by_round() {
         rounds.add(ours, peer);
     }
     assert_eq!((rounds.ours(), rounds.peer(), rounds.ratio()), (3.0, 3.0, 2.0));
-    assert_eq!(rounds.spread(), 1.5);
+    assert_eq!((rounds.spread(), rounds.over()), (1.5, 1.0));
     assert_eq!(median([1.0, 2.0].into_iter()), 1.5);
 }

@@ -15,6 +15,10 @@ pub enum Goal {
     RatioAtLeast(f64),
     /// At most so much, whatever the peer has.
     AtMost(f64),
+    /// At least so much, whatever the peer has.
+    AtLeast(f64),
+    /// At most so much more than the peer's.
+    OverAtMost(f64),
     /// For information.
     Nothing,
 }
@@ -25,6 +29,8 @@ impl Goal {
             Self::RatioAtMost(goal) => Some(rounds.ratio() <= goal),
             Self::RatioAtLeast(goal) => Some(rounds.ratio() >= goal),
             Self::AtMost(goal) => Some(rounds.ours() <= goal),
+            Self::AtLeast(goal) => Some(rounds.ours() >= goal),
+            Self::OverAtMost(goal) => Some(rounds.over() <= goal),
             Self::Nothing => None,
         }
     }
@@ -36,6 +42,8 @@ impl fmt::Display for Goal {
             Self::RatioAtMost(goal) => format!("≤ {goal} ×"),
             Self::RatioAtLeast(goal) => format!("≥ {goal} ×"),
             Self::AtMost(goal) => format!("≤ {goal}"),
+            Self::AtLeast(goal) => format!("≥ {goal}"),
+            Self::OverAtMost(goal) => format!("≤ + {goal}"),
             Self::Nothing => String::new(),
         };
         f.pad(&text)
@@ -71,7 +79,7 @@ impl Scoreboard {
 
 impl fmt::Display for Scoreboard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<20}{:>10}{:>10}{:>8}{:>8}  {:<9}{:<8}", "", "ours", "peer", "ratio", "spread", "goal", "")?;
+        writeln!(f, "{:<22}{:>10}{:>10}{:>8}{:>8}  {:<9}{:<8}", "", "ours", "peer", "ratio", "spread", "goal", "")?;
         for Score { name, meaning, rounds, goal } in &self.0 {
             let verdict = match goal.reached(rounds) {
                 Some(true) => "reached",
@@ -79,7 +87,7 @@ impl fmt::Display for Scoreboard {
                 None => "",
             };
             let (ours, peer, ratio, spread) = (rounds.ours(), rounds.peer(), rounds.ratio(), rounds.spread() * 100.0);
-            writeln!(f, "{name:<20}{ours:>10.2}{peer:>10.2}{ratio:>8.3}{spread:>7.0}%  {goal:<9}{verdict:<8} {meaning}")?;
+            writeln!(f, "{name:<22}{ours:>10.2}{peer:>10.2}{ratio:>8.3}{spread:>7.0}%  {goal:<9}{verdict:<8} {meaning}")?;
         }
         Ok(())
     }

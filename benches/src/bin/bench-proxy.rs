@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 
 use coracle_benches::contenders::Kind;
 use coracle_benches::load::{Asking, How};
+use coracle_benches::options::{number, wanted};
 use coracle_benches::origin::LARGE;
 use coracle_benches::processes::{Placement, open_many_files};
 use coracle_benches::rounds::{Rounds, median};
@@ -62,15 +63,6 @@ fn scenarios() -> Vec<Scenario> {
 struct Measured {
     samples: BTreeMap<(&'static str, Kind), Vec<Sample>>,
     values: BTreeMap<(&'static str, Kind), Vec<f64>>,
-}
-
-fn number(name: &str, usual: u64) -> u64 {
-    std::env::var(name).ok().filter(|text| !text.is_empty()).map_or(usual, |text| text.parse().unwrap())
-}
-
-/// Whether a scenario is asked for: `ONLY=c64,tls`, otherwise all are.
-fn wanted(name: &str) -> bool {
-    std::env::var("ONLY").ok().filter(|only| !only.is_empty()).is_none_or(|only| only.split(',').any(|one| one == name))
 }
 
 async fn bench(placement: Placement) {
