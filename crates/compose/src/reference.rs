@@ -173,6 +173,9 @@ fn lie(bench: &Bench, sample: &samples::Sample, word: &str) -> Option<String> {
         "honoured" if is_same => Some("it changes nothing".to_owned()),
         "honoured" if !obstacles.is_empty() => Some(format!("it is refused: {obstacles:?}")),
         "honoured" => None,
+        // `--ignore-unsupported` overlooks obstacles; what is left has to be something that can run.
+        "refused" if before.mistakes != after.mistakes => Some(format!("it is a mistake as well: {:?}", after.mistakes)),
+        "refused" if after.spec.check_stack().is_err() => Some("what is left of it cannot run".to_owned()),
         "refused" if is_moot => (!obstacles.is_empty()).then(|| format!("{obstacles:?}")),
         "refused" => {
             let told = obstacles.iter().find(|obstacle| obstacle.path.rsplit('.').next() == Some(last));
