@@ -18,6 +18,7 @@ mod history;
 mod jobs;
 mod keys;
 mod metrics;
+mod peers;
 pub mod place;
 mod policy;
 pub mod problem;

@@ -25,6 +25,7 @@ use crate::api::{self, Peer};
 use crate::context::Context;
 use crate::history::SWEEP_PAUSE;
 use crate::jobs;
+use crate::peers::Peers;
 use crate::settings::Settings;
 
 /// How long a request's head may take to arrive; also how long a connection may idle between requests.
@@ -139,6 +140,7 @@ struct Connections {
     router: Router,
     tasks: TaskTracker,
     room: Arc<Semaphore>,
+    peers: Peers,
     /// No new requests; answers that are under way are finished.
     stop: CancellationToken,
     /// Cuts off what is left.
@@ -152,6 +154,8 @@ impl Connections {
             router: api::router(context),
             tasks: context.tasks.clone(),
             room: Arc::new(Semaphore::new(context.settings.connections)),
+            // A quarter of all, so that it takes more than a few to keep everybody else out.
+            peers: Peers::new(context.settings.connections.div_ceil(4), &context.settings.trusted_proxies),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
         }
@@ -176,6 +180,10 @@ impl Connections {
             tracing::debug!(%error, "a connection broke at once");
             return;
         }
+        let Some(connected) = self.peers.enter(peer.ip()) else {
+            tracing::debug!(%peer, "a client with too many connections is turned away");
+            return;
+        };
         let (router, stop, cut) = (self.router.clone(), self.stop.clone(), self.cut.clone());
         let context = Arc::clone(&self.context);
         self.tasks.spawn(async move {
@@ -184,7 +192,7 @@ impl Connections {
             if let Some(Err(error)) = cut.run_until_cancelled(served).await {
                 tracing::debug!(%error, "a connection ended early");
             }
-            drop(open);
+            drop((open, connected));
             drop(room);
         });
     }

@@ -107,7 +107,7 @@ fn a_server_that_is_stopped_finishes_what_it_has_begun_and_leaves_nothing() {
     let mut waiting = server.send("POST", "/execute", &[], body.as_bytes());
     server.until_running(1);
     server.signal(Signal::TERM);
-    until("new connections are refused", || std::net::TcpStream::connect(server.address).is_err().then_some(()));
+    until("new connections are refused", || TcpStream::connect(server.address).is_err().then_some(()));
     let answer = Answer::read(&mut waiting);
     assert_eq!((answer.status, answer.json()["output"].as_str()), (200, Some("done\n")), "{}", server.log());
     assert_eq!(server.wait(), 0, "{}", server.log());
