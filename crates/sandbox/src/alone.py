@@ -34,6 +34,7 @@ def alone(directory, seconds):
     sys.path[0:1] = [HOME]
     out, err, null = os.dup(1), os.dup(2), os.open("/dev/null", os.O_RDWR)
     os.chdir(HOME)
+    OURS = set(sys.modules)
     warm_up(null)
     for saved, number in ((out, 1), (err, 2)):
         os.dup2(saved, number)

@@ -147,13 +147,18 @@ def perform(job):
 
 def run(code):
     """Runs a program as `python main.py` would, and ends as that would."""
+    main = main_module()
+    sys.modules["__main__"] = main
+    end(attempt(code, main.__dict__), main.__dict__)
+
+
+def main_module():
     main = ModuleType("__main__")
     main.__file__ = MAIN
     main.__builtins__ = builtins
     main.__cached__ = None
     main.__annotations__ = {}
-    sys.modules["__main__"] = main
-    end(attempt(code, main.__dict__), main.__dict__)
+    return main
 
 
 def attempt(code, names):
@@ -216,17 +221,28 @@ def end(code, names):
         atexit._run_exitfuncs()
     except BaseException as error:
         show(error, error.__traceback__)
-    clear(names)
-    for name in [name for name in sys.modules if name not in OURS]:
-        sys.modules.pop(name, None)
-    # Most programs end before anything has become old; a look at the young is enough then, and quicker.
-    gc.collect(1)
-    if gc.get_objects(generation=2):
-        gc.collect()
-    if not flush(sys.stdout):
+    if not let_go(names):
         code = code or 120
-    flush(sys.stderr)
     os._exit(code)
+
+
+def let_go(names):
+    """What an interpreter does with a program's objects at its end. Answers whether the standard output is out."""
+    try:
+        clear(names)
+        # Looking at each name writes to the page that it is on; most programs have imported nothing.
+        if len(sys.modules) != len(OURS) or next(reversed(sys.modules)) not in OURS:
+            for name in [name for name in sys.modules if name not in OURS]:
+                sys.modules.pop(name, None)
+        # Most programs end before anything has become old; a look at the young is enough then, and quicker.
+        gc.collect(1)
+        if gc.get_objects(generation=2):
+            gc.collect()
+    except BaseException as error:
+        show(error, error.__traceback__)
+    out = flush(sys.stdout)
+    flush(sys.stderr)
+    return out
 
 
 def clear(names):
@@ -259,14 +275,14 @@ def warm_up(null):
     os.unlink(MAIN)
 
 
+# As it comes through `receive`.
+WARM_JOB = THREE.pack(0, 0, 0) + bytes(13) + U32.pack(len(WARM)) + WARM
+
+
 def rehearse():
+    """Runs a small program to its end, but for threads and exit functions, which may be somebody's who was imported ahead."""
     gc.enable()
-    names = {"__name__": "__main__", "__builtins__": builtins}
-    attempt(WARM, names)
-    clear(names)
-    gc.collect(1)
-    gc.get_objects(generation=2)
-    flush(sys.stdout)
-    flush(sys.stderr)
-
-
+    job = Job(WARM_JOB)
+    main = main_module()
+    attempt(job.code, main.__dict__)
+    let_go(main.__dict__)

@@ -174,6 +174,7 @@ def prepare(modules):
 zygote = Zygote(sys.argv)
 prepare(sys.argv[4:])
 # What the interpreter makes when it is first needed (the types of the compiler's tree are many) is made once for all copies.
+OURS = set(sys.modules)
 rehearse()
 OURS = set(sys.modules)
 gc.collect()

@@ -15,12 +15,14 @@ use super::{INNER, Plan, roots};
 use crate::image::{Image, ZYGOTE};
 
 /// The variables that every program in a sandbox starts with.
-pub(crate) const VARIABLES: [&str; 8] = [
+pub(crate) const VARIABLES: [&str; 9] = [
     "PATH=/usr/local/bin:/usr/bin:/bin",
     "HOME=/work",
     "USER=sandbox",
     "TMPDIR=/tmp",
     "LANG=C.UTF-8",
+    // As in a locale of a language: in this one, Python would write lone surrogates as bytes that are no UTF-8.
+    "PYTHONIOENCODING=utf-8:strict",
     "PYTHONDONTWRITEBYTECODE=1",
     // A share of a core is no place for a thread per core of the machine.
     "OPENBLAS_NUM_THREADS=1",
