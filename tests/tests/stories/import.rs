@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use coracle_model::EngineKind;
 use coracle_tests::engine::{can_tell, can_tell_as_root, docker};
-use coracle_tests::load::Load;
-use coracle_tests::{App, Env, browser, eventually, proxy};
+use coracle_tests::{App, Env, Load, RunningLoad, browser, eventually, proxy};
 use http::Method;
 
 /// How long a database may take to start for the first time.
@@ -144,9 +143,11 @@ impl Project {
         assert_eq!(self.state().await, ["beat true always", "db true always", "redis true always", "web true always"]);
     }
 
-    /// Requests a second on its published port, each on a connection of its own: most of them read the database.
+    /// Requests a second on its published port, each on a connection of its own, that read the database. They may wait for a
+    /// database to stop and to start, on a machine that does other things besides.
     fn load(&self, per_second: u32) -> Load {
-        Load { fresh_every: 1, ..Load::on(self.address(), "127.0.0.1", per_second).only_get().of_page("/students") }
+        let load = Load::on(self.address(), "127.0.0.1", per_second).only_get().of_page("/students");
+        Load { fresh_every: 1, patience: Duration::from_secs(150), ..load }
     }
 
     fn app_name(&self) -> String {
@@ -199,7 +200,7 @@ async fn a_running_project_becomes_an_app_and_nobody_notices() {
     env.coracle(&["import", &project.name]).await.succeeds().says(&name);
     // The port is the proxy's own by now.
     assert_eq!(rules(project.port).await, "");
-    load.stop().await.lost_nothing();
+    lost_nothing("imported", load).await;
     assert_eq!(project.state().await, ["beat false no", "db false no", "redis false no", "web false no"]);
     assert!(project.students().await.contains("an old student"));
     project.answers("a new student", Duration::from_secs(5)).await;
@@ -255,7 +256,7 @@ async fn an_import_that_comes_to_nothing_leaves_the_project_as_it_was() {
     let load = project.load(5).start();
     let failed = env.coracle(&["import", &project.name]).await;
     failed.fails().says("the lecture is cancelled");
-    load.stop().await.lost_nothing();
+    lost_nothing("given back", load).await;
     is_as_before(&env, &project, &dir).await;
 
     // It takes connections for a moment, and ends after the switch, which is taken back.
@@ -296,6 +297,13 @@ async fn an_import_that_comes_to_nothing_leaves_the_project_as_it_was() {
     let taken = env.coracle(&["destroy", "-y", "-a", &name]).await;
     taken.succeeds();
     env.leaves_nothing().await;
+}
+
+/// Every request was answered, if later than usual; how much later is told.
+async fn lost_nothing(what: &str, load: RunningLoad) {
+    let report = load.stop().await;
+    eprintln!("{what}: {report}");
+    report.lost_nothing();
 }
 
 async fn is_as_before(env: &Env, project: &Project, dir: &std::path::Path) {
