@@ -41,6 +41,8 @@ impl Rollout<'_> {
         self.note(format!(
             "requests wait while {names} of the running project stops and starts again as the app's, on the same data"
         ));
+        // They would be without their data, and whoever waits would wait for their end as well.
+        self.stop_incumbents_background(candidacy).await?;
         self.hold_for_succession(candidacy).await?;
         Ok(incumbent.stop(Some(&services)).await?)
     }
@@ -49,6 +51,7 @@ impl Rollout<'_> {
     /// project stops, while requests wait.
     pub(super) async fn stop_incumbent(&self, candidacy: &Candidacy) -> Result<(), Failure> {
         let Some(incumbent) = &self.incumbent else { return Ok(()) };
+        self.stop_incumbents_background(candidacy).await?;
         self.hold_for_succession(candidacy).await?;
         Ok(incumbent.stop(None).await?)
     }
