@@ -1,5 +1,7 @@
 //! What can be typed; one file for each command.
 
+mod bench;
+mod child;
 mod doctor;
 mod image;
 mod keys;
@@ -25,6 +27,8 @@ pub(crate) enum Command {
     Serve(Box<serve::Serve>),
     /// Execute one program and end with its exit code
     Run(run::Run),
+    /// Measure how quick a server is: one that runs, or one of its own
+    Bench(bench::Bench),
     /// Make, show and revoke API keys
     Keys(keys::Keys),
     /// Say what this machine offers for sandboxes, and which way is chosen
@@ -37,6 +41,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve(serve) => serve::run(&serve),
         Command::Run(run) => run::run(&run),
+        Command::Bench(bench) => bench::run(&bench),
         Command::Keys(keys) => keys::run(&keys),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Image(image) => image::run(&image),

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use coracle_pyrunner::place::Place;
 use coracle_sandbox::{ClientError, End, Event, Execution, Reason, Running, Sandbox, Stdin};
-use rustix::process::{Pid, Signal, kill_process};
 
+use super::child;
 use super::serve::LimitArguments;
 use crate::output;
 
@@ -136,18 +136,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            kill_process(pid, Signal::TERM).ok();
-        }
-        let until = Instant::now() + CLEARING;
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if Instant::now() >= until {
-                self.child.kill().ok();
-                self.child.wait().ok();
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        child::end(&mut self.child, CLEARING);
         self.place.remove();
     }
 }

@@ -11,6 +11,7 @@ mod history;
 mod host;
 mod hostile;
 mod jobs;
+mod measuring;
 mod page;
 mod piston;
 mod processes;
