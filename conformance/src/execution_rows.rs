@@ -24,7 +24,10 @@ pub(crate) async fn verdict(row: &Row, server: &PyRunner) -> Verdict {
     if text(row, "code").is_none() {
         return asked(row, server).await;
     }
-    let before = row["expect"].get("host").is_some().then(|| server.processes());
+    let before = match row["expect"].get("host") {
+        Some(_) => Some(server.settled().await.map_err(|error| format!("{error:#}"))?),
+        None => None,
+    };
     for time in 1..=row["repeat"].as_u64().unwrap_or(1) {
         let done = execute(row, server).await?;
         check(&row["expect"], &done).map_err(|why| format!("{why}, the {time}. time, in {}", shortened(&done.answer)))?;

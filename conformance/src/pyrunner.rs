@@ -85,7 +85,7 @@ impl PyRunner {
     }
 
     /// How many processes of sandboxes there are on the machine, waiting ones included. What they say is not asked.
-    pub(crate) fn processes(&self) -> usize {
+    fn processes(&self) -> usize {
         let first = FIRST_USER + u32::from(self.address.port()) * USERS;
         let is_one = |entry: std::fs::DirEntry| {
             let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
@@ -95,12 +95,26 @@ impl PyRunner {
         std::fs::read_dir("/proc").map(|all| all.flatten().filter_map(is_one).count()).unwrap_or(0)
     }
 
-    /// Waits until there are as many processes again as there were.
+    /// Waits until all sandboxes that should wait ready are there, and counts the processes then.
+    pub(crate) async fn settled(&self) -> Result<usize> {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let runtimes: serde_json::Value = serde_json::from_str(&self.ask("GET", "/runtimes", None, &[]).await?.body)?;
+            let images = runtimes["runtimes"].as_array().context("no list of runtimes")?;
+            if images.iter().all(|image| image["ready"] == image["slots"]) {
+                return Ok(self.processes());
+            }
+            ensure!(Instant::now() < give_up, "sandboxes are not made again: {runtimes}");
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Waits until there are no more processes again than there were.
     pub(crate) async fn quiet(&self, before: usize) -> Result<()> {
         let give_up = Instant::now() + QUIET;
         loop {
             let now = self.processes();
-            if now == before {
+            if now <= before {
                 return Ok(());
             }
             ensure!(Instant::now() < give_up, "{now} processes of sandboxes are there, {before} were before");
