@@ -43,7 +43,7 @@ pub(crate) enum News {
 }
 
 impl Ongoing {
-    /// Waits for a turn and starts it. `origin` is the way it came: `execute`, `job`, `ws`.
+    /// Waits for a turn and starts it. `origin` is the way it came, such as `execute` or `ws`.
     pub(crate) async fn start(
         context: &Arc<Context>,
         caller: &Caller,

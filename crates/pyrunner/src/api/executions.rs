@@ -54,7 +54,7 @@ pub(crate) struct PastExecution {
     owner: String,
     /// When it was accepted (RFC 3339).
     started_at: String,
-    /// Which way it came: `execute`, `batch`, `job`, `ws`.
+    /// Which way it came: `execute`, `batch`, `job`, `ws`, `piston`, `snekbox`, `page`.
     origin: String,
     image: String,
     /// `zygote` or `exec`.
