@@ -165,8 +165,12 @@ impl Core {
         locks.entry(app.clone()).or_default().clone()
     }
 
-    pub(crate) fn forget_app(&self, app: &AppName) {
+    /// Forgets the lock of an app of which nothing is left. Not before: whoever asks for it then gets another one.
+    pub(crate) fn forget_app_lock(&self, app: &AppName) {
         self.app_locks.lock().unwrap_or_else(PoisonError::into_inner).remove(app);
+    }
+
+    pub(crate) fn forget_app(&self, app: &AppName) {
         self.change(|registry| {
             registry.ready.retain(|id, _| id.app != *app);
             registry.back_off.retain(|id, _| id.app != *app);

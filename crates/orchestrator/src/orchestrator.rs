@@ -363,7 +363,9 @@ impl HostOrchestrator {
         self.core.store.delete_app(app).await?;
         self.core.forget_app(app);
         self.core.publish().await?;
-        self.core.remove_remains_of(app).await
+        self.core.remove_remains_of(app).await?;
+        self.core.forget_app_lock(app);
+        Ok(())
     }
 
     /// How an app stands.

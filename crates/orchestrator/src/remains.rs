@@ -21,7 +21,10 @@ impl Core {
             // Somebody else may be doing just that.
             let Ok(_not_while_deploying) = lock.try_lock() else { continue };
             match self.remove_remains_of(&app).await {
-                Ok(()) => tracing::info!(%app, "nothing is left of it"),
+                Ok(()) => {
+                    tracing::info!(%app, "nothing is left of it");
+                    self.forget_app_lock(&app);
+                }
                 Err(error) => tracing::debug!(%app, %error, "what is left of it cannot be removed yet"),
             }
         }
