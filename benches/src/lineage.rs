@@ -13,11 +13,17 @@ use rustix::process::Pid;
 #[derive(Debug, Clone, Copy)]
 pub struct Lineage(Pid);
 
-/// What `/proc/PID/stat` says.
-struct Stat {
-    parent: i32,
-    /// utime, stime, cutime and cstime in hundredths of a second, which is what user space sees on every Linux we run on.
-    ticks: u64,
+/// A process in it and what it has used so far.
+#[derive(Debug, Clone, Copy)]
+pub struct Member {
+    /// The process.
+    pub pid: Pid,
+    /// Its parent; the ancestor's may be anybody.
+    pub parent: i32,
+    /// Its own processor time.
+    pub own: Duration,
+    /// That of the children it has waited for, and of theirs.
+    pub buried: Duration,
 }
 
 impl Lineage {
@@ -26,26 +32,22 @@ impl Lineage {
         Self(ancestor)
     }
 
-    /// All of them, the ancestor first.
-    pub fn members(self) -> Vec<Pid> {
-        self.walk().into_iter().map(|(pid, _)| pid).collect()
-    }
-
     /// Processor time that all of them and those they have buried have used so far.
     pub fn processor(self) -> Duration {
-        Duration::from_millis(self.walk().iter().map(|(_, stat)| stat.ticks * 10).sum())
+        self.members().iter().map(|member| member.own + member.buried).sum()
     }
 
-    fn walk(self) -> Vec<(Pid, Stat)> {
-        let mut all: BTreeMap<i32, Stat> = numbers().filter_map(|pid| Some((pid, stat(pid)?))).collect();
+    /// All of them, the ancestor first.
+    pub fn members(self) -> Vec<Member> {
+        let mut all: BTreeMap<i32, Member> = numbers().filter_map(|pid| Some((pid, member(pid)?))).collect();
         let mut children: BTreeMap<i32, BTreeSet<i32>> = BTreeMap::new();
-        for (pid, stat) in &all {
-            children.entry(stat.parent).or_default().insert(*pid);
+        for (pid, member) in &all {
+            children.entry(member.parent).or_default().insert(*pid);
         }
         let (mut found, mut next) = (Vec::new(), vec![self.0.as_raw_nonzero().get()]);
         while let Some(number) = next.pop() {
             next.extend(children.remove(&number).unwrap_or_default());
-            found.extend(Pid::from_raw(number).zip(all.remove(&number)));
+            found.extend(all.remove(&number));
         }
         found
     }
@@ -56,12 +58,16 @@ fn numbers() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-fn stat(pid: i32) -> Option<Stat> {
+fn member(pid: i32) -> Option<Member> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command in parentheses may contain anything. Behind it: the state, the parent, and as 12th to 15th the times.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks = fields.get(11..15)?.iter().map(|field| field.parse::<u64>()).sum::<Result<_, _>>().ok()?;
-    Some(Stat { parent: fields.get(1)?.parse().ok()?, ticks })
+    // In hundredths of a second, which is what user space sees on every Linux we run on.
+    let sum = |ticks: &[&str]| {
+        Some(Duration::from_millis(10 * ticks.iter().map(|field| field.parse::<u64>()).sum::<Result<u64, _>>().ok()?))
+    };
+    let (own, buried) = (sum(fields.get(11..13)?)?, sum(fields.get(13..15)?)?);
+    Some(Member { pid: Pid::from_raw(pid)?, parent: fields.get(1)?.parse().ok()?, own, buried })
 }
 
 /// Memory that a process shares with nobody, in bytes; nothing if it has ended.
@@ -80,6 +86,6 @@ fn a_child_that_has_ended_is_still_counted() {
     let ended = std::process::Command::new("/usr/bin/python3").args(["-c", burning]).status().unwrap();
     assert!(ended.success());
     assert!(own.processor() - before >= Duration::from_millis(150));
-    assert!(own.members().contains(&rustix::process::getpid()));
+    assert_eq!(own.members()[0].pid, rustix::process::getpid());
     assert!(private(rustix::process::getpid()) > 4096);
 }

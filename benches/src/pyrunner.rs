@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::callers::Call;
 use crate::exchange::{Answer, Exchange};
 use crate::interpreters::{PROGRAM, PYTHON, check};
-use crate::lineage::{Lineage, private};
+use crate::lineage::{Lineage, Member, private};
 use crate::processes::Running;
 
 /// How long the server may take to start, or to have its pool full again.
@@ -31,7 +31,41 @@ pub struct PyRunner {
     server: Running,
     address: SocketAddr,
     log: PathBuf,
-    directory: TempDir,
+    _directory: TempDir,
+}
+
+/// Who of its processes has used something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Holds the port, and does nothing.
+    Supervisor,
+    /// HTTP, limits, queue, history.
+    Api,
+    /// The daemon of the sandboxes.
+    Daemon,
+    /// Makes namespaces and mounts.
+    Maker,
+    /// The interpreter that is copied.
+    Zygote,
+    /// Those that wait, and those that have ended.
+    Sandboxes,
+}
+
+impl Part {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 6] = [Self::Supervisor, Self::Api, Self::Daemon, Self::Maker, Self::Zygote, Self::Sandboxes];
+
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Supervisor => "supervisor",
+            Self::Api => "API",
+            Self::Daemon => "daemon",
+            Self::Maker => "maker",
+            Self::Zygote => "zygote",
+            Self::Sandboxes => "sandboxes",
+        }
+    }
 }
 
 /// A connection to it.
@@ -58,7 +92,7 @@ impl PyRunner {
         command.args(arguments).stdin(Stdio::null()).stderr(File::create(&log).unwrap());
         // Ctrl-C is for this process, which ends the server as it should be ended.
         let server = Running::start(command.process_group(0));
-        let mut found = Self { server, address: SocketAddr::from(([127, 0, 0, 1], 0)), log, directory };
+        let mut found = Self { server, address: SocketAddr::from(([127, 0, 0, 1], 0)), log, _directory: directory };
         found.address = found.until("listens", || {
             let log = fs::read_to_string(&found.log).unwrap_or_default();
             log.lines().find_map(|line| line.strip_prefix("pyrunner listens on http://")?.parse().ok())
@@ -185,9 +219,33 @@ impl PyRunner {
         Ok(took.saturating_sub(limit))
     }
 
-    /// What the server, its daemon, its zygotes, and all sandboxes there were have used.
-    pub fn processor(&self) -> Duration {
-        Lineage::of(self.server.pid()).processor()
+    /// What the server has used, by parts: together it is all that it, its daemon, its zygotes and all sandboxes there were
+    /// have used.
+    pub fn processor(&self) -> [(Part, Duration); Part::ALL.len()] {
+        let mut used = Part::ALL.map(|part| (part, Duration::ZERO));
+        for member in Lineage::of(self.server.pid()).members() {
+            let part = self.part(&member);
+            used[part as usize].1 += member.own;
+            // Only sandboxes end.
+            used[Part::Sandboxes as usize].1 += member.buried;
+        }
+        used
+    }
+
+    fn part(&self, member: &Member) -> Part {
+        let read = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", member.pid.as_raw_nonzero())).unwrap_or_default();
+        let server = self.server.pid();
+        if member.pid == server {
+            Part::Supervisor
+        } else if namespace(member.pid) != namespace(server) {
+            Part::Sandboxes
+        } else if member.parent == server.as_raw_nonzero().get() {
+            if read("cmdline").contains("--part=api") { Part::Api } else { Part::Daemon }
+        } else if read("comm").starts_with("python") {
+            Part::Zygote
+        } else {
+            Part::Maker
+        }
     }
 
     /// Private memory of one waiting sandbox at the average, in bytes, PID 1 and the interpreter together.
@@ -196,21 +254,18 @@ impl PyRunner {
     /// If there is none.
     pub fn slot(&self) -> f64 {
         self.until_full();
-        let namespace = |pid: Pid| fs::read_link(format!("/proc/{}/ns/pid", pid.as_raw_nonzero())).ok();
-        let own = namespace(self.server.pid());
-        // Processes of sandboxes are those with other process ids inside; each sandbox has its own.
         let members = Lineage::of(self.server.pid()).members();
-        let inside: Vec<_> =
-            members.into_iter().filter_map(|pid| Some((namespace(pid).filter(|_| namespace(pid) != own)?, pid))).collect();
-        let sandboxes: BTreeSet<_> = inside.iter().map(|(namespace, _)| namespace).collect();
+        let inside: Vec<Pid> =
+            members.iter().filter(|member| self.part(member) == Part::Sandboxes).map(|member| member.pid).collect();
+        let sandboxes: BTreeSet<_> = inside.iter().filter_map(|pid| namespace(*pid)).collect();
         assert!(!sandboxes.is_empty(), "no sandbox waits");
-        inside.iter().map(|(_, pid)| private(*pid)).sum::<u64>() as f64 / sandboxes.len() as f64
+        inside.iter().map(|pid| private(*pid)).sum::<u64>() as f64 / sandboxes.len() as f64
     }
+}
 
-    /// Where its state is.
-    pub fn directory(&self) -> &std::path::Path {
-        self.directory.path()
-    }
+/// Processes of sandboxes are those with process ids of their own; each sandbox has others.
+fn namespace(pid: Pid) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{}/ns/pid", pid.as_raw_nonzero())).ok()
 }
 
 fn execution(caller: &Caller, program: &Value) -> Vec<u8> {

@@ -22,7 +22,7 @@ use coracle_benches::interpreters::{
 use coracle_benches::lineage::private;
 use coracle_benches::options::{number, wanted};
 use coracle_benches::processes::open_many_files;
-use coracle_benches::pyrunner::PyRunner;
+use coracle_benches::pyrunner::{Part, PyRunner};
 use coracle_benches::rounds::{Rounds, median};
 use coracle_benches::scoreboard::{Goal, Scoreboard};
 use serde_json::json;
@@ -96,6 +96,8 @@ struct Field {
 struct Sample {
     called: Called,
     processor: f64,
+    /// The same by the parts of PyRunner.
+    parts: Vec<f64>,
 }
 
 /// Everything that was measured, round by round.
@@ -197,23 +199,21 @@ impl Field {
             Contender::WarmFork => Box::new(|| self.warm_fork.asking()),
         };
         let used = || match contender {
-            Contender::PyRunner => Some(self.pyrunner.processor()),
-            Contender::Bare => Some(buried()),
-            Contender::WarmFork => Some(self.warm_fork.processor()),
+            Contender::PyRunner => {
+                self.pyrunner.until_full();
+                self.pyrunner.processor().map(|(_, used)| used).to_vec()
+            }
+            Contender::Bare => vec![buried()],
+            Contender::WarmFork => vec![self.warm_fork.processor()],
             // bubblewrap does not wait for what it has started, so nobody is told. The engine works for others too.
-            Contender::Bubblewrap | Contender::Docker => None,
+            Contender::Bubblewrap | Contender::Docker => Vec::new(),
         };
-        if contender == Contender::PyRunner {
-            self.pyrunner.until_full();
-        }
         let before = used();
         let called = call(callers, self.seconds, &*prepare);
-        if contender == Contender::PyRunner {
-            self.pyrunner.until_full();
-        }
-        let spent = used().zip(before).map(|(after, before)| (after - before).as_secs_f64() * 1000.0);
-        let processor = spent.map_or(f64::NAN, |spent| spent / called.count() as f64);
-        Some(Sample { called, processor })
+        let spent = used().into_iter().zip(before).map(|(after, before)| after.saturating_sub(before).as_secs_f64() * 1000.0);
+        let parts: Vec<f64> = spent.map(|spent| spent / called.count() as f64).collect();
+        let processor = if parts.is_empty() { f64::NAN } else { parts.iter().sum() };
+        Some(Sample { called, processor, parts })
     }
 
     /// A program that has to wait for its sandbox to be made, and a bare interpreter, each time one after the other: medians.
@@ -313,6 +313,14 @@ fn print_samples(measured: &Measured) {
             if let Some(why) = samples.iter().find_map(|sample| sample.called.failure.as_ref()) {
                 println!("         the first that failed: {why}");
             }
+        }
+    }
+    for callers in CALLERS {
+        let samples = measured.of(callers, Contender::PyRunner);
+        let at = |part: Part| median(samples.iter().filter_map(|sample| sample.parts.get(part as usize).copied()));
+        let told: Vec<String> = Part::ALL.into_iter().map(|part| format!("{} {:.2}", part.name(), at(part))).collect();
+        if !samples.is_empty() {
+            println!("CPU ms of PyRunner per call, callers {callers}: {}", told.join(", "));
         }
     }
     println!();
