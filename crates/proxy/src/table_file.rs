@@ -211,7 +211,7 @@ impl<'r> Record<'r> {
         let number = words.next()?.parse().ok()?;
         let json = rest.get(..words.next()?.parse().ok()?)?;
         let checksum = u32::from_str_radix(words.next()?, 16).ok()?;
-        (crc32fast::hash(json) == checksum).then(|| Self { number, json: Cow::Borrowed(json) })
+        (crc32fast::hash(json) == checksum).then_some(Self { number, json: Cow::Borrowed(json) })
     }
 
     fn bytes(&self) -> Vec<u8> {
