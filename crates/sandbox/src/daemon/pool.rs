@@ -134,7 +134,14 @@ impl Pool {
                         self.available.acquire().await.ok()?.forget();
                     }
                 }
-                let slot = lock(&self.ready).pop_front();
+                let (slot, left) = {
+                    let mut ready = lock(&self.ready);
+                    (ready.pop_front(), ready.len())
+                };
+                // Where few are left, executions come faster than they end, and the next slot is made beside this one.
+                if left * 2 < self.image.slots {
+                    self.refill();
+                }
                 let Some(mut slot) = slot else { continue };
                 if slot.is_alive() {
                     return Some(slot);
