@@ -76,7 +76,7 @@ fn a_forbidden_arrow_is_told_with_its_reason() {
         ("coracle-orchestrator", "coracle-proxy", "proxy-table"),
         ("coracle-proxy", "coracle-model", "knows no apps"),
         ("coracle-engine", "bollard", "engine-docker alone"),
-        ("coracle-server", "sqlx", "store alone"),
+        ("coracle-server", "sqlx", "two programs' stores"),
         ("coracle-model", "tokio", "no I/O"),
     ] {
         let offence = rules::offence(from, to).unwrap_or_else(|| panic!("{from} → {to} was let through"));

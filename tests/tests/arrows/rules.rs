@@ -151,7 +151,7 @@ pub const CRATES: &[Rule] = &[
     },
     Rule {
         name: "coracle-conformance",
-        may_use: &["coracle-proxy-table", "coracle-tests", "coracle-compose", "coracle-labels"],
+        may_use: &["coracle-model", "coracle-proxy-table", "coracle-tests", "coracle-compose", "coracle-labels"],
         because: "cases are fed through what anybody can reach",
     },
     Rule {
