@@ -92,9 +92,9 @@ fn work(plan: &Plan, socket: &OwnedFd) -> Result<(), coracle_jail::JailError> {
     }
 }
 
-/// Tells the daemon; if it is gone, so is the maker at the next order.
-fn send(socket: &OwnedFd, report: &Report) {
-    rustix::net::send(socket.as_fd(), &report.encode(), SendFlags::NOSIGNAL).ok();
+/// Tells the daemon, and answers whether it is there to hear it; if not, the maker ends at the next order.
+fn send(socket: &OwnedFd, report: &Report) -> bool {
+    rustix::net::send(socket.as_fd(), &report.encode(), SendFlags::NOSIGNAL).is_ok()
 }
 
 /// The next datagram on a socket of the maker, for the daemon.

@@ -33,7 +33,9 @@ pub(super) fn start(
 fn live(plan: &Plan, seat: &Seat, id: u32, socket: &OwnedFd) -> ! {
     forget_children();
     match settle(plan, seat) {
-        Ok(()) => send(socket, &Report::Ready { id }),
+        // From here on the daemon's death is this process's; one that died before is noticed by its silence.
+        Ok(()) if send(socket, &Report::Ready { id }) => {}
+        Ok(()) => exit_now(1),
         Err(error) => {
             send(socket, &Report::Failed { id, why: error.to_string() });
             exit_now(1);

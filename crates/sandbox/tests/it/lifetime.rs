@@ -163,3 +163,41 @@ async fn a_dead_maker_ends_the_daemon_and_a_dead_zygote_is_replaced() {
     assert!(!ended.success());
     until("nobody is left", || host.inhabitants().is_empty()).await;
 }
+
+/// Wherever it was in making slots: nobody of its family stays, PID 1s of half-made slots included.
+#[tokio::test]
+async fn a_daemon_that_is_killed_while_it_makes_slots_leaves_nobody() {
+    if !crate::host::possible() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().display().to_string();
+    let family = || {
+        let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+        let is = |pid: &u32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&path)
+        };
+        pids.filter(is).collect::<Vec<_>>()
+    };
+    for round in 0..30_u64 {
+        let socket = directory.path().join(format!("socket{round}"));
+        let mut command = std::process::Command::new(crate::host::example());
+        command.arg("daemon").arg(&socket).args(["slots=8", "makers=4", "uid=1899000000"]);
+        let mut daemon = command.spawn().unwrap();
+        until("it listens", || socket.exists()).await;
+        // A little later in each round.
+        let moment = std::time::Instant::now() + Duration::from_micros(round * 1500);
+        until("the moment has come", || std::time::Instant::now() >= moment).await;
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+        until("nobody is left", || family().is_empty()).await;
+        let group = coracle_sandbox::daemon::group_of(&socket);
+        let hierarchy = coracle_jail::Hierarchy::detect();
+        for name in hierarchy.children(&group).into_iter().chain([group]) {
+            if let Some(group) = hierarchy.find(&name) {
+                group.remove(Duration::from_secs(10)).unwrap();
+            }
+        }
+    }
+}
