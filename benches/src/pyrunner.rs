@@ -173,8 +173,9 @@ impl PyRunner {
         executed(told(caller.answer())?)
     }
 
-    /// How long the program takes that comes right after another one has taken the last sandbox, in milliseconds. Only for a
-    /// server with one. `None` if it found a sandbox all the same.
+    /// How long the program takes that comes right after another one has taken the last sandbox, in milliseconds. The next
+    /// sandbox is being made from that moment on, so the time is counted from the other one's request: rather too long than too
+    /// short. Only for a server with one sandbox. `None` if the program found one all the same.
     ///
     /// # Errors
     /// If one of them was not executed.
@@ -185,11 +186,11 @@ impl PyRunner {
         for caller in [&mut first, &mut second] {
             told(caller.call("GET", "/health", b""))?;
         }
-        // The first outlives the making of the next sandbox, which so is made for the second one and not for the first's end.
+        // The first outlives the making of the next sandbox, which is so not made because of the first one's end.
         let taking = execution(&first, &json!({ "code": "import time; time.sleep(0.05)" }));
         let asking = execution(&second, &json!({ "code": PROGRAM }));
-        told(first.send(&taking))?;
         let begun = Instant::now();
+        told(first.send(&taking))?;
         told(second.send(&asking))?;
         let answer = told(second.answer())?;
         let took = begun.elapsed().as_secs_f64() * 1000.0;

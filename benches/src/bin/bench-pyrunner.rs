@@ -290,6 +290,9 @@ fn per_core(sample: &Sample) -> f64 {
 }
 
 fn print_samples(measured: &Measured) {
+    if measured.samples.is_empty() {
+        return;
+    }
     println!(
         "\n{:<9}{:<28}{:>10}{:>10}{:>12}{:>12}{:>14}{:>9}{:>8}",
         "callers", "", "p50 ms", "p99 ms", "calls/s", "CPU ms/call", "per core and s", "calls", "failed"
