@@ -40,7 +40,8 @@ const HTTP: Keys = Keys {
     planned: &[],
 };
 const DEPLOY: Keys = Keys { known: &["strategy", "release_command", "drain", "timeout", "watch", "grace", "keep"], planned: &[] };
-const PROCESS: Keys = Keys { known: &["command", "replicas", "memory", "cpus", "pids", "volumes", "delegate_cgroup"], planned: &[] };
+const PROCESS: Keys =
+    Keys { known: &["command", "replicas", "memory", "cpus", "pids", "volumes", "delegate_cgroup"], planned: &[] };
 
 /// Less than this no container starts with.
 const LEAST_MEMORY: ByteSize = ByteSize::mib(6);
@@ -157,7 +158,9 @@ fn build(values: &mut Values<'_>, section: &Entry<'_, '_>, table: &DeTable<'_>) 
     let contradiction = if build.image.is_some() && (uses_dockerfile || build.builder.is_some()) {
         Some("`image` is run as it is, so `builder`, `dockerfile`, `target`, `args` and `secrets` cannot stand beside it")
     } else if build.builder == Some(BuilderChoice::Static) && uses_dockerfile {
-        Some("a static site is not built, so `dockerfile`, `target`, `args` and `secrets` cannot stand beside `builder = \"static\"`")
+        Some(
+            "a static site is not built, so `dockerfile`, `target`, `args` and `secrets` cannot stand beside `builder = \"static\"`",
+        )
     } else {
         None
     };

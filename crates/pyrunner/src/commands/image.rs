@@ -103,7 +103,9 @@ fn make(library: &Library, build: &Build) -> Result<(), LibraryError> {
         Origin { requirements: Some(file), .. } => {
             From::Requirements { file: file.clone(), python: python.clone(), source: *from_source }
         }
-        Origin { docker_image: Some(reference), .. } => From::Docker { reference: reference.clone(), socket: docker_socket.clone() },
+        Origin { docker_image: Some(reference), .. } => {
+            From::Docker { reference: reference.clone(), socket: docker_socket.clone() }
+        }
         Origin { directory, .. } => From::Directory(directory.clone().unwrap_or_default()),
     };
     let recipe = Recipe { from, preload: preload.clone() };

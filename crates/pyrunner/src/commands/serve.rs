@@ -304,6 +304,9 @@ impl LimitArguments {
     }
 }
 
+/// An image that cannot be used, and why.
+type Broken = (String, String);
+
 impl Serve {
     fn place(&self) -> Place {
         match &self.place {
@@ -364,8 +367,9 @@ impl Serve {
         })
     }
 
-    /// Those that were built, and the machine's own Python as the default if none of them is.
-    fn images(&self) -> Result<Vec<Image>, ImageError> {
+    /// Those that were built, and the machine's own Python as the default if none of them is. Then those that cannot be used, with
+    /// the reason: whoever asks for one is told.
+    fn images(&self) -> Result<(Vec<Image>, Vec<Broken>), ImageError> {
         let sandbox = &self.sandbox;
         let given = sandbox.python.is_some() || !sandbox.packages.is_empty() || !sandbox.preload.is_empty();
         let (mut images, broken) =
@@ -373,7 +377,7 @@ impl Serve {
                 tracing::warn!(%error, "there are no images but the machine's own");
                 Default::default()
             });
-        for (name, why) in broken {
+        for (name, why) in &broken {
             tracing::warn!(image = name, why, "an image cannot be used");
         }
         if given {
@@ -385,12 +389,14 @@ impl Serve {
             image.packages.clone_from(&sandbox.packages);
             images.insert(0, image);
         }
-        Ok(images)
+        Ok((images, broken))
     }
 
     fn daemon_options(&self) -> Result<daemon::Options, ImageError> {
         let place = self.place();
-        let mut options = daemon::Options::new(place.socket(), self.images()?);
+        let (images, broken) = self.images()?;
+        let mut options = daemon::Options::new(place.socket(), images);
+        options.broken = broken;
         options.limits = self.limits.limits();
         options.most_running = u32::try_from(self.sandbox.concurrency.max(1)).unwrap_or(u32::MAX);
         options.patience = self.sandbox.patience;
