@@ -25,6 +25,11 @@ use crate::balance::sticky::Stickiness;
 use crate::standing::{DOWN, EJECTED};
 use crate::target::Target;
 
+/// Whether an answer of this status says that whoever gave it is of no use now.
+pub(crate) fn says_failed(status: http::StatusCode) -> bool {
+    matches!(status.as_u16(), 502..=504)
+}
+
 /// The targets of a service, and whose turn it is.
 pub(crate) struct Balancer {
     targets: Vec<Arc<Target>>,
@@ -72,8 +77,8 @@ pub(crate) struct Candidate {
 type Candidates = SmallVec<[Candidate; 8]>;
 
 impl Balancer {
-    /// Of a service with these targets. `before` is what the table before had in its place: if nothing has changed about it,
-    /// the turns go on where they are. Otherwise `turn` says where they begin.
+    /// Of a service with these targets. `before` is what the table before had in its place: if its targets and weights are the same,
+    /// weighted turns go on where they are. Otherwise `turn` says where they begin.
     pub(crate) fn new(
         plan: &coracle_proxy_table::Service,
         targets: Vec<Arc<Target>>,

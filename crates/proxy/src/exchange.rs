@@ -25,6 +25,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::account::{Account, Origin};
+use crate::balance;
 use crate::deadline::Deadline;
 use crate::exchange::attempt::Failure;
 use crate::exchange::middlewares::Passed;
@@ -274,7 +275,7 @@ impl<'x, D: Downstream> Exchange<'x, D> {
 
     /// Whether the answer that has come says that its target is of no use now. The service is told.
     fn says_failed(&self, target: &Target) -> bool {
-        let has_failed = matches!(self.pair.response.status.as_u16(), 502..=504);
+        let has_failed = balance::says_failed(self.pair.response.status);
         if has_failed {
             self.target_failed(target);
         }

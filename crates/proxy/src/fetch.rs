@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::balance::Asker;
+use crate::balance::{Asker, says_failed};
 use crate::chains::is_https;
 use crate::h2::{self, H2Upstream};
 use crate::pool;
@@ -67,7 +67,15 @@ impl<'s> Fetcher<'s> {
             if head.host().is_empty() {
                 head.set_host(&target.address.to_string()).map_err(failed)?;
             }
-            match self.ask_target(target, &head).await {
+            let mut asked = std::pin::pin!(self.ask_target(target, &head));
+            // Whoever cuts a target has all connections polled.
+            let asked = poll_fn(|cx| match target.is_cut() {
+                true => Poll::Ready(Err(failed("its target is taken away"))),
+                false => asked.as_mut().poll(cx),
+            });
+            match asked.await {
+                // As on a request's own way.
+                Ok(answer) if says_failed(answer.status) => failure = failed(format_args!("it answered {}", answer.status)),
                 Ok(mut answer) => {
                     service.balancer.succeeded(target, Instant::now());
                     strip_response(&mut answer.fields, false);

@@ -165,10 +165,14 @@ impl Inheritance {
         Instant::now() < self.until
     }
 
-    /// Tells the predecessor, and waits until it no longer accepts.
+    /// Tells the predecessor, and waits until it no longer accepts. One that has given up has closed the stream, and cannot be
+    /// told; one that does not answer any more has been told, so that it is this proxy that serves.
     pub(crate) fn taken(mut self) -> io::Result<()> {
         self.stream.write_all(b"taken\n")?;
-        expect(&mut self.stream, b"done\n")
+        if let Err(error) = expect(&mut self.stream, b"done\n") {
+            tracing::warn!(%error, "the proxy before this one did not say that it has let go");
+        }
+        Ok(())
     }
 }
 
@@ -193,9 +197,8 @@ pub(crate) async fn give(core: Arc<Core>, mut tables: OwnedMutexGuard<Tables>, u
         Err(error) => {
             tracing::warn!(%error, "a successor did not take over");
             // It may have taken the control socket's path with it.
-            match bind(&core.socket) {
-                Ok(door) => drop(core.doors.send(door)),
-                Err(error) => tracing::error!(%error, "the control socket is lost"),
+            if let Err(error) = bind(&core.socket).and_then(|door| core.open_front_door(door)) {
+                tracing::error!(%error, "the control socket is lost");
             }
         }
     }
@@ -240,14 +243,14 @@ impl Core {
         let mut path = self.socket.as_os_str().to_owned();
         path.push(format!(".{:08x}", getrandom::u32().map_err(io::Error::other)?));
         let path = PathBuf::from(path);
-        self.doors.send(bind(&path)?).map_err(|_ended| io::Error::other("the proxy has ended"))?;
-        *self.side_door.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.clone());
+        let open = self.open_door(bind(&path)?)?;
+        *self.side_door.lock().unwrap_or_else(PoisonError::into_inner) = Some((path.clone(), open));
         Ok(path)
     }
 
-    /// Takes the side door's name away, if there is one.
+    /// Closes the side door, if there is one.
     pub(crate) fn close_side_door(&self) {
-        if let Some(path) = self.side_door.lock().unwrap_or_else(PoisonError::into_inner).take()
+        if let Some((path, _open)) = self.side_door.lock().unwrap_or_else(PoisonError::into_inner).take()
             && let Err(error) = std::fs::remove_file(&path)
         {
             tracing::debug!(%error, path = %path.display(), "the side door is gone already");
@@ -293,4 +296,33 @@ fn receive(stream: &mut UnixStream) -> io::Result<(Offer, Vec<OwnedFd>)> {
     let mut message = vec![0; u32::from_be_bytes(length) as usize];
     stream.read_exact(&mut message)?;
     Ok((serde_json::from_slice(&message)?, descriptors))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inheritance() -> (Inheritance, UnixStream) {
+        let (stream, other) = UnixStream::pair().unwrap();
+        let offer =
+            Offer { protocol: PROTOCOL, pid: 1, addresses: Vec::new(), table: Table::default(), side_door: PathBuf::new() };
+        let lock = tempfile::tempfile().unwrap().into();
+        (Inheritance { stream, offer, sockets: Vec::new(), lock, until: Instant::now() }, other)
+    }
+
+    #[test]
+    fn who_was_told_has_let_go_whatever_becomes_of_it() {
+        let (inheritance, mut predecessor) = inheritance();
+        let successor = std::thread::spawn(|| inheritance.taken());
+        expect(&mut predecessor, b"taken\n").unwrap();
+        drop(predecessor);
+        successor.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn who_has_given_up_goes_on_serving() {
+        let (inheritance, predecessor) = inheritance();
+        drop(predecessor);
+        assert!(inheritance.taken().is_err());
+    }
 }

@@ -18,8 +18,11 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// A request that is slow to be sent holds up those behind it for so long, since they are to follow in their order: a machine that
 /// is busy may well take longer than [`PATIENCE`].
 const IN_ORDER: Duration = Duration::from_millis(500);
-/// All requests of a line together may be slow by so much; after that, targets that cannot be reached are what is slow.
+/// All requests of a line together may be slow to be sent by so much; after that, targets that cannot be reached are what is slow.
 const SLOWNESS: Duration = Duration::from_secs(2);
+/// The service is spared for so long at most; then all who wait go at once. Requests come meanwhile, and a service that is always
+/// spared would never be through with them.
+const SPARED: Duration = Duration::from_secs(5);
 
 /// The line before one service.
 #[derive(Default)]
@@ -30,6 +33,9 @@ pub(crate) struct Gate {
 #[derive(Default)]
 struct Line {
     waiting: VecDeque<oneshot::Sender<Turn>>,
+    /// How many of them waited when the gate was opened, and have not been called yet. Who comes later goes after them, but is not
+    /// what the service is spared.
+    held: usize,
     /// How many hold a place, also those that have been called but have not left yet.
     places: usize,
     state: State,
@@ -76,11 +82,11 @@ impl Gate {
         Place { gate: Arc::clone(self), called }
     }
 
-    /// A place behind those that are just being let go, if there are any: the service is open, but it is not this
-    /// request's turn yet.
+    /// A place behind those that are just being let go, or are about to be, if there are any: the service is open, but it is not
+    /// this request's turn yet. (A gate that is still shut belongs to a table that is just being installed.)
     pub(crate) fn queue_up(self: &Arc<Self>) -> Option<Place> {
         let mut line = self.lock();
-        (line.state == State::Releasing).then(|| self.append(&mut line))
+        (line.state != State::Open).then(|| self.append(&mut line))
     }
 
     /// How many wait.
@@ -98,6 +104,7 @@ impl Gate {
         let begins = line.state == State::Shut && !line.waiting.is_empty();
         if begins {
             line.state = State::Releasing;
+            line.held = line.waiting.len();
         } else if line.state == State::Shut {
             line.state = State::Open;
         }
@@ -106,19 +113,16 @@ impl Gate {
 
     /// Lets everybody go at once: they will find the service closed or gone.
     fn scatter(&self) {
-        let mut line = self.lock();
-        line.state = State::Open;
-        for call in line.waiting.drain(..) {
-            // Whoever has left does not hear it.
-            drop(call.send(Turn { sent: None, _permit: None }));
-        }
+        self.lock().let_go();
     }
 
     /// Lets the line go, in order, until it is empty or the gate is shut again.
     pub(crate) async fn release(self: Arc<Self>) {
         let permits = Arc::new(Semaphore::new(AT_ONCE));
-        let mut left = SLOWNESS;
-        while let Some(call) = self.next() {
+        let (mut left, until) = (SLOWNESS, Instant::now() + SPARED);
+        while Instant::now() < until
+            && let Some(call) = self.next()
+        {
             if call.is_closed() {
                 continue;
             }
@@ -132,22 +136,35 @@ impl Gate {
                 left = left.saturating_sub(since.elapsed());
             }
         }
+        let mut line = self.lock();
+        if line.state == State::Releasing {
+            line.let_go();
+        }
     }
 
+    /// The next one of those who were held.
     fn next(&self) -> Option<oneshot::Sender<Turn>> {
         let mut line = self.lock();
-        if line.state != State::Releasing {
+        if line.state != State::Releasing || line.held == 0 {
             return None;
         }
-        let call = line.waiting.pop_front();
-        if call.is_none() {
-            line.state = State::Open;
-        }
-        call
+        line.held -= 1;
+        line.waiting.pop_front()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Line> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Line {
+    /// Opens the gate for all who wait, in their order.
+    fn let_go(&mut self) {
+        (self.state, self.held) = (State::Open, 0);
+        for call in self.waiting.drain(..) {
+            // Whoever has left does not hear it.
+            drop(call.send(Turn { sent: None, _permit: None }));
+        }
     }
 }
 
@@ -163,6 +180,8 @@ impl Drop for Place {
         let mut line = self.gate.lock();
         line.places -= 1;
         if line.waiting.len() > 2 * line.places + 16 {
+            let held = line.held.min(line.waiting.len());
+            line.held = line.waiting.iter().take(held).filter(|call| !call.is_closed()).count();
             line.waiting.retain(|call| !call.is_closed());
         }
     }
@@ -256,6 +275,37 @@ mod tests {
             assert_eq!(seen.recv().await, Some(number));
         }
         assert!(gate.queue_up().is_none());
+        assert_eq!(gate.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_grows_faster_than_answers_come_ends_all_the_same() {
+        let gates = Gates::default();
+        let gate = gates.held(&ServiceId("s".into()));
+        let held: Vec<_> = (0..40).map(|_| gate.join(100).unwrap()).collect();
+        // A newcomer between the new table and its opening does not overtake anybody.
+        let between = gate.queue_up().unwrap();
+        gates.settle(|_| Wanted::Open);
+        let newcomers: Vec<_> = (0..200).map(|_| gate.queue_up().unwrap()).collect();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // Nobody is ever answered.
+        let (unanswered, mut turns) = tokio::sync::mpsc::unbounded_channel();
+        for place in held.into_iter().chain([between]) {
+            let unanswered = unanswered.clone();
+            tokio::spawn(async move {
+                let mut turn = place.turn(deadline).await.unwrap();
+                turn.sent();
+                unanswered.send(turn)
+            });
+        }
+        Arc::clone(&gate).release().await;
+        assert!(gate.queue_up().is_none(), "the gate is open");
+        for place in newcomers {
+            assert!(place.turn(deadline).await.is_some());
+        }
+        for _ in 0..41 {
+            assert!(turns.recv().await.is_some());
+        }
         assert_eq!(gate.waiting(), 0);
     }
 

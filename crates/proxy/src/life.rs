@@ -5,14 +5,13 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use coracle_proxy_table::Admission;
-use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::access_log;
 use crate::control;
-use crate::control::server::{Core, Estate};
+use crate::control::server::{Core, Door, Estate};
 use crate::drain;
 use crate::listener::{Accepting, Doorway, Listener};
 use crate::scrape;
@@ -40,7 +39,7 @@ impl Life {
     pub(crate) async fn live(
         mut self,
         doorways: Vec<(TcpListener, Arc<Listener>)>,
-        doors: mpsc::UnboundedReceiver<UnixListener>,
+        doors: mpsc::UnboundedReceiver<Door>,
         scrapes: Option<TcpListener>,
     ) {
         let core = Arc::clone(&self.core);

@@ -189,12 +189,7 @@ impl Plane {
         for worker in &self.workers {
             before.push(std::mem::replace(&mut *worker.snapshot(), Arc::clone(&snapshot)));
         }
-        if let Some(tls) = &self.tls {
-            tls.want(before.first().map(|before| &*before.table), &snapshot.table);
-        }
-        // Taking a large table apart takes a while: not under a worker's lock.
-        drop(before);
-        self.watch_over(&snapshot);
+        // Before all else: those who come from now on wait behind those who wait already.
         let to_release = self.gates.settle(|id| match snapshot.table.services.get(id).map(|service| &service.admission) {
             Some(Admission::Hold { .. }) => Wanted::Shut,
             Some(Admission::Open) => Wanted::Open,
@@ -203,6 +198,12 @@ impl Plane {
         for gate in to_release {
             self.spawn(gate.release());
         }
+        if let Some(tls) = &self.tls {
+            tls.want(before.first().map(|before| &*before.table), &snapshot.table);
+        }
+        // Taking a large table apart takes a while: not under a worker's lock.
+        drop(before);
+        self.watch_over(&snapshot);
         let needed: HashSet<*const Target> = snapshot.targets().map(Arc::as_ptr).collect();
         self.targets.sweep(|target| needed.contains(&Arc::as_ptr(target)));
         self.metrics.sweep(|route| snapshot.route(route).is_some());

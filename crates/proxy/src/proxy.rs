@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::access_log;
-use crate::control::server::{Core, Estate, Tables};
+use crate::control::server::{Core, Estate, Tables, unkept};
 use crate::control::{self, Client};
 use crate::handover::{self, Beginning, HandoverError, Inheritance};
 use crate::life::Life;
@@ -194,13 +194,13 @@ impl Proxy {
         let control_path = options.control_socket.clone();
         let beginning = tokio::task::spawn_blocking(move || handover::begin(&control_path)).await;
         let mut beginning = beginning.map_err(io::Error::other)??;
-        let table =
+        let (table, mut unkept) =
             first_table(&file, &beginning).map_err(|source| StartError::StateDir { path: options.state_dir.clone(), source })?;
         let speaks_tls = options.listeners.iter().any(|listener| listener.tls);
         let tls = speaks_tls.then(|| Tls::start(options.certificates.clone())).transpose()?;
         let (plane, jobs) = Plane::new(&options, log.clone(), ids, tls);
         match told {
-            Some(told) => install_told(&plane, Table { generation: table.generation + 1, ..told }, &file)?,
+            Some(told) => unkept = install_told(&plane, Table { generation: table.generation + 1, ..told }, &file)?,
             None => install_first(&plane, table, &file, &beginning)?,
         }
         if let Some(tls) = &plane.tls {
@@ -222,9 +222,10 @@ impl Proxy {
             accepting: accepting.clone(),
             file,
             tables: Arc::new(tokio::sync::Mutex::new(Tables { keeps: true })),
-            unkept: Mutex::default(),
+            unkept: Mutex::new(unkept),
             estate: Mutex::default(),
             doors,
+            front_door: Mutex::default(),
             predecessors: Mutex::default(),
             side_door: Mutex::default(),
         });
@@ -254,7 +255,7 @@ impl Proxy {
         let open = || {
             let failed = |source| StartError::ControlSocket { path: core.socket.clone(), source };
             let door: UnixListener = control::server::bind(&core.socket).map_err(failed)?;
-            core.doors.send(door).map_err(|_ended| failed(io::Error::other("the proxy has ended")))
+            core.open_front_door(door).map_err(failed)
         };
         let lock = match beginning {
             Beginning::Alone(lock) => {
@@ -338,23 +339,23 @@ impl Drop for Proxy {
     }
 }
 
-fn first_table(file: &TableFile, beginning: &Beginning) -> io::Result<Table> {
+/// The table to begin with, and why it is not on disk, if it could not be kept.
+fn first_table(file: &TableFile, beginning: &Beginning) -> io::Result<(Table, Option<String>)> {
     match beginning {
-        Beginning::Alone(_) => file.load(),
+        Beginning::Alone(_) => Ok((file.load()?, None)),
         Beginning::Heir(inheritance) => {
+            let table = &inheritance.offer.table;
             // Its state directory may be another one.
-            if file.load()? != inheritance.offer.table {
-                file.store(&inheritance.offer.table)?;
-            }
-            Ok(inheritance.offer.table.clone())
+            let stored = if file.load()? == *table { Ok(()) } else { file.store(table) };
+            Ok((table.clone(), unkept(stored)))
         }
     }
 }
 
-/// Serves by the table that it was told to begin with.
-fn install_told(plane: &Plane, table: Table, file: &TableFile) -> Result<(), StartError> {
+/// Serves by the table that it was told to begin with. Answers why it is not on disk, if it could not be kept.
+fn install_told(plane: &Plane, table: Table, file: &TableFile) -> Result<Option<String>, StartError> {
     plane.install(plane.prepare(table.clone()).map_err(StartError::FirstTable)?);
-    Ok(file.store(&table)?)
+    Ok(unkept(file.store(&table)))
 }
 
 /// Serves by the table that is there. One of our own that cannot be served by (it was written by another version) is put

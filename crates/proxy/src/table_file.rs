@@ -13,6 +13,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -38,6 +39,8 @@ struct Inner {
     state: Mutex<State>,
     /// There is something to be made durable.
     written: Notify,
+    /// The files are somebody else's. Not within the state, which is held while a disk is waited for.
+    left: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -50,8 +53,6 @@ struct State {
     recent: [Option<File>; RECENT.len()],
     /// Which of the two has the last record, if one has.
     last: Option<usize>,
-    /// The files are somebody else's.
-    left: bool,
 }
 
 /// A table, as it stands in a file.
@@ -64,7 +65,12 @@ impl TableFile {
     /// In this directory, which is made if it is missing.
     pub(crate) fn in_directory(directory: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(directory)?;
-        Ok(Self(Arc::new(Inner { directory: directory.to_owned(), state: Mutex::default(), written: Notify::new() })))
+        Ok(Self(Arc::new(Inner {
+            directory: directory.to_owned(),
+            state: Mutex::default(),
+            written: Notify::new(),
+            left: AtomicBool::new(false),
+        })))
     }
 
     /// The last table; an empty one if there is none. One that cannot be read is put aside, because serving nothing until
@@ -81,7 +87,10 @@ impl TableFile {
         }
         let durable = found.iter().find(|(_, name, _)| *name == DURABLE).map(|(number, ..)| *number);
         match (found.into_iter().max_by_key(|(number, ..)| *number), bad) {
-            (Some((number, name, table)), _) => {
+            (Some((number, name, table)), bad) => {
+                if let Some(error) = bad {
+                    tracing::warn!(error, "a file of the routing table cannot be used; another one can");
+                }
                 let mut state = self.state();
                 state.number = number;
                 state.durable = durable.unwrap_or_default();
@@ -143,7 +152,7 @@ impl TableFile {
         let (number, record) = {
             let state = self.state();
             let Some(last) = state.last else { return Ok(()) };
-            if state.left || state.durable == state.number {
+            if self.0.left.load(Ordering::SeqCst) || state.durable == state.number {
                 return Ok(());
             }
             // Under the lock: nobody writes to it meanwhile.
@@ -155,7 +164,7 @@ impl TableFile {
         file.write_all(&record)?;
         file.as_file().sync_all()?;
         let mut state = self.state();
-        if state.left {
+        if self.0.left.load(Ordering::SeqCst) || number <= state.durable {
             return Ok(());
         }
         file.persist(self.0.directory.join(DURABLE)).map_err(|error| error.error)?;
@@ -172,6 +181,8 @@ impl TableFile {
             let made = tokio::task::spawn_blocking(move || file.make_durable()).await.map_err(io::Error::other).flatten();
             if let Err(error) = made {
                 tracing::error!(%error, "the routing table would not outlive this machine");
+                // Once more after the pause, whether or not another table comes.
+                self.0.written.notify_one();
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -179,7 +190,7 @@ impl TableFile {
 
     /// Touches the files no more: they are a successor's.
     pub(crate) fn leave(&self) {
-        self.state().left = true;
+        self.0.left.store(true, Ordering::SeqCst);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Client, ControlError, DrainRequest, Drained, ListenerStatus, PROTOCOL, Problem, Status, TargetStatus, Waiting};
 use crate::listener::Accepting;
@@ -70,11 +71,19 @@ pub(crate) struct Core {
     /// What a successor gets.
     pub(crate) estate: Mutex<Option<Estate>>,
     /// Where control connections come in; a hand-over adds one.
-    pub(crate) doors: mpsc::UnboundedSender<UnixListener>,
+    pub(crate) doors: mpsc::UnboundedSender<Door>,
+    /// The one at the control socket's path, while it is open.
+    pub(crate) front_door: Mutex<Option<DropGuard>>,
     /// Those before this one that still serve their last connections.
     pub(crate) predecessors: Mutex<Vec<Client>>,
     /// The socket by which a successor reaches this one, once there is a successor.
-    pub(crate) side_door: Mutex<Option<PathBuf>>,
+    pub(crate) side_door: Mutex<Option<(PathBuf, DropGuard)>>,
+}
+
+/// A socket that control connections come in by, until it is closed; those that are there go on.
+pub(crate) struct Door {
+    listener: UnixListener,
+    closed: CancellationToken,
 }
 
 /// Who may change the table.
@@ -108,7 +117,7 @@ pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Answers on every socket that comes through `doors`, until it is dropped.
-pub(crate) async fn serve(core: Arc<Core>, mut doors: mpsc::UnboundedReceiver<UnixListener>) {
+pub(crate) async fn serve(core: Arc<Core>, mut doors: mpsc::UnboundedReceiver<Door>) {
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
@@ -121,17 +130,20 @@ pub(crate) async fn serve(core: Arc<Core>, mut doors: mpsc::UnboundedReceiver<Un
     }
 }
 
-async fn serve_door(core: Arc<Core>, door: UnixListener) {
+async fn serve_door(core: Arc<Core>, Door { listener, closed }: Door) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = door.accept() => match accepted {
+            () = closed.cancelled() => break,
+            accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => drop(connections.spawn(serve_connection(Arc::clone(&core), stream))),
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             },
             Some(_ended) = connections.join_next(), if !connections.is_empty() => (),
         }
     }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
 }
 
 async fn serve_connection(core: Arc<Core>, stream: UnixStream) {
@@ -206,6 +218,20 @@ fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Refused> {
 }
 
 impl Core {
+    /// Takes connections from there until what is returned is dropped.
+    pub(crate) fn open_door(&self, listener: UnixListener) -> io::Result<DropGuard> {
+        let closed = CancellationToken::new();
+        let opened = self.doors.send(Door { listener, closed: closed.clone() });
+        opened.map(|()| closed.drop_guard()).map_err(|_ended| io::Error::other("the proxy has ended"))
+    }
+
+    /// The same at the control socket's path, where one that was open is closed.
+    pub(crate) fn open_front_door(&self, listener: UnixListener) -> io::Result<()> {
+        let open = self.open_door(listener)?;
+        *self.front_door.lock().unwrap_or_else(PoisonError::into_inner) = Some(open);
+        Ok(())
+    }
+
     async fn replace_table(&self, json: Bytes) -> Result<Answer, Refused> {
         let table: Arc<Table> = Arc::new(parse(&json)?);
         let tables = self.tables.lock().await;
@@ -216,7 +242,7 @@ impl Core {
         let file = self.file.clone();
         // As it came: what was written by somebody else need not be written anew.
         let stored = tokio::task::spawn_blocking(move || file.store_json(&json)).await.map_err(io::Error::other).flatten();
-        self.note_kept(stored);
+        *self.unkept.lock().unwrap_or_else(PoisonError::into_inner) = unkept(stored);
         self.install(prepared, &table).await
     }
 
@@ -231,7 +257,8 @@ impl Core {
         let table = Arc::new(table);
         let prepared = self.plane.prepare(Arc::clone(&table))?;
         let (file, kept) = (self.file.clone(), Arc::clone(&table));
-        self.note_kept(tokio::task::spawn_blocking(move || file.store(&kept)).await.map_err(io::Error::other).flatten());
+        let stored = tokio::task::spawn_blocking(move || file.store(&kept)).await.map_err(io::Error::other).flatten();
+        *self.unkept.lock().unwrap_or_else(PoisonError::into_inner) = unkept(stored);
         if let Some(tls) = &self.plane.tls {
             tls.certificates.set_given(changes.given);
         }
@@ -239,16 +266,6 @@ impl Core {
         self.plane.install(prepared);
         self.ask_predecessors(Favour::Follow(&table)).await;
         Ok(())
-    }
-
-    /// A disk that is full is no reason to serve by a table that is out of date: only a proxy that is started alone before the
-    /// next table comes would know no better.
-    fn note_kept(&self, stored: io::Result<()>) {
-        let unkept = stored.err().map(|error| error.to_string());
-        if let Some(error) = &unkept {
-            tracing::error!(error, "the routing table is served by, but could not be kept on disk");
-        }
-        *self.unkept.lock().unwrap_or_else(PoisonError::into_inner) = unkept;
     }
 
     fn renew(&self, query: &str) -> Result<Answer, Refused> {
@@ -388,6 +405,14 @@ impl Favour<'_> {
             Self::Drain(targets, deadline) => Ok(predecessor.drain(targets, deadline).await?.cut_off),
         }
     }
+}
+
+/// Why a table is not on disk, if it is not. A disk that is full is no reason to serve by one that is out of date: only a proxy that
+/// is started alone before the next table comes would know no better.
+pub(crate) fn unkept(stored: io::Result<()>) -> Option<String> {
+    let error = stored.err()?.to_string();
+    tracing::error!(error, "the routing table is served by, but could not be kept on disk");
+    Some(error)
 }
 
 /// Lets a successor begin: the connection changes to the hand-over's own protocol.
