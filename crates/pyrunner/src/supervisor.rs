@@ -155,6 +155,8 @@ impl Start<'_> {
             }
             PartName::Api => {
                 command.stdin(Stdio::from(OwnedFd::from(self.listener.try_clone()?)));
+                // What it would think of by itself is another place, once it is another user.
+                command.env("PYRUNNER_STATE", &self.settings.state_dir);
                 if self.privileged {
                     // Setting the user drops root's supplementary groups too.
                     command.uid(self.settings.user.uid).gid(self.settings.user.gid);

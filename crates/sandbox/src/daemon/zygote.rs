@@ -41,7 +41,9 @@ impl Zygote {
         let (unused_output, output) = io::pipe().map_err(text)?;
         let (errors, error) = io::pipe().map_err(text)?;
         let process = maker.zygote(image, &[its.as_fd(), input.as_fd(), output.as_fd(), error.as_fd()]).await?;
-        drop((its, input, output, error, unused_input, unused_output));
+        // What it prints while it rehearses has somewhere to go until it is ready, and is nobody's then.
+        let _rehearsed = unused_output;
+        drop((its, input, output, error, unused_input));
         let socket = watched::both_ways(socket).map_err(text)?;
         let errors = pipe::Receiver::from_owned_fd(errors.into()).map_err(text)?;
         let (said, complaints) = listen(errors, process.pid());
