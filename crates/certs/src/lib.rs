@@ -38,4 +38,4 @@ pub use given::check as check_given;
 pub use options::{AcmeOptions, Backoff, CertOptions, ChallengeKind, GivenFiles, LETS_ENCRYPT, PreflightOptions, Source, Wanted};
 pub use server::{ACME_TLS_ALPN, UNRECOGNIZED_NAME_ALERT};
 pub use status::{CertificateFacts, CertificateStatus, State};
-pub use trust::ClientTrust;
+pub use trust::{Anybody, ClientTrust};

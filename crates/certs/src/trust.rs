@@ -33,7 +33,7 @@ impl ClientTrust {
     pub fn config(&self) -> Result<ClientConfig, CertError> {
         let builder = ClientConfig::builder_with_provider(server::provider()).with_protocol_versions(rustls::ALL_VERSIONS)?;
         let builder = if self.anybody {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(server::provider())))
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody::checking_by(server::provider())))
         } else {
             builder.with_root_certificates(Arc::new(roots(self.ca_file.is_none(), self.ca_file.as_deref())?))
         };
@@ -81,7 +81,14 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertError> {
 
 /// Believes whoever is there. Signatures are checked all the same: the handshake is with whoever has shown the certificate.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+pub struct Anybody(Arc<CryptoProvider>);
+
+impl Anybody {
+    /// Checks signatures as this provider does.
+    pub fn checking_by(provider: Arc<CryptoProvider>) -> Self {
+        Self(provider)
+    }
+}
 
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(
