@@ -83,15 +83,17 @@ fn too_much_at_once_is_refused_with_a_time_to_come_back() {
     }
     let arguments = ["--concurrency", "1", "--client-concurrency", "1", "--queue", "1", "--client-queue", "1"];
     let server = Host::start(&arguments);
-    let slow = json!({"code": "import time; time.sleep(2)"}).to_string();
-    let mut first = server.send("POST", "/execute", &[], slow.as_bytes());
+    let slow = json!({"code": "import time; time.sleep(9)"}).to_string();
+    let first = server.send("POST", "/execute", &[], slow.as_bytes());
     server.until_running(1);
-    let mut second = server.send("POST", "/execute", &[], slow.as_bytes());
+    let mut second = server.send("POST", "/execute", &[], json!({"code": ""}).to_string().as_bytes());
     crate::host::until("the second waits", || (server.get("/ready").json()["waiting"] == 1).then_some(()));
     let answer = server.post("/execute", &json!({"code": ""}));
     answer.is_problem(429, "waiting already");
     assert!(answer.header("retry-after").is_some());
-    assert_eq!((Answer::read(&mut first).status, Answer::read(&mut second).status), (200, 200));
+    // Who has waited has a turn when another one leaves.
+    drop(first);
+    assert_eq!(Answer::read(&mut second).status, 200);
 }
 
 #[test]
