@@ -8,8 +8,6 @@ use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade, rejection::WebSock
 use axum::response::Response;
 use bytes::Bytes;
 use coracle_sandbox::Stdin;
-use http::header::{HOST, ORIGIN};
-use http::{HeaderMap, Uri};
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -19,6 +17,7 @@ use super::Shared;
 use super::stream::{StreamEvent, Telling};
 use crate::caller::Caller;
 use crate::execution::Ongoing;
+use crate::peers::Held;
 use crate::problem::{Problem, ProblemKind};
 use crate::program::{ProgramBody, read_json};
 
@@ -59,10 +58,9 @@ pub(crate) enum Typed {
 async fn open(
     State(context): State<Shared>,
     Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
+    Extension(held): Extension<Held>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    check_origin(&headers, &context.settings.origins)?;
     let refused = |error: WebSocketUpgradeRejection| {
         Problem::new(ProblemKind::BadRequest, format!("this is no WebSocket: {error}")).hint("open it with a WebSocket client")
     };
@@ -73,21 +71,9 @@ async fn open(
         // Counted, so that draining waits for it.
         let _counted = tasks.token();
         converse(context, caller, socket).await;
+        // Until here it was one of the connections that its client, and everybody, may have.
+        drop(held);
     }))
-}
-
-/// Pages of other sites may not run programs in their visitors' names (RFC 6455 section 10.2). Who is no browser sends no
-/// origin.
-fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), Problem> {
-    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
-    let origin = origin.to_str().unwrap_or_default();
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let own = origin.parse::<Uri>().ok().and_then(|uri| uri.authority().map(|authority| authority.as_str().to_owned()));
-    if own.as_deref() == Some(host) || allowed.iter().any(|allowed| allowed == origin) {
-        return Ok(());
-    }
-    let detail = format!("pages of {} may not open this WebSocket", crate::program::cut(origin, 100));
-    Err(Problem::new(ProblemKind::Forbidden, detail).hint("the server's operator can allow them with --origins"))
 }
 
 async fn converse(context: Shared, caller: Caller, mut socket: WebSocket) {

@@ -157,7 +157,10 @@ struct AccessArguments {
     /// Networks of proxies whose X-Forwarded-For is believed
     #[arg(long, env = "PYRUNNER_TRUSTED_PROXIES", value_delimiter = ',', value_parser = network, value_name = "CIDR,…")]
     trusted_proxies: Vec<IpNet>,
-    /// Origins whose pages may open /ws, beside the server's own
+    /// Names that a server without keys on a loopback address is called by, beside localhost; * is any
+    #[arg(long, env = "PYRUNNER_HOSTS", value_delimiter = ',', value_name = "NAME,…")]
+    hosts: Vec<String>,
+    /// Origins whose pages may call, beside the server's own
     #[arg(long, env = "PYRUNNER_ORIGINS", value_delimiter = ',', value_name = "URL,…")]
     origins: Vec<String>,
     /// Private networks that callbacks may go to
@@ -344,6 +347,7 @@ impl Serve {
             rate: access.rate,
             anonymous: access.anonymous,
             trusted_proxies: access.trusted_proxies.clone(),
+            hosts: access.hosts.clone(),
             origins: access.origins.clone(),
             callback_networks: access.callback_networks.clone(),
             most_body: usize::try_from(self.max_body).unwrap_or(usize::MAX),
