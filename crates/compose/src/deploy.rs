@@ -113,6 +113,7 @@ pub fn app_spec(loaded: &Loaded, surroundings: Surroundings<'_>) -> Deployable {
         let parts = if keeps { &mut spec.services } else { &mut spec.processes };
         parts.insert(name, part);
     }
+    spec.services_only = spec.processes.is_empty() && !spec.services.is_empty();
     maker.secrets.sort();
     maker.secrets.dedup();
     spec.secrets.append(&mut maker.secrets);

@@ -125,6 +125,26 @@ volumes: {pg_data: {}}
 }
 
 #[test]
+fn a_project_whose_every_service_keeps_data_is_an_app_all_the_same() {
+    let compose = r#"
+services:
+  wordpress:
+    image: wordpress
+    ports: ["8080:80"]
+    volumes: ["wordpress:/var/www/html"]
+    depends_on: {db: {condition: service_healthy}}
+  db:
+    image: mariadb:10.6
+    volumes: ["db:/var/lib/mysql"]
+volumes: {wordpress: , db: }
+"#;
+    let spec = from_text(compose);
+    assert!(spec.processes.is_empty() && spec.services_only && spec.is_stack());
+    assert_eq!(hosts(part(&spec, "wordpress")), ["shop.localhost"]);
+    assert!(!from_text("services: {web: {image: nginx, ports: ['80:80']}, db: {image: postgres}}").services_only);
+}
+
+#[test]
 fn who_keeps_data_is_decided_by_word_image_and_volume() {
     let compose = r#"
 services:
