@@ -12,6 +12,9 @@ const SEATS: u32 = 4096;
 /// Places whose users are told apart: all ports, and as many others.
 const MOST_PLACES: u32 = 1 << 17;
 
+/// Numbers of servers are ports; those of runs come after them.
+const FIRST_RUN: u32 = 1 << 16;
+
 /// The first of them all.
 const FIRST_SEAT: u32 = 2_000_000_000;
 
@@ -73,6 +76,26 @@ impl Place {
         }
         std::fs::remove_dir(&self.directory).ok();
     }
+}
+
+/// Removes what runs of single programs have left that were killed: their directories are named after their processes.
+pub fn sweep_runs() {
+    let server = Place::of(0);
+    let Some(base) = server.directory().parent() else { return };
+    for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix("run-")).and_then(|process| process.parse::<u32>().ok());
+        if process.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists()) {
+            Place::at(0, entry.path()).remove();
+        }
+    }
+}
+
+/// The place of a run of a single program by this process.
+pub fn place_of_run() -> Place {
+    let process = std::process::id();
+    let server = Place::of(0);
+    Place::at(FIRST_RUN + process % FIRST_RUN, server.directory().with_file_name(format!("run-{process}")))
 }
 
 /// Makes the directory of what is kept, readable by the API's user alone.

@@ -34,6 +34,7 @@ use crate::jobs;
 use crate::peers::{Held, Peers};
 use crate::problem::{PROBLEM_MEDIA_TYPE, Problem, ProblemKind};
 use crate::settings::Settings;
+use crate::supervisor;
 
 /// How long a connection may idle between requests.
 const IDLE_DEADLINE: Duration = Duration::from_secs(30);
@@ -43,6 +44,9 @@ const BUFFER: usize = 64 << 10;
 
 /// The pause after an accept that failed because something ran out (descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often is looked whether the daemon is there.
+const DAEMON_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long what is left may take to end when it has been cut off.
 const CUT_DEADLINE: Duration = Duration::from_secs(2);
@@ -107,6 +111,7 @@ async fn serve(settings: Settings, socket: PathBuf, listener: std::net::TcpListe
     let connections = Connections::new(&context);
     let stop_jobs = CancellationToken::new();
     let jobs = AbortOnDropHandle::new(tokio::spawn(jobs::work(Arc::clone(&context), stop_jobs.clone())));
+    let announcing = AbortOnDropHandle::new(tokio::spawn(announce(Arc::clone(&context))));
     let sweeping = AbortOnDropHandle::new(tokio::spawn(sweep(Arc::clone(&context))));
     tokio::select! {
         () = connections.accept(&listener) => {}
@@ -121,13 +126,21 @@ async fn serve(settings: Settings, socket: PathBuf, listener: std::net::TcpListe
     if tokio::time::timeout(CUT_DEADLINE, jobs).await.is_err() {
         tracing::warn!("jobs did not stop in time; another process begins them again");
     }
-    drop(sweeping);
+    drop((announcing, sweeping));
     let lost = context.history.recorder.shutdown(HISTORY_DEADLINE).await;
     if lost > 0 {
         tracing::warn!(lost, "executions are not written down, because the database did not take them in time");
     }
     context.store.close().await;
     Ok(())
+}
+
+/// Says that the server is up, as soon as the daemon is there: it is when it has found a way to run programs.
+async fn announce(context: Arc<Context>) {
+    while context.sandbox().await.is_err() {
+        tokio::time::sleep(DAEMON_PAUSE).await;
+    }
+    supervisor::say_up();
 }
 
 /// Deletes what is too old, now and then.

@@ -17,6 +17,7 @@ use super::Shared;
 use super::stream::{StreamEvent, Telling};
 use crate::caller::Caller;
 use crate::execution::Ongoing;
+use crate::keys::PROTOCOL;
 use crate::peers::Held;
 use crate::problem::{Problem, ProblemKind};
 use crate::program::{ProgramBody, read_json};
@@ -50,7 +51,8 @@ pub(crate) enum Typed {
 ///
 /// The first message is the program, as `POST /execute` takes it; its `stdin` is typed first. Then `{"type": "stdin", "data":
 /// …}`, `{"type": "stdin_end"}` and `{"type": "cancel"}`, and binary messages as input, can be sent. The server sends what a
-/// stream of `POST /execute` would, one event in each message, and closes after the last one.
+/// stream of `POST /execute` would, one event in each message, and closes after the last one. A page's script, which can send no
+/// header, offers the subprotocols `pyrunner` and `pyrunner.key.KEY`.
 #[utoipa::path(get, path = "/ws", tag = "execution", operation_id = "interact", responses(
     (status = 101, description = "The WebSocket is open"),
     (status = "default", body = Problem, content_type = "application/problem+json"),
@@ -65,7 +67,7 @@ async fn open(
         Problem::new(ProblemKind::BadRequest, format!("this is no WebSocket: {error}")).hint("open it with a WebSocket client")
     };
     let most = context.settings.most_body;
-    let upgrade = upgrade.map_err(refused)?.max_message_size(most).max_frame_size(most);
+    let upgrade = upgrade.map_err(refused)?.max_message_size(most).max_frame_size(most).protocols([PROTOCOL]);
     let tasks = context.tasks.clone();
     Ok(upgrade.on_upgrade(move |socket| async move {
         // Counted, so that draining waits for it.

@@ -21,5 +21,6 @@ mod refusing;
 mod repeating;
 mod sites;
 mod snekbox;
+mod starting;
 mod streaming;
 mod webdriver;

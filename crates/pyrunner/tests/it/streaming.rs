@@ -170,3 +170,21 @@ fn pages_of_other_sites_may_not_open_it() {
     assert!(refused.contains("403"), "{refused}");
     server.get("/ws").is_problem(400, "WebSocket");
 }
+
+#[test]
+fn a_pages_script_sends_its_key_as_a_subprotocol() {
+    if !possible() {
+        return;
+    }
+    let server = Host::start(&["--anonymous", "false"]);
+    let token = server.key(&["page"]);
+    let refused = open(&server, &[]).unwrap_err();
+    assert!(refused.contains("401"), "{refused}");
+    let refused = open(&server, &[("sec-websocket-protocol", &format!("pyrunner, pyrunner.key.{token}0"))]).unwrap_err();
+    assert!(refused.contains("401"), "{refused}");
+    // The client checks that one was chosen that it had offered; it is not the key.
+    let mut socket = open(&server, &[("sec-websocket-protocol", &format!("pyrunner, pyrunner.key.{token}"))]).unwrap();
+    say(&mut socket, &json!({"code": "print(1)"}));
+    let last = std::iter::from_fn(|| hear(&mut socket)).last().unwrap();
+    assert_eq!(last["result"]["reason"], "ok", "{last}");
+}
