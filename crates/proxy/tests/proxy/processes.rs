@@ -121,6 +121,41 @@ async fn signals_reopen_the_log_and_end_the_process() {
     process.exits_well().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_predecessor_that_hangs_is_waited_for_once_and_takes_nobody_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let client = Client::new(directory.path().join("control"));
+    let app = upgrade::echo_socket().await;
+    let serving = |generation| {
+        let mut table = table(&[("*", "/", "app")], &[("app", Admission::Open, &[("t", app.address)])]);
+        table.generation = generation;
+        table
+    };
+    let mut processes = vec![Process::start(directory.path(), "127.0.0.1:0", "60000")];
+    serves(&client, processes[0].id()).await;
+    client.publish(&serving(1)).await.unwrap();
+    let http = client.status().await.unwrap().http[0].to_string();
+    let mut sockets = Vec::new();
+    for _ in 0..3 {
+        // Each has something to stay for.
+        sockets.push(upgrade::open(http.parse().unwrap()).await);
+        let next = Process::start(directory.path(), &http, "60000");
+        serves(&client, next.id()).await;
+        processes.push(next);
+    }
+    // The oldest hangs: those between are not taken for hanging because of it, and nobody who brings a table waits for another.
+    processes[0].signal(Signal::STOP);
+    let publishing = tokio::spawn({
+        let (client, table) = (client.clone(), serving(2));
+        async move { client.publish(&table).await }
+    });
+    until("it serves by the table", async || client.table().await.unwrap().generation == 2).await;
+    client.publish(&serving(3)).await.unwrap();
+    publishing.await.unwrap().unwrap();
+    assert_eq!(client.status().await.unwrap().predecessors, 1);
+    upgrade::echoes(&mut sockets[1], "still here").await;
+}
+
 /// Killed without a word: the lock is free, the socket's file is stale, and the last table is served at once.
 #[tokio::test]
 async fn after_a_kill_the_next_process_goes_on() {
