@@ -168,7 +168,8 @@ impl Host {
         if method == "POST" && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
             head.push_str("Content-Type: application/json\r\n");
         }
-        for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
+        let told = |(name, value): &&(&str, &str)| !value.is_empty() || !name.eq_ignore_ascii_case("content-type");
+        for (name, value) in headers.iter().filter(told) {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
