@@ -3,6 +3,7 @@
 //!
 //! Files are read when a table is taken, and again when they change, by whoever calls [`Trusts::look_again`]; never by a request.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::SystemTime;
@@ -19,8 +20,11 @@ pub(crate) struct Trusts(RwLock<Vec<Arc<Trusted>>>);
 struct Trusted {
     settings: AuthTls,
     config: Arc<ClientConfig>,
-    stamps: [Option<(SystemTime, u64)>; 3],
+    stamps: [Option<Stamp>; 3],
 }
+
+/// What tells one version of a file from another: when it was changed, its length, its inode.
+type Stamp = (SystemTime, u64, u64);
 
 impl Trusts {
     /// What these settings come to; nothing if no table has them, or had them just before.
@@ -121,10 +125,10 @@ fn trust(settings: &AuthTls) -> ClientTrust {
     }
 }
 
-fn stamps(settings: &AuthTls) -> [Option<(SystemTime, u64)>; 3] {
+fn stamps(settings: &AuthTls) -> [Option<Stamp>; 3] {
     [&settings.ca_file, &settings.cert_file, &settings.key_file].map(|file| {
         let metadata = std::fs::metadata(Path::new(file.as_ref()?)).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
+        Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
     })
 }
 

@@ -176,6 +176,43 @@ fn listening(pid: u32) -> Vec<String> {
     listening.map(|row| format!("127.0.0.1:{}", u16::from_str_radix(row[1].split_once(':').unwrap().1, 16).unwrap())).collect()
 }
 
+/// A disk that is full is no reason not to serve: what is in the file is served by, and that it is not kept is told.
+#[test]
+fn a_full_disk_is_told_and_served_on() {
+    let desk = Desk::new();
+    let site = format!("[routes.all]\nrule = \"PathPrefix(`/`)\"\nto = \"{}\"\n", backend("one"));
+    let text = format!("state_dir = \"state\"\nworkers = 1\n[listen]\nhttp = \"127.0.0.1:0\"\n{site}");
+    std::fs::write(desk.home.path().join("proxy.toml"), text).unwrap();
+    let program = desk.command(&["proxy", "--config", "proxy.toml"]);
+    // A file that may not grow is what a program sees of a full disk; the signal that comes with it is not.
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"]).arg(program.get_program()).args(program.get_args());
+    command.current_dir(program.get_current_dir().unwrap());
+    command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.stderr(std::process::Stdio::piped()).stdin(std::process::Stdio::null());
+    let mut child = Guard(command.spawn().unwrap());
+    let said = std::io::BufReader::new(child.0.stderr.take().unwrap());
+    let (told, hear) = std::sync::mpsc::channel();
+    std::thread::spawn(move || std::io::BufRead::lines(said).map_while(Result::ok).for_each(|line| drop(told.send(line))));
+    let mut heard = Vec::new();
+    let address = loop {
+        let line = hear.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{heard:?}"));
+        heard.push(line.clone());
+        if let Some((_, rest)) = line.split_once("listening on http://") {
+            break rest.split(' ').next().unwrap().to_owned();
+        }
+    };
+    assert!(heard.iter().any(|line| line.contains("could not be kept on disk")), "{heard:?}");
+    assert!(get(&address, "any.example").ends_with("one"));
+    let socket = desk.home.path().join("state/control.sock");
+    let mut control = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    control.set_read_timeout(Some(PATIENCE)).unwrap();
+    control.write_all(b"GET /v1/status HTTP/1.1\r\nHost: p\r\nConnection: close\r\n\r\n").unwrap();
+    let mut status = String::new();
+    control.read_to_string(&mut status).unwrap();
+    assert!(status.contains("\"unkept\":\""), "{status}");
+}
+
 #[test]
 fn a_bad_file_is_refused_at_the_start_with_its_place() {
     let desk = Desk::new();
@@ -191,7 +228,9 @@ fn a_bad_file_is_refused_at_the_start_with_its_place() {
     desk.coracle(&["proxy", "--config", "none.toml"]).code(2).err_has("none.toml");
     desk.coracle(&["proxy", "--config", "proxy.toml", "--http", "127.0.0.1:0"]).code(2).err_has("cannot be used with");
     desk.coracle(&["proxy", "--check"]).code(2).err_has("--config");
-    desk.coracle(&["proxy", "--http", "127.0.0.1:0"]).code(2).err_has("--control-socket");
+    for words in [&["proxy"][..], &["proxy", "--http", "127.0.0.1:0"]] {
+        desk.coracle(words).code(2).err_has("--control-socket").err_has("`coracle proxy --config proxy.toml`");
+    }
     desk.coracle(&["proxy", "routes", "--control-socket", "nobody.sock"]).code(1).err_has("does not answer");
     drop(Running::start(desk.command(&["proxy", "--help"])));
 }

@@ -252,3 +252,54 @@ impl Source for ConfigFile {
         self.told = Some(text);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// The rows of a table of the reference, below a heading: its first column, without the code marks, and its last.
+    fn rows(heading: &str) -> Vec<(String, String)> {
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/proxy.md")).unwrap();
+        let section = text.split_once(&format!("\n## {heading}\n")).unwrap().1.split("\n## ").next().unwrap();
+        let rows = section.lines().filter(|line| line.starts_with("| `"));
+        let cells = rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>());
+        cells.map(|cells| (cells[0].trim_matches('`').to_owned(), cells.last().unwrap().clone())).collect()
+    }
+
+    fn of_file(text: &str) -> ProxyOptions {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("proxy.toml");
+        std::fs::write(&path, text).unwrap();
+        options(&read(&path).unwrap(), None, None).unwrap()
+    }
+
+    #[test]
+    fn the_limits_that_the_reference_names_are_those_that_hold() {
+        let rows = rows("`[limits]`");
+        assert_eq!(rows.len(), 12);
+        let said = |(key, value): &(String, String)| match value.strip_prefix('`') {
+            Some(value) => format!("{key} = {}\n", value.trim_end_matches('`')),
+            None => format!("# {key}: {value}\n"),
+        };
+        let file: String = rows.iter().map(said).collect();
+        let (told, usual) = (of_file(&format!("[limits]\n{file}")), of_file(""));
+        assert_eq!(told.limits, usual.limits, "{file}");
+        assert!(file.contains("# connections_per_client: no limit") && usual.max_connections_per_client.is_none());
+    }
+
+    #[test]
+    fn what_the_reference_says_of_the_top_holds() {
+        let value = |key: &str| rows("At the top").into_iter().find(|row| row.0 == key).unwrap().1;
+        let usual = of_file("");
+        assert_eq!(of_file(&format!("drain = {}", value("drain").trim_matches('`'))).drain, usual.drain);
+        assert_eq!((value("access_log").as_str(), usual.access_log), ("`\"off\"`", AccessLog::Off));
+        assert_eq!((value("forwarded_append").as_str(), usual.forwarding.append_peer), ("`true`", true));
+        assert_eq!((value("forwarded_scheme").as_str(), usual.forwarding.scheme_fields), ("`false`", false));
+        assert_eq!((value("metrics").as_str(), usual.metrics), ("none", None));
+        assert_eq!(value("workers"), "one per core");
+        assert_eq!(usual.workers, std::thread::available_parallelism().map_or(1, usize::from));
+        assert_eq!(usual.control_socket, usual.state_dir.join(SOCKET));
+        assert!(value("state_dir").contains("`/var/lib/coracle-proxy` for root") && value("control_socket").contains(SOCKET));
+    }
+}
