@@ -89,10 +89,10 @@ pub fn run(settings: &Settings, again: &Again, ready: impl FnOnce(std::net::Sock
         let path = path.to_owned();
         move |source| SuperviseError::Directory { path, source }
     };
-    place.make().map_err(directory(place.directory()))?;
     let privileged = rustix::process::geteuid().is_root();
     make_state_dir(&settings.state_dir, privileged.then_some(settings.user)).map_err(directory(&settings.state_dir))?;
     let watch = Watch::start().map_err(|source| SuperviseError::Start { part: "watch over signals", source })?;
+    place.make().map_err(directory(place.directory()))?;
     let mut parts = [Part::new(PartName::Daemon), Part::new(PartName::Api)];
     let start = Start { settings, again, place: &place, listener: &listener, privileged };
     let outcome = keep_running(&start, &mut parts, &watch, || ready(address));

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use coracle_pyrunner::place::{Place, place_of_run, sweep_runs};
+use coracle_pyrunner::place::{Place, place_of_run, sweep};
 use coracle_sandbox::{ClientError, End, Event, Execution, Reason, Running, Sandbox, Stdin};
 
 use super::child;
@@ -81,7 +81,7 @@ fn execute(run: &Run) -> Result<End, RunError> {
     if !from_stdin {
         execution.stdin = Stdin::Interactive;
     }
-    sweep_runs();
+    sweep();
     let place = place_of_run();
     place.make().map_err(RunError::Daemon)?;
     let mut daemon = Daemon::start(run, place)?;

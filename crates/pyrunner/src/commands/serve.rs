@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
-use coracle_pyrunner::place::{Place, sweep_runs};
+use coracle_pyrunner::place::{Place, sweep};
 use coracle_pyrunner::settings::{DatabaseUrl, Settings, User, UserError, database};
 use coracle_pyrunner::supervisor::{self, Again, HOPELESS, PartName, SuperviseError};
 use coracle_pyrunner::{HistoryMode, QueueLimits, server};
@@ -238,7 +238,7 @@ fn supervise(serve: &Serve) -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return output::failure(&error, None),
     };
-    sweep_runs();
+    sweep();
     let again = Again { arguments: std::env::args_os().skip(1).collect(), part };
     let ready = |address| output::note(format_args!("pyrunner listens on http://{address}"));
     match supervisor::run(&settings, &again, ready) {

@@ -114,6 +114,23 @@ fn the_apis_home_is_its_own() {
 }
 
 #[test]
+fn what_a_killed_server_leaves_is_removed_by_the_next_one() {
+    if !possible() {
+        return;
+    }
+    let mut killed = Host::start(&[]);
+    let (place, daemon) = (killed.directory(), killed.part("sandbox").unwrap());
+    killed.signal(Signal::KILL);
+    killed.wait();
+    until("its daemon ends", || (!PathBuf::from(format!("/proc/{daemon}")).exists()).then_some(()));
+    let next = Host::start(&[]);
+    assert!(next.directory().join("process").exists() && (next.address == killed.address || !place.exists()));
+    let place = next.directory();
+    assert_eq!(next.stop(), 0);
+    assert!(!place.exists());
+}
+
+#[test]
 fn what_a_killed_run_leaves_is_removed_by_the_next_one() {
     if !possible() {
         return;
