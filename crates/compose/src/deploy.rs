@@ -9,6 +9,7 @@ mod files;
 mod keeping;
 mod lifetimes;
 mod mounts;
+mod power;
 mod reached;
 mod service;
 pub(crate) mod support;
@@ -102,6 +103,8 @@ pub fn app_spec(loaded: &Loaded, surroundings: Surroundings<'_>) -> Deployable {
         let mut part = maker.part(service, definition);
         let (keeps, for_volume) = maker.keeps_data(service, definition, &part);
         maker.keep_directories(service, keeps, &mut part);
+        maker.note_power(service, definition);
+        maker.note_proxy(service, definition);
         made.insert(name.clone(), Made { part, keeps, for_volume });
     }
     lifetimes::find_tasks(&mut made);

@@ -92,12 +92,12 @@ impl Core {
             && matches!(exit.code, Some(126 | 127))
             && let Some(part) = argv[0].parse().ok().filter(|part: &ProcessName| release.spec.part(part).is_some())
         {
-            let rest = argv.get(1..).unwrap_or_default().join(" ");
+            let rest: Vec<&str> = argv.iter().skip(1).map(String::as_str).skip_while(|word| *word == "--").collect();
             let of = |instance: &ServiceStatus| instance.instance.process == part;
             let number =
                 self.service_statuses(app).await?.iter().find(|it| of(it)).map_or(release.number, |it| it.instance.release);
             let id = InstanceId { app: app.clone(), release: number, process: part, index: 1 };
-            output.line(Stream::Stderr, format!("{} is a part of this app: coracle exec -i {id} -- {rest}", argv[0]));
+            output.line(Stream::Stderr, format!("{} is a part of this app: coracle exec -i {id} -- {}", argv[0], rest.join(" ")));
         }
         Ok(exit)
     }

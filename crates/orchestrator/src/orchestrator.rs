@@ -318,6 +318,10 @@ impl HostOrchestrator {
         let release = self.core.active_release(app).await?;
         let processes = release.processes();
         for (name, count) in &scale {
+            if release.spec.services.contains_key(name) {
+                let hint = "two of it would work on the same data; give it more memory or processor time instead";
+                return Err(OrchestratorError::refused(format!("{name} keeps data and runs once"), hint));
+            }
             let Some(process) = processes.get(name) else {
                 let known: Vec<&str> = processes.keys().map(ProcessName::as_str).collect();
                 return Err(OrchestratorError::refused(

@@ -145,6 +145,24 @@ volumes: {wordpress: , db: }
 }
 
 #[test]
+fn what_reaches_beyond_a_container_is_told() {
+    let compose = r#"
+services:
+  traefik: {image: "traefik:v3", volumes: ["/var/run/docker.sock:/var/run/docker.sock:ro"]}
+  probe: {image: probe, privileged: true, pid: host, cap_add: [ALL, net_raw], devices: ["/dev/kvm"], volumes: ["/:/host:ro"]}
+  plain: {image: plain, cap_add: [NET_BIND_SERVICE], volumes: ["/srv/data:/data:ro"]}
+"#;
+    let notes = Tree::new(compose, &[]).deployable(&[]).notes;
+    let of = |name: &str| notes.iter().filter(|note| note.starts_with(name)).cloned().collect::<Vec<_>>().join(" | ");
+    let probe = of("probe is given");
+    for word in ["privileged", "pid: host", "capabilities ALL;", "/dev/kvm", "the machine's /,", "may own the machine"] {
+        assert!(probe.contains(word), "{word}: {probe}");
+    }
+    assert!(of("traefik is given").contains("the engine's socket /var/run/docker.sock"), "{notes:?}");
+    assert!(of("traefik looks for").contains("leave traefik out") && of("plain").is_empty(), "{notes:?}");
+}
+
+#[test]
 fn who_keeps_data_is_decided_by_word_image_and_volume() {
     let compose = r#"
 services:

@@ -102,6 +102,17 @@ impl Rollout<'_> {
                 (NewRelease { app, number, artifact, artifacts, spec, origin, env }, changes)
             }
             Candidate::Again { base, origin, env, changes, .. } => {
+                if base.spec.is_stack() && matches!(origin, Origin::Config { .. }) {
+                    self.note(format!(
+                        "the compose files of {} are not kept, since they came with too much beside them (or with an older server), so \
+                         they are not read again: variables that they name change with the next `coracle deploy`",
+                        base.number
+                    ));
+                }
+                if matches!(origin, Origin::Restart { .. }) && !base.spec.services.is_empty() {
+                    let names: Vec<&str> = base.spec.services.keys().map(ProcessName::as_str).collect();
+                    self.note(format!("what keeps data is not restarted and goes on as it is: {}", names.join(", ")));
+                }
                 mounted = Mounted { files: MountedFrom::Release(base.number), sent: None };
                 let (artifact, artifacts, spec) = (base.artifact, base.artifacts, base.spec);
                 (NewRelease { app, number, artifact, artifacts, spec, origin, env }, changes)
