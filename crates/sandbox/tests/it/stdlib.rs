@@ -190,8 +190,8 @@ async fn the_librarys_own_tests_of_asyncio_pass() {
 
 #[tokio::test]
 async fn the_librarys_own_tests_of_asyncios_loops_pass() {
-    let tasks = [whole("test_asyncio.test_tasks"), whole("test_asyncio.test_subprocess")];
-    own_tests(parts("test_asyncio.test_events", &[], 4).chain(tasks).collect()).await;
+    let loops = parts("test_asyncio.test_events", &[], 4).chain(parts("test_asyncio.test_tasks", &[], 4));
+    own_tests(loops.chain([whole("test_asyncio.test_subprocess")]).collect()).await;
 }
 
 #[tokio::test]
