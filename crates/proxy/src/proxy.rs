@@ -203,11 +203,7 @@ impl Prelude {
     }
 
     /// Makes the plane, which serves by the first table. Answers why that is not on disk, if it could not be kept.
-    async fn plane(
-        &self,
-        options: &ProxyOptions,
-        told: Option<Table>,
-    ) -> Result<(Arc<Plane>, Jobs, Option<String>), StartError> {
+    async fn plane(&self, options: &ProxyOptions, told: Option<Table>) -> Result<(Arc<Plane>, Jobs, Option<String>), StartError> {
         let ids = RequestIds::new().map_err(io::Error::other)?;
         let (table, mut unkept) = first_table(&self.file, &self.beginning);
         let speaks_tls = options.listeners.iter().any(|listener| listener.tls);

@@ -125,7 +125,9 @@ impl TableFile {
         let (from, to) = (path.display(), aside.display());
         match std::fs::rename(&path, &aside) {
             Ok(()) => tracing::error!("the routing table in {from} cannot be used ({error}) and is put aside as {to}"),
-            Err(failed) => tracing::error!("the routing table in {from} cannot be used ({error}) nor put aside as {to}: {failed}"),
+            Err(failed) => {
+                tracing::error!("the routing table in {from} cannot be used ({error}) nor put aside as {to}: {failed}")
+            }
         }
     }
 

@@ -123,6 +123,48 @@ fn a_file_is_served_by_and_so_is_what_becomes_of_it() {
 }
 
 #[test]
+fn a_file_may_be_a_link_and_an_empty_one_is_not_served_by() {
+    let desk = Desk::new();
+    let path = |name: &str| desk.home.path().join(name);
+    let (one, two, three) = (backend("one"), backend("two"), backend("three"));
+    let site = |to: SocketAddr| {
+        format!(
+            "state_dir = \"{}\"\n[listen]\nhttp = \"127.0.0.1:0\"\n[routes.all]\nrule = \"PathPrefix(`/`)\"\nto = \"{to}\"\n",
+            path("state").display()
+        )
+    };
+    // As Kubernetes puts files there: a link to a folder that is a link.
+    for (version, to) in [("..1", one), ("..2", two)] {
+        std::fs::create_dir(path(version)).unwrap();
+        std::fs::write(path(version).join("proxy.toml"), site(to)).unwrap();
+    }
+    let link = |to: &str, name: &str| {
+        std::os::unix::fs::symlink(to, path("link.new")).unwrap();
+        std::fs::rename(path("link.new"), path(name)).unwrap();
+    };
+    link("..1", "..data");
+    link("..data/proxy.toml", "proxy.toml");
+    let mut command = desk.command(&["proxy", "--config", "proxy.toml"]);
+    command.stderr(std::fs::File::create(path("log")).unwrap());
+    let child = Guard(command.spawn().unwrap());
+    let said = || std::fs::read_to_string(path("log")).unwrap();
+    until("it says where it listens", || said().contains("state/control.sock for control"));
+    let http = listening(child.0.id()).remove(0);
+    assert!(said().contains(&format!("listening on http://{http} (http)")), "{}", said());
+    assert!(get(&http, "any.example").ends_with("one"));
+    link("..2", "..data");
+    until("the other folder", || get(&http, "any.example").ends_with("two"));
+    // What is written behind the link, where nothing else happens.
+    std::fs::write(path("..2").join("proxy.toml"), site(three)).unwrap();
+    until("the file behind the link", || get(&http, "any.example").ends_with("three"));
+    std::fs::write(path("..2").join("proxy.toml"), "").unwrap();
+    until("it is told", || said().contains("neither sites nor routes"));
+    assert!(get(&http, "any.example").ends_with("three"));
+    std::fs::write(path("..2").join("proxy.toml"), site(one)).unwrap();
+    until("what follows", || get(&http, "any.example").ends_with("one"));
+}
+
+#[test]
 fn what_targets_are_told_and_what_paths_may_have_stand_in_the_file() {
     let desk = Desk::new();
     let told = "forwarded_server = \"edge-1\"\nforwarded_scheme = true\nconnection_fields = [\"X-Trace\"]\n";

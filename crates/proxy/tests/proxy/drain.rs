@@ -117,7 +117,7 @@ async fn a_target_that_comes_back_while_it_is_drained_keeps_what_it_gets() {
     let mut before = wires_in_flight(&env, 2).await;
     env.serve(&[]).await;
     let client = env.client();
-    let drain = tokio::spawn(async move { client.drain(&ids(&["t"]), Duration::from_secs(2)).await.unwrap() });
+    let drain = tokio::spawn(async move { client.drain(&ids(&["t"]), Duration::from_secs(4)).await.unwrap() });
     // It has begun when a table no longer finds the old one.
     let mut after = env.connect().await;
     until("a new one", async || {
