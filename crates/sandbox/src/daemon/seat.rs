@@ -176,7 +176,7 @@ impl Seats {
     /// Takes a seat back whose processes have all ended. If its cgroup cannot be used again, the next one gets a new one.
     pub(super) fn give_back(&self, mut seat: Seat) {
         let restored = !seat.lowered || seat.group.as_ref().is_none_or(|group| group.limit(&self.limits).is_ok());
-        let as_new = seat.meter.start();
+        let as_new = seat.meter.start() && self.is_empty(&seat);
         seat.lowered = false;
         if restored && as_new {
             self.lock().free.push(seat);
@@ -189,6 +189,14 @@ impl Seats {
             }
         }
         self.freed.notify_waiters();
+    }
+
+    /// Whether hardly anything is charged to a seat whose peak has just begun anew. The kernel frees what was in an IPC
+    /// namespace later, on its own time; until then the next program would have that much less.
+    fn is_empty(&self, seat: &Seat) -> bool {
+        let little = self.limits.memory.unwrap_or(u64::MAX) / 8;
+        // The first is one read; the second leaves out what the kernel drops at once.
+        seat.meter.memory_peak() <= little || seat.group.as_ref().is_none_or(|group| group.stats().memory_bytes <= little)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
