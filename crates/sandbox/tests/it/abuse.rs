@@ -319,6 +319,23 @@ async fn limits_are_kept_to_the_mark() {
     host.run(&execution).await.is(Reason::Oom);
 }
 
+/// The kernel frees a dead program's shared memory when it gets to it, maybe after the next one has begun in the same seat.
+#[tokio::test]
+async fn what_a_dead_program_held_is_not_the_next_ones_burden() {
+    let Some(host) = Host::start(&["slots=1", "cores=1000"]).await else { return };
+    let hog = ABUSES.iter().find(|abuse| abuse.name == "System V objects").unwrap();
+    for _ in 0..12 {
+        let done = host.run(&execution(hog)).await;
+        assert!((hog.expected)(&done), "{}", done.whole());
+        for _ in 0..3 {
+            let mut modest = Execution::new("default", "x = b'x' * (60 << 20)\nprint(len(x))");
+            modest.limits.memory_bytes = Some(128 << 20);
+            host.run(&modest).await.says("62914560\n");
+        }
+    }
+    host.quiet().await;
+}
+
 /// The kernel's own files say whether swap is given beside memory.
 #[tokio::test]
 async fn there_is_no_swap_beside_the_memory() {
