@@ -33,6 +33,8 @@ pub(crate) struct Context {
     pub proxy: Option<Arc<ProxyProcess>>,
     /// Where the proxy takes requests.
     pub http: Vec<SocketAddr>,
+    /// Where the API listens over TCP, if it does.
+    pub api_tcp: Option<SocketAddr>,
     pub state_dir: PathBuf,
     /// Where source trees are unpacked and read.
     pub sources: Sources,

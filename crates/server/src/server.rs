@@ -271,6 +271,7 @@ impl Server {
             discovery: discovery.clone(),
             proxy: proxy.clone(),
             http: parts.http,
+            api_tcp: api_tcp.as_ref().and_then(|listener| listener.local_addr().ok()),
             state_dir: options.state_dir.clone(),
             sources,
             door,
