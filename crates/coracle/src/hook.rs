@@ -168,6 +168,9 @@ mod tests {
     #[test]
     fn a_reason_is_one_harmless_line() {
         let reason = in_a_line(&format!("build failed: \x1b[2J{}\nng refs/heads/main", "x".repeat(500)));
-        assert!(reason.starts_with("build failed: xxx") && !reason.contains('\n') && reason.chars().count() == REASON, "{reason}");
+        assert!(
+            reason.starts_with("build failed: xxx") && !reason.contains('\n') && reason.chars().count() == REASON,
+            "{reason}"
+        );
     }
 }

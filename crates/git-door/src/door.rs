@@ -87,7 +87,13 @@ struct Shelf {
 impl Door {
     /// Opens the door: repositories lie in `dir`, hooks are `program`, and reach the server on `socket`. `tasks` own what runs,
     /// and `stop` ends it.
-    pub fn open(dir: &Path, program: &Path, socket: &Path, tasks: TaskTracker, stop: CancellationToken) -> Result<Self, DoorError> {
+    pub fn open(
+        dir: &Path,
+        program: &Path,
+        socket: &Path,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Self, DoorError> {
         let (repositories, hooks) = (dir.join("repositories"), dir.join("hooks"));
         for path in [&repositories, &hooks] {
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
@@ -148,7 +154,12 @@ impl Door {
         self.shelf().pushes.get(ticket).cloned()
     }
 
-    pub(crate) fn begin(&self, app: &AppName, repository: Repository, gone: CancellationToken) -> Result<(Ticket, Arc<Push>), DoorError> {
+    pub(crate) fn begin(
+        &self,
+        app: &AppName,
+        repository: Repository,
+        gone: CancellationToken,
+    ) -> Result<(Ticket, Arc<Push>), DoorError> {
         let ticket = Ticket::new()?;
         let push = Arc::new(Push::new(app.clone(), repository, self.turn(app), gone));
         self.shelf().pushes.insert(ticket.clone(), push.clone());

@@ -43,8 +43,9 @@ impl Pushed {
         let submodules = repository.submodules(commit).await.map_err(|error| problems::door(&error))?;
         if !submodules.is_empty() {
             let detail = format!("the commit has submodules, which are not fetched: {}", submodules.join(", "));
-            return Err(Problem::new(ProblemKind::Invalid, detail)
-                .hint("make their files part of the repository (`git subtree`), or deploy the whole tree with `coracle deploy`"));
+            return Err(Problem::new(ProblemKind::Invalid, detail).hint(
+                "make their files part of the repository (`git subtree`), or deploy the whole tree with `coracle deploy`",
+            ));
         }
         let archive = repository.archive(commit).map_err(|error| problems::door(&error))?;
         let tree = intake::check_out(&sources.incoming, archive, sources.limits, cancel).await?;

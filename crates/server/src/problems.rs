@@ -2,11 +2,11 @@
 
 use coracle_api::{Problem, ProblemKind};
 use coracle_engine::EngineError;
+use coracle_git_door::DoorError;
 use coracle_model::NameError;
 use coracle_model::manifest::ManifestErrors;
 use coracle_orchestrator::OrchestratorError;
 use coracle_proxy::control::ControlError;
-use coracle_git_door::DoorError;
 use coracle_store::StoreError;
 
 /// What every name that breaks its rule is answered with.

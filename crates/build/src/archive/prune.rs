@@ -66,7 +66,8 @@ mod tests {
     fn a_pruned_tree_holds_what_would_have_been_packed() {
         let directory = tempfile::tempdir().unwrap();
         let tree = directory.path().join("tree");
-        for file in ["app.py", "node_modules/a/b.js", "data/big.bin", "data/keep/me.txt", "notes/a.md", "notes/b.txt", "deep/notes/c.md"]
+        for file in
+            ["app.py", "node_modules/a/b.js", "data/big.bin", "data/keep/me.txt", "notes/a.md", "notes/b.txt", "deep/notes/c.md"]
         {
             fs::create_dir_all(tree.join(file).parent().unwrap()).unwrap();
             fs::write(tree.join(file), file).unwrap();

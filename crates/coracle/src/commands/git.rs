@@ -105,7 +105,8 @@ async fn address(client: &Client) -> Result<String, Failure> {
 
 /// This program as a credential helper of git's, which runs it by a shell.
 fn helper(context: &Context) -> Result<String, Failure> {
-    let program = std::env::current_exe().map_err(|error| Failure::failed(format!("cannot tell where this program is: {error}")))?;
+    let program =
+        std::env::current_exe().map_err(|error| Failure::failed(format!("cannot tell where this program is: {error}")))?;
     let mut words = vec![quoted(&program.to_string_lossy())];
     if let Some(state) = &context.global.state {
         let state = std::path::absolute(state).map_err(|error| Failure::failed(format!("{}: {error}", state.display())))?;

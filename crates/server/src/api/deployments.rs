@@ -54,11 +54,7 @@ pub(super) async fn deploy(
 
 /// Deploys the commit of a push that is under way. It is called off when the hook that asks goes away, as well as when whoever
 /// pushes does (until the switch).
-pub(super) async fn push(
-    State(context): State<Shared>,
-    App(app): App,
-    Json(request): Json<PushRequest>,
-) -> Answer<Response> {
+pub(super) async fn push(State(context): State<Shared>, App(app): App, Json(request): Json<PushRequest>) -> Answer<Response> {
     let push = context.door.push(&Ticket::shown(&request.ticket)).filter(|push| *push.app() == app);
     let push = push.ok_or_else(|| Problem::new(ProblemKind::NotFound, "no such push is under way"))?;
     let pushed = Pushed::new(push.clone(), &request)?;

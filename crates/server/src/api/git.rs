@@ -96,7 +96,11 @@ async fn advertise(
     Ok(answer(&format!("application/x-{}-advertisement", service.name()), Body::from(refs)))
 }
 
-async fn upload_pack(State(context): State<Shared>, Path(repository): Path<String>, request: Request) -> Result<Response, Refusal> {
+async fn upload_pack(
+    State(context): State<Shared>,
+    Path(repository): Path<String>,
+    request: Request,
+) -> Result<Response, Refusal> {
     let (app, (head, body)) = (app(&repository)?, request.into_parts());
     let compressed = check(&head.headers, Service::UploadPack)?;
     let asked = body.into_data_stream().map(|piece| piece.map_err(Error::other));
@@ -104,7 +108,11 @@ async fn upload_pack(State(context): State<Shared>, Path(repository): Path<Strin
     Ok(streamed(Service::UploadPack, pack))
 }
 
-async fn receive_pack(State(context): State<Shared>, Path(repository): Path<String>, request: Request) -> Result<Response, Refusal> {
+async fn receive_pack(
+    State(context): State<Shared>,
+    Path(repository): Path<String>,
+    request: Request,
+) -> Result<Response, Refusal> {
     let (app, (head, body)) = (app(&repository)?, request.into_parts());
     let compressed = check(&head.headers, Service::ReceivePack)?;
     let asked = body.into_data_stream().map(|piece| piece.map_err(Error::other));
