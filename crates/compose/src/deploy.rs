@@ -9,6 +9,7 @@ mod files;
 mod keeping;
 mod lifetimes;
 mod mounts;
+mod power;
 mod reached;
 mod service;
 pub(crate) mod support;
@@ -102,6 +103,8 @@ pub fn app_spec(loaded: &Loaded, surroundings: Surroundings<'_>) -> Deployable {
         let mut part = maker.part(service, definition);
         let (keeps, for_volume) = maker.keeps_data(service, definition, &part);
         maker.keep_directories(service, keeps, &mut part);
+        maker.note_power(service, definition);
+        maker.note_proxy(service, definition);
         made.insert(name.clone(), Made { part, keeps, for_volume });
     }
     lifetimes::find_tasks(&mut made);
@@ -113,6 +116,7 @@ pub fn app_spec(loaded: &Loaded, surroundings: Surroundings<'_>) -> Deployable {
         let parts = if keeps { &mut spec.services } else { &mut spec.processes };
         parts.insert(name, part);
     }
+    spec.services_only = spec.processes.is_empty() && !spec.services.is_empty();
     maker.secrets.sort();
     maker.secrets.dedup();
     spec.secrets.append(&mut maker.secrets);

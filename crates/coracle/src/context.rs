@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coracle_api::Client;
+use coracle_model::manifest::Overlay;
 use coracle_model::{AppName, AppSpec, Manifest};
 
 use crate::address::{self, Surroundings};
@@ -86,6 +87,13 @@ pub(crate) fn spec_of(root: &Path, environment: Option<&str>, fallback: Option<A
 /// Whether the manifest of a tree says by itself what the app runs, whatever compose files are there.
 pub(crate) fn what_runs(root: &Path, environment: Option<&str>) -> Result<bool, Failure> {
     Ok(read_manifest(root)?.is_some_and(|manifest| manifest.what_runs(environment).is_some()))
+}
+
+/// The keys of a tree's manifest that lie over what compose files say of this app; `None` if there is no manifest.
+pub(crate) fn overlay_of(root: &Path, environment: Option<&str>, app: &AppName) -> Result<Option<Overlay>, Failure> {
+    let Some(manifest) = read_manifest(root)? else { return Ok(None) };
+    let overlay = manifest.beside_compose(app, environment);
+    overlay.map(Some).map_err(|errors| manifest_failure(&root.join(MANIFEST), &errors))
 }
 
 /// Nothing tells which app is meant.

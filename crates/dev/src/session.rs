@@ -180,7 +180,7 @@ impl Session {
     fn check(&self) -> Result<(), DevError> {
         self.stack.spec.check_stack()?;
         for (name, part) in &self.stack.spec.processes {
-            let settings = self.engine.runtime.cannot_honour(&part.container);
+            let settings = self.engine.runtime.cannot_honour(part);
             if !settings.is_empty() {
                 return Err(DevError::CannotHonour { part: self.stack.title(name), engine: self.engine.kind, settings });
             }

@@ -23,9 +23,9 @@ use bollard::query_parameters::{
     StatsOptionsBuilder, StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
 use coracle_engine::{
-    EngineError, Exit, Instance, InstanceEvent, InstanceSpec, Isolation, LogLine, LogQuery, OutputSink, Runtime, Stats,
+    EngineError, Exit, Instance, InstanceEvent, InstanceSpec, Isolation, LogLine, LogQuery, Missing, OutputSink, Runtime, Stats,
 };
-use coracle_model::{AppName, InstanceId, ReleaseNumber, Span};
+use coracle_model::{AppName, InstanceId, ProcessSpec, ReleaseNumber, Span};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
@@ -263,6 +263,26 @@ impl Runtime for ContainerRuntime {
         let docker = self.docker().clone().with_timeout(grace + AFTER_GRACE);
         let restarted = docker.restart_container(&name, Some(options)).await;
         restarted.map_err(|error| self.client.error(format!("restart {id}"), &error))
+    }
+
+    fn cannot_honour(&self, part: &ProcessSpec) -> Vec<&'static str> {
+        describe::cannot_honour(&part.limits)
+    }
+
+    async fn missing(&self, part: &ProcessSpec) -> Result<Vec<Missing>, EngineError> {
+        let mut missing = Vec::new();
+        for network in &part.container.networks {
+            if !self.networks.is_there(&network.name).await? {
+                let next = format!("docker network create {}", network.name);
+                missing.push(Missing { what: format!("network {}", network.name), next });
+            }
+        }
+        for volume in part.volumes.iter().filter_map(|volume| volume.external.as_deref()) {
+            if !self.has_volume(volume).await? {
+                missing.push(Missing { what: format!("volume {volume}"), next: format!("docker volume create {volume}") });
+            }
+        }
+        Ok(missing)
     }
 
     fn isolation(&self) -> Isolation {

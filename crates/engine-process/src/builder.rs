@@ -134,6 +134,11 @@ impl Builder for ProcessBuilder {
         made
     }
 
+    /// Builds may fetch something new, so none is taken for another.
+    async fn fingerprint(&self, _: &BuildRequest) -> Result<Option<String>, BuildError> {
+        Ok(None)
+    }
+
     async fn has(&self, artifact: &ArtifactId) -> Result<bool, EngineError> {
         let Some(slug) = SlugName::parse(artifact) else { return Ok(false) };
         Ok(slug.read(&self.site.home)?.is_some())

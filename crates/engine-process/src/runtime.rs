@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_engine::{
-    EngineError, Exit, Instance, InstanceEvent, InstanceSpec, Isolation, LogLine, LogQuery, OutputSink, Runtime, Stats,
+    EngineError, Exit, Instance, InstanceEvent, InstanceSpec, Isolation, LogLine, LogQuery, Missing, OutputSink, Runtime, Stats,
 };
-use coracle_model::{AppName, CommandLine, ContainerSettings, InstanceId, ReleaseNumber, Span};
+use coracle_model::{AppName, CommandLine, InstanceId, ProcessSpec, ReleaseNumber, Span};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use rustix::process::Signal;
@@ -299,13 +299,34 @@ impl Runtime for ProcessRuntime {
         .await
     }
 
-    fn cannot_honour(&self, settings: &ContainerSettings) -> Vec<&'static str> {
-        crate::surroundings::cannot_honour(settings)
+    /// Instances share the machine's network, so they reach each other anyway.
+    async fn join(&self, _: &InstanceId, _: ReleaseNumber, _: &[String]) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn put(&self, id: &InstanceId, _: Vec<u8>) -> Result<(), EngineError> {
+        Err(not_done_here(format!("copy files into {id}")))
+    }
+
+    async fn restart(&self, id: &InstanceId, _: Duration) -> Result<(), EngineError> {
+        Err(not_done_here(format!("restart {id}")))
+    }
+
+    fn cannot_honour(&self, part: &ProcessSpec) -> Vec<&'static str> {
+        crate::surroundings::cannot_honour(part)
+    }
+
+    async fn missing(&self, _: &ProcessSpec) -> Result<Vec<Missing>, EngineError> {
+        Ok(Vec::new())
     }
 
     fn isolation(&self) -> Isolation {
         self.site.means.report()
     }
+}
+
+fn not_done_here(action: String) -> EngineError {
+    EngineError::Failed { action, cause: "the process engine does not do that: deploy the change".to_owned() }
 }
 
 /// Makes the directory of an instance.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_engine::{EngineError, InstanceSpec, PortRequest};
 use coracle_jail::{GroupLimits, Show, User};
-use coracle_model::{ContainerSettings, Limits, VolumeMount};
+use coracle_model::{ContainerSettings, Limits, ProcessSpec, VolumeMount};
 
 use crate::files::{give_to, make_directory};
 use crate::site::Site;
@@ -67,14 +67,20 @@ pub(crate) fn task_of(site: &Site, spec: &InstanceSpec, slug: &SlugName, record:
 /// What is asked for of a container and means the same without one, or nothing.
 const HONOURED: [&str; 8] = ["confinement", "env", "config", "health", "init", "labels", "restart", "stop_grace_period"];
 
+/// What of a part needs a container.
+pub(crate) fn cannot_honour(part: &ProcessSpec) -> Vec<&'static str> {
+    let of_others = part.volumes.iter().any(|volume| volume.external.is_some()).then_some("external volumes");
+    needs_container(&part.container).into_iter().chain(of_others).collect()
+}
+
 /// Which settings need a container.
-pub(crate) fn cannot_honour(settings: &ContainerSettings) -> Vec<&'static str> {
+fn needs_container(settings: &ContainerSettings) -> Vec<&'static str> {
     settings.asked_for().into_iter().filter(|name| !HONOURED.contains(name)).collect()
 }
 
 fn refuse(spec: &InstanceSpec) -> Result<(), EngineError> {
     let cannot = |cause: String| Err(EngineError::CannotStart { id: spec.id.clone(), cause });
-    let names = cannot_honour(&spec.surroundings.container);
+    let names = needs_container(&spec.surroundings.container);
     if !names.is_empty() {
         return cannot(format!("the process engine cannot honour {}; use engine = \"docker\"", names.join(", ")));
     }

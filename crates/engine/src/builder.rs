@@ -28,9 +28,7 @@ pub trait Builder: Send + Sync {
 
     /// What the result depends on, as a text: two requests of one text have one result, so that the second need not be
     /// built. `None` where that cannot be told, and for images, whose references move.
-    async fn fingerprint(&self, _request: &BuildRequest) -> Result<Option<String>, BuildError> {
-        Ok(None)
-    }
+    async fn fingerprint(&self, request: &BuildRequest) -> Result<Option<String>, BuildError>;
 
     /// Whether the artifact is still there to be run.
     async fn has(&self, artifact: &ArtifactId) -> Result<bool, EngineError>;

@@ -25,8 +25,8 @@ pub use error::{BuildError, EngineError};
 pub use neighbours::{Change, ExposedPort, Neighbour, Neighbours};
 pub use predecessors::{Mounted, Predecessor, Predecessors, Restart};
 pub use runtime::{
-    Bind, Exit, File, Health, Instance, InstanceEvent, InstanceSpec, InstanceState, Isolation, LogLine, LogQuery, PortRequest,
-    Runtime, Stats, Stream, Surroundings,
+    Bind, Exit, File, Health, Instance, InstanceEvent, InstanceSpec, InstanceState, Isolation, LogLine, LogQuery, Missing,
+    PortRequest, Runtime, Stats, Stream, Surroundings,
 };
 pub use tail::Tail;
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_model::{
-    AppName, ArtifactId, CommandLine, ContainerSettings, EnvName, InstanceId, Limits, ReleaseNumber, Secret, VolumeMount,
+    AppName, ArtifactId, CommandLine, ContainerSettings, EnvName, InstanceId, Limits, ProcessSpec, ReleaseNumber, Secret,
+    VolumeMount,
 };
 use futures::stream::BoxStream;
 use jiff::Timestamp;
@@ -79,28 +80,32 @@ pub trait Runtime: Send + Sync {
 
     /// Lets a running instance that lives with its app ([`Surroundings::lives_with_app`]) be reached by the instances of a
     /// release, under its process's name and its aliases. Idempotent. [`Runtime::remove_release`] takes it out again.
-    async fn join(&self, _id: &InstanceId, _release: ReleaseNumber, _aliases: &[String]) -> Result<(), EngineError> {
-        Ok(())
-    }
+    async fn join(&self, id: &InstanceId, release: ReleaseNumber, aliases: &[String]) -> Result<(), EngineError>;
 
     /// Unpacks a tar stream at the root of a running instance, over what is there.
-    async fn put(&self, id: &InstanceId, _archive: Vec<u8>) -> Result<(), EngineError> {
-        Err(EngineError::Failed { action: format!("copy files into {id}"), cause: "this engine does not do that".to_owned() })
-    }
+    async fn put(&self, id: &InstanceId, archive: Vec<u8>) -> Result<(), EngineError>;
 
     /// Ends an instance's program as [`Runtime::stop`] does, if it runs, and starts it again in the same instance: what it or
     /// [`Runtime::put`] wrote there stays.
-    async fn restart(&self, id: &InstanceId, _grace: Duration) -> Result<(), EngineError> {
-        Err(EngineError::Failed { action: format!("restart {id}"), cause: "this engine does not do that".to_owned() })
-    }
+    async fn restart(&self, id: &InstanceId, grace: Duration) -> Result<(), EngineError>;
 
-    /// Which of these settings instances cannot have here, by name.
-    fn cannot_honour(&self, _settings: &ContainerSettings) -> Vec<&'static str> {
-        Vec::new()
-    }
+    /// What of this part's description its instances cannot have here, by name.
+    fn cannot_honour(&self, part: &ProcessSpec) -> Vec<&'static str>;
+
+    /// What this part names that belongs to somebody else, such as networks and volumes, and that is not there.
+    async fn missing(&self, part: &ProcessSpec) -> Result<Vec<Missing>, EngineError>;
 
     /// What keeps instances apart from each other and from the machine here, and what does not.
     fn isolation(&self) -> Isolation;
+}
+
+/// Something of somebody else's that a part counts on and that is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// What it is: `the network web`.
+    pub what: String,
+    /// How a person makes it.
+    pub next: String,
 }
 
 /// Everything needed to start an instance.

@@ -37,14 +37,20 @@ pub use part::{Entrance, Part, part};
 pub use provider::configure;
 pub use rule_template::{RuleTemplate, TemplateError};
 
+/// The literal host names by which requests come to a route: those that a browser can be sent to.
+pub fn hosts_of(route: &Route) -> Vec<String> {
+    parsed(route).map(|rule| rule.hosts()).unwrap_or_default()
+}
+
+fn parsed(route: &Route) -> Option<coracle_proxy_rules::Rule> {
+    let dialect = match route.dialect {
+        Dialect::V2 => coracle_proxy_rules::Dialect::V2,
+        Dialect::V3 => coracle_proxy_rules::Dialect::V3,
+    };
+    coracle_proxy_rules::Rule::parse(&route.rule, dialect).ok()
+}
+
 /// Whether two routes match the same requests by the same words, apart from how they are written.
 pub fn have_same_rule(one: &Route, other: &Route) -> bool {
-    let parsed = |route: &Route| {
-        let dialect = match route.dialect {
-            Dialect::V2 => coracle_proxy_rules::Dialect::V2,
-            Dialect::V3 => coracle_proxy_rules::Dialect::V3,
-        };
-        coracle_proxy_rules::Rule::parse(&route.rule, dialect).ok()
-    };
     parsed(one).is_some_and(|rule| parsed(other).is_some_and(|other| rule == other))
 }

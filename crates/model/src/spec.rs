@@ -69,6 +69,9 @@ pub struct AppSpec {
     /// Its stateful services: created once, kept across releases, changed only on purpose.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<ProcessName, ProcessSpec>,
+    /// Whether its stateful services are all there is of it: no process, and nothing that is built for the app as a whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub services_only: bool,
     /// Plain environment variables from the manifest; `config set` overrides them.
     pub env: BTreeMap<EnvName, String>,
     /// Names that must be set by `config set` or `secrets set` before a deploy.
@@ -89,6 +92,7 @@ impl AppSpec {
             deploy: DeployPolicy::default(),
             processes: BTreeMap::new(),
             services: BTreeMap::new(),
+            services_only: false,
             env: BTreeMap::new(),
             secrets: Vec::new(),
             adopted: None,

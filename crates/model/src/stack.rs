@@ -208,7 +208,7 @@ impl AppSpec {
 
     /// Whether every process says what it is made from, so that nothing is built for the app as a whole.
     pub fn is_stack(&self) -> bool {
-        !self.processes.is_empty() && self.processes.values().all(|process| process.source.is_some())
+        self.services_only || !self.processes.is_empty() && self.processes.values().all(|process| process.source.is_some())
     }
 
     /// Everything that can be said against its parts without looking at the machine.

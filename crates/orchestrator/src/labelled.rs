@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use coracle_labels::{Container, Entrance, Options, Port, configure, part};
+use coracle_labels::{Container, Entrance, Kind, Options, Port, Problem, configure, part};
 use coracle_model::{AppName, Exposure, InstanceId, ProcessName, Release};
 use coracle_proxy_table::{Admission, Middleware, MiddlewareId, Route, RouteId, Service, ServiceId, Table, Target, TargetId};
 
@@ -43,16 +43,48 @@ pub(crate) fn add(table: &mut Table, release: &Release, parts: &[Labelled<'_>], 
     table.services.extend(made.services);
 }
 
-/// What of the labels of a release has no effect, for the person who deploys it; and the rules that requests must match.
-pub(crate) fn told(release: &Release, offer: TlsOffer) -> (Vec<String>, Vec<String>) {
+/// What labels of a release come to, for the person who deploys it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// What of them has no effect.
+    pub problems: Vec<String>,
+    /// The rules that requests must match.
+    pub rules: Vec<String>,
+    /// Whether they ask for routes and none of these is right: nobody would reach what they lead to.
+    pub lead_nowhere: bool,
+}
+
+/// What the labels of a release come to.
+pub(crate) fn told(release: &Release, offer: TlsOffer) -> Told {
+    let (table, problems) = without_instances(release, offer);
+    let is_wrong = |problem: &Problem| matches!(problem.kind, Kind::Refused | Kind::Conflict);
+    Told {
+        lead_nowhere: table.routes.is_empty() && problems.iter().any(is_wrong),
+        problems: problems.iter().map(ToString::to_string).collect(),
+        rules: table.routes.into_iter().map(|route| route.rule).collect(),
+    }
+}
+
+/// The names by which requests come to the labelled parts of a release, each once.
+pub(crate) fn hosts(release: &Release) -> Vec<String> {
+    let (table, _) = without_instances(release, TlsOffer::default());
+    let mut hosts: Vec<String> = Vec::new();
+    for host in table.routes.iter().flat_map(coracle_labels::hosts_of) {
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    hosts
+}
+
+fn without_instances(release: &Release, offer: TlsOffer) -> (Table, Vec<Problem>) {
     let names: Vec<ProcessName> = release.serving().into_iter().filter(|part| is_labelled(release, part)).collect();
     let parts: Vec<Labelled<'_>> =
         names.iter().map(|part| Labelled { part, instances: Vec::new(), otherwise: Admission::Open }).collect();
-    let (table, problems) = routed(release, &parts, offer);
-    (problems, table.routes.into_iter().map(|route| route.rule).collect())
+    routed(release, &parts, offer)
 }
 
-fn routed(release: &Release, parts: &[Labelled<'_>], offer: TlsOffer) -> (Table, Vec<String>) {
+fn routed(release: &Release, parts: &[Labelled<'_>], offer: TlsOffer) -> (Table, Vec<Problem>) {
     if parts.is_empty() {
         return (Table::default(), Vec::new());
     }
@@ -60,8 +92,7 @@ fn routed(release: &Release, parts: &[Labelled<'_>], offer: TlsOffer) -> (Table,
     let options = Options::default();
     let entrance = Entrance { tls_port: offer.port, acme: offer.acme, redirect: true };
     let made = part(&configure(&containers, &options), &options, entrance);
-    let problems = made.problems.iter().map(ToString::to_string).collect();
-    (named_by_app(made.table, &release.app), problems)
+    (named_by_app(made.table, &release.app), made.problems)
 }
 
 /// The instances as the labels' provider would see their containers; a stand-in where there are none.
@@ -235,6 +266,18 @@ mod tests {
     }
 
     #[test]
+    fn labels_whose_every_rule_is_wrong_lead_nowhere() {
+        let mut labels = LABELS;
+        labels[2].1 = "Host(``)";
+        let told = told(&release(&labels), TlsOffer::default());
+        assert!(told.lead_nowhere && told.rules.is_empty() && told.problems[0].contains("cannot be read"), "{told:?}");
+        let hostless = [("traefik.http.routers.shop.rule", "PathPrefix(`/`)")];
+        assert!(!super::told(&release(&hostless), TlsOffer::default()).lead_nowhere);
+        let both = [LABELS[2], ("traefik.http.routers.www.rule", "Host(`www.shop.example`) || Host(`shop.example`)")];
+        assert_eq!(hosts(&release(&both)), ["shop.example", "www.shop.example"]);
+    }
+
+    #[test]
     fn requests_wait_where_no_instance_is_healthy() {
         let (release, web): (Release, ProcessName) = (release(&LABELS), "web".parse().unwrap());
         let hold = Admission::Hold { deadline_ms: 1, max_waiting: 1 };
@@ -243,6 +286,7 @@ mod tests {
         add(&mut table, &release, &[labelled], TlsOffer::default());
         let service = table.services.values().next().unwrap();
         assert_eq!((service.targets.len(), &service.admission), (0, &hold));
-        assert_eq!(told(&release, TlsOffer::default()), (vec![], vec!["Host(`shop.example`)".to_owned()]));
+        let rules = vec!["Host(`shop.example`)".to_owned()];
+        assert_eq!(told(&release, TlsOffer::default()), Told { rules, ..Told::default() });
     }
 }

@@ -37,4 +37,5 @@ pub use orchestrator::{AppStatus, DeployRequest, Deployed, HostOrchestrator, Ser
 pub use progress::{Event, LiveFacts, Progress};
 pub use routes::TlsOffer;
 pub use services::StatefulChanges;
+pub use table::reached_at;
 pub use traffic::{Drained, Traffic, TrafficError};

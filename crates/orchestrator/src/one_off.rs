@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use coracle_engine::{Exit, OutputSink};
-use coracle_model::{AppName, CommandLine, InstanceId, Release};
+use coracle_engine::{Exit, OutputSink, Stream};
+use coracle_model::{AppName, CommandLine, InstanceId, ProcessName, Release};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::Core;
 use crate::error::OrchestratorError;
 use crate::instances::{Making, ONE_OFF};
+use crate::orchestrator::ServiceStatus;
 
 /// A forgotten one-off process ends after a day.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -62,6 +63,7 @@ impl Core {
         }
         let release = self.active_release(app).await?;
         let engine = self.engine(release.artifact.engine)?;
+        let names_nobody = instance.is_none();
         let id = match instance {
             Some(id) if id.app == *app => id,
             Some(id) => {
@@ -72,14 +74,32 @@ impl Core {
             }
             None => {
                 let mut running = engine.runtime.list().await?;
-                running
-                    .retain(|instance| instance.is_running() && instance.id.app == *app && instance.id.release == release.number);
+                let services: Vec<_> = self.service_statuses(app).await?.into_iter().map(|service| service.instance).collect();
+                running.retain(|instance| {
+                    let of_release = instance.id.app == *app && instance.id.release == release.number;
+                    instance.is_running() && (of_release || services.contains(&instance.id))
+                });
+                // What keeps data is chosen only where there is nothing else.
+                running.sort_by_key(|instance| services.contains(&instance.id));
                 let chosen = running.iter().find(|instance| release.serves(&instance.id.process)).or_else(|| running.first());
                 let none = || OrchestratorError::refused(format!("no instance of {app} runs"), format!("coracle ps -a {app}"));
                 chosen.map(|instance| instance.id.clone()).ok_or_else(none)?
             }
         };
-        Ok(engine.runtime.exec(&id, argv, output, cancel).await?)
+        let exit = engine.runtime.exec(&id, argv, output, cancel).await?;
+        // As `docker compose exec` would have it: a shell's codes for what cannot be run and what is not there.
+        if names_nobody
+            && matches!(exit.code, Some(126 | 127))
+            && let Some(part) = argv[0].parse().ok().filter(|part: &ProcessName| release.spec.part(part).is_some())
+        {
+            let rest: Vec<&str> = argv.iter().skip(1).map(String::as_str).skip_while(|word| *word == "--").collect();
+            let of = |instance: &ServiceStatus| instance.instance.process == part;
+            let number =
+                self.service_statuses(app).await?.iter().find(|it| of(it)).map_or(release.number, |it| it.instance.release);
+            let id = InstanceId { app: app.clone(), release: number, process: part, index: 1 };
+            output.line(Stream::Stderr, format!("{} is a part of this app: coracle exec -i {id} -- {}", argv[0], rest.join(" ")));
+        }
+        Ok(exit)
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use coracle_engine::{Engine, Exit, Instance, LogLine, LogQuery, OutputSink};
 use coracle_model::{
-    AppName, AppSpec, ByteSize, Cpus, Deployment, EngineKind, EnvName, Exposure, InstanceId, ProcessName, ProcessSource,
-    ProcessSpec, Release, ReleaseNumber, Secret,
+    AppName, AppSpec, ByteSize, Cpus, Deployment, EngineKind, EnvName, InstanceId, ProcessName, ProcessSource, Release,
+    ReleaseNumber, Secret,
 };
 use coracle_store::{AppRecord, ConfigChange, Store};
 use futures::stream::BoxStream;
@@ -18,11 +18,13 @@ use crate::core::{Core, Registry};
 use crate::error::OrchestratorError;
 use crate::incumbent::Incumbent;
 use crate::kept_source::KeptSource;
+use crate::labelled;
 use crate::probe::Check;
 use crate::progress::Progress;
 use crate::reconcile;
 use crate::routes::TlsOffer;
 use crate::services::StatefulChanges;
+use crate::table::reached_at;
 use crate::traffic::Traffic;
 
 /// The most instances of one process that `ps scale` takes.
@@ -181,16 +183,20 @@ impl HostOrchestrator {
         {
             lines.push(format!("release command: {command}"));
         }
-        let exposed = |part: &ProcessSpec| match &part.exposure {
-            Exposure::Http(http) => http.hosts.clone(),
-            _ => Vec::new(),
+        let hosts: Vec<String> = match spec.is_stack() {
+            true => {
+                let to_be = self.core.release_to_be(spec);
+                let told = labelled::told(&to_be, self.core.settings.tls);
+                lines.extend(told.rules.iter().map(|rule| format!("routed by its labels: {rule}")));
+                lines.extend(told.problems);
+                reached_at(&to_be).into_iter().map(|(host, _)| host).collect()
+            }
+            false => spec.http.hosts.iter().map(ToString::to_string).collect(),
         };
-        let hosts: Vec<_> = match spec.is_stack() {
-            true => spec.parts().flat_map(|(_, part)| exposed(part)).collect(),
-            false => spec.http.hosts.clone(),
-        };
-        if !hosts.is_empty() {
-            lines.push(format!("hosts: {}", hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
+        match hosts.is_empty() {
+            true if spec.is_stack() => lines.push("nothing of it is reached through the proxy".to_owned()),
+            true => {}
+            false => lines.push(format!("hosts: {}", hosts.join(", "))),
         }
         Ok(lines)
     }
@@ -312,6 +318,10 @@ impl HostOrchestrator {
         let release = self.core.active_release(app).await?;
         let processes = release.processes();
         for (name, count) in &scale {
+            if release.spec.services.contains_key(name) {
+                let hint = "two of it would work on the same data; give it more memory or processor time instead";
+                return Err(OrchestratorError::refused(format!("{name} keeps data and runs once"), hint));
+            }
             let Some(process) = processes.get(name) else {
                 let known: Vec<&str> = processes.keys().map(ProcessName::as_str).collect();
                 return Err(OrchestratorError::refused(

@@ -155,7 +155,10 @@ impl Core {
         let config = self.store.release_env(app, record.release).await?;
         let Some(spec) = release.spec.services.get(&record.name) else {
             let message = format!("{} of {app} does not describe the service {}", record.release, record.name);
-            return Err(OrchestratorError::refused(message, "coracle deploy --allow-stateful-changes"));
+            return Err(OrchestratorError::refused(
+                message,
+                format!("coracle deploy -a {app} --recreate-services {}", record.name),
+            ));
         };
         let mut instance = Making { release: &release, config: &config, mounts: &self.mounts }.instance(&record.name, spec, 1);
         instance.surroundings.joins = joins;

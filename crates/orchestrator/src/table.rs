@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use coracle_model::{AppName, Artifact, ArtifactId, HostPattern, InstanceId, Origin, ProcessName, Release, ReleaseNumber};
+use coracle_model::{
+    AppName, AppSpec, Artifact, ArtifactId, HostPattern, InstanceId, Origin, ProcessName, Release, ReleaseNumber,
+};
 use coracle_proxy_table::{Admission, Route, Service, ServiceId, Table, Target, TargetId};
 use coracle_store::{AppRecord, ServiceRecord};
 use jiff::Timestamp;
@@ -82,27 +84,31 @@ impl Core {
     /// The app that already answers for some of the requests that a request to deploy asks for, as far as that is known before
     /// anything is built.
     pub(crate) async fn planned_conflict(&self, request: &DeployRequest) -> Result<Option<RouteConflict>, OrchestratorError> {
-        if !request.spec.is_stack() {
-            return Ok(None);
+        match request.spec.is_stack() {
+            true => self.route_conflict(&self.release_to_be(&request.spec)).await,
+            false => Ok(None),
         }
+    }
+
+    /// What would be deployed, as far as that is known before anything is built.
+    pub(crate) fn release_to_be(&self, spec: &AppSpec) -> Release {
         let artifact = Artifact {
-            engine: request.spec.engine.unwrap_or(self.settings.default_engine),
+            engine: spec.engine.unwrap_or(self.settings.default_engine),
             id: ArtifactId::new(""),
             processes: BTreeMap::new(),
             port: None,
             has_healthcheck: false,
             fingerprint: None,
         };
-        let to_be = Release {
-            app: request.spec.app.clone(),
+        Release {
+            app: spec.app.clone(),
             number: ReleaseNumber::FIRST,
             artifact,
             artifacts: BTreeMap::new(),
-            spec: request.spec.clone(),
+            spec: spec.clone(),
             origin: Origin::Deploy { commit: None },
             created_at: Timestamp::UNIX_EPOCH,
-        };
-        self.route_conflict(&to_be).await
+        }
     }
 }
 
@@ -139,6 +145,19 @@ pub(crate) fn hosts_of(release: &Release) -> Vec<(&HostPattern, &str)> {
     let parts = release.serving();
     let reached = parts.iter().filter_map(|part| release.http_of(part));
     reached.flat_map(|http| http.hosts.iter().map(|host| (host, http.path_prefix.as_str()))).collect()
+}
+
+/// The names by which people reach a release, with the path prefix that they ask for there: what its manifest, its published
+/// ports and its labels come to.
+pub fn reached_at(release: &Release) -> Vec<(String, String)> {
+    let own = hosts_of(release).into_iter().map(|(host, prefix)| (host.to_string(), prefix.to_owned()));
+    let mut all: Vec<(String, String)> = own.collect();
+    for host in labelled::hosts(release) {
+        if !all.iter().any(|(known, _)| *known == host) {
+            all.push((host, "/".to_owned()));
+        }
+    }
+    all
 }
 
 /// What is active of an app.

@@ -34,7 +34,7 @@ static TURNS: LazyLock<Semaphore> =
 /// See [`Settings`].
 pub(crate) struct BasicAuth {
     fixed: Users,
-    file: Option<Arc<Watched>>,
+    file: Option<Watched>,
     users: RwLock<Arc<Directory>>,
     challenge: String,
     header_field: Option<String>,
@@ -76,11 +76,13 @@ impl BasicAuth {
         if settings.header_field.as_ref().is_some_and(|name| name.parse::<HeaderName>().is_err()) {
             return Err(wrong("header_field", "is no name of a header field"));
         }
-        let file = settings.users_file.as_ref().map(|path| Arc::new(Watched::new(path, FILE_LIMIT)));
+        let file = settings.users_file.as_ref().map(|path| Watched::new(path, FILE_LIMIT));
         let mut users = fixed.clone();
         if let Some(file) = &file {
             let content = file.read_if_changed().map_err(|error| wrong("users_file", error))?;
-            users = merged(&content.unwrap_or_default(), &fixed).map_err(|error| wrong("users_file", error))?;
+            let listed = listed(&content.unwrap_or_default())
+                .map_err(|error| wrong("users_file", format_args!("{}: {error}", file.path().display())))?;
+            users = merged(listed, &fixed);
         }
         if users.is_empty() {
             return Err(wrong("users", "at least one, here or in users_file"));
@@ -101,7 +103,6 @@ impl BasicAuth {
 
     pub(crate) async fn request(&self, head: &mut RequestHead) -> Result<(), Answer> {
         let Some((name, password)) = credentials(head) else { return Err(self.refused(head)) };
-        self.reload().await;
         let directory = Arc::clone(&self.users.read().unwrap_or_else(PoisonError::into_inner));
         let user = directory.users.get(&name);
         let hash = user.unwrap_or(&directory.stand_in);
@@ -127,23 +128,26 @@ impl BasicAuth {
         }
     }
 
+    /// Whether there is a file to look at again.
+    pub(crate) fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Reads the file again if it changed. A file that cannot be read, or has nobody in it, is taken for one that is just
-    /// being written: the users stay who they were.
-    async fn reload(&self) {
-        let Some(file) = self.file.as_ref().filter(|file| file.is_due()) else { return };
-        let file = Arc::clone(file);
-        let read = tokio::task::spawn_blocking(move || file.read_if_changed()).await;
-        let users = match read {
-            Ok(Ok(None)) => return,
-            Ok(Ok(Some(content))) => merged(&content, &self.fixed),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(error) => Err(error.to_string()),
+    /// being written: the users stay who they were. Blocks.
+    pub(crate) fn look_again(&self) {
+        let Some(file) = &self.file else { return };
+        let users = match file.read_if_changed() {
+            Ok(None) => return,
+            Ok(Some(content)) => listed(&content).map_err(|error| format!("{}: {error}", file.path().display())),
+            Err(error) => Err(error),
         };
         match users {
             Ok(users) if !users.is_empty() => {
-                *self.users.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Directory::new(users));
+                let users = Directory::new(merged(users, &self.fixed));
+                *self.users.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(users);
             }
-            Ok(_) => tracing::warn!("a users file has nobody in it; the users stay as they were"),
+            Ok(_) => tracing::warn!(path = %file.path().display(), "a users file has nobody in it; the users stay as they were"),
             Err(error) => tracing::warn!(error, "a users file cannot be read; the users stay as they were"),
         }
     }
@@ -214,8 +218,8 @@ fn parse(line: &str) -> Option<(String, Arc<Hash>)> {
     Some((name.to_owned(), Arc::new(hash)))
 }
 
-/// The users of a file and, before them, those of the settings. Errors name the line, not what is on it.
-fn merged(content: &[u8], fixed: &Users) -> Result<Users, String> {
+/// The users of a file. Errors name the line, not what is on it.
+fn listed(content: &[u8]) -> Result<Users, String> {
     let text = std::str::from_utf8(content).map_err(|_| "is not UTF-8".to_owned())?;
     let mut users = Users::new();
     for (index, line) in text.lines().enumerate() {
@@ -226,6 +230,11 @@ fn merged(content: &[u8], fixed: &Users) -> Result<Users, String> {
         let (name, hash) = parse(line).ok_or_else(|| format!("line {} is not \"name:hash\"", index + 1))?;
         users.insert(name, hash);
     }
-    users.extend(fixed.iter().map(|(name, hash)| (name.clone(), Arc::clone(hash))));
     Ok(users)
+}
+
+/// The users of a file and, before them, those of the settings.
+fn merged(mut users: Users, fixed: &Users) -> Users {
+    users.extend(fixed.iter().map(|(name, hash)| (name.clone(), Arc::clone(hash))));
+    users
 }

@@ -1,10 +1,9 @@
 //! Puts pages in place of error answers.
 
-use std::collections::HashMap;
+mod directory;
+
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_proxy_http::{Known, RequestHead, ResponseHead};
@@ -17,10 +16,8 @@ use crate::fetch::{Fetch, FetchedResponse};
 use crate::headers::is_framing;
 use crate::{pages, url, wrong};
 
-/// Bytes of a page.
-const PAGE_LIMIT: u64 = 1 << 20;
-/// How long a page that was read is taken for the file's content.
-const FRESH: Duration = Duration::from_secs(1);
+use directory::Directory;
+
 /// How long a service may take to make a page: whoever waits for it has waited for the error already.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -61,6 +58,16 @@ impl ErrorPages {
         let statuses = settings.status.iter().map(|text| statuses("status", text)).collect::<Result<_, _>>()?;
         let maker = Maker::of(settings)?;
         Ok(Self { statuses, rewrites: rewrites(settings)?, directory, maker })
+    }
+
+    /// Whether pages come from files.
+    pub(crate) fn has_directory(&self) -> bool {
+        self.directory.is_some()
+    }
+
+    /// Reads those again that have changed. Blocks.
+    pub(crate) fn look_again(&self) {
+        self.directory.iter().for_each(Directory::look_again);
     }
 
     /// Whether a service may be asked.
@@ -233,67 +240,10 @@ fn is_of_content(known: Known, name: &str) -> bool {
     known_one || known == Known::Other && OTHERS.iter().any(|other| other.eq_ignore_ascii_case(name))
 }
 
-fn extension(format: Format) -> &'static str {
-    match format {
-        Format::Html => "html",
-        Format::Json => "json",
-        Format::Text => "txt",
-    }
-}
-
 fn content_type(format: Format) -> &'static str {
     match format {
         Format::Html => "text/html; charset=utf-8",
         Format::Json => "application/json",
         Format::Text => "text/plain; charset=utf-8",
     }
-}
-
-/// When a page was looked for, and what was found.
-type Read = (Instant, Option<Bytes>);
-
-/// A directory with pages: `404.html`, `40x.html`, `4xx.html`, `error.html`; the closest is taken. JSON and plain text have files
-/// of their own (`4xx.json`, `4xx.txt`).
-#[derive(Debug)]
-struct Directory {
-    path: PathBuf,
-    /// What was read, or not found, and when. There are a few hundred names at most.
-    read: Mutex<HashMap<(u16, &'static str), Read>>,
-}
-
-impl Directory {
-    fn new(path: &str) -> Result<Self, String> {
-        if !Path::new(path).is_dir() {
-            return Err(wrong("directory", format_args!("{path:?} is no directory")));
-        }
-        Ok(Self { path: path.into(), read: Mutex::default() })
-    }
-
-    /// Reads at most once a second for each status, and only when there is an error to answer: small local files.
-    fn page(&self, status: StatusCode, format: Format) -> Option<Bytes> {
-        let key = (status.as_u16(), extension(format));
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        match read.get(&key) {
-            Some((at, content)) if at.elapsed() < FRESH => content.clone(),
-            _ => {
-                let content = self.load(status.as_u16(), extension(format));
-                read.insert(key, (Instant::now(), content.clone()));
-                content
-            }
-        }
-    }
-
-    fn load(&self, status: u16, extension: &str) -> Option<Bytes> {
-        let names = [status.to_string(), format!("{}x", status / 10), format!("{}xx", status / 100), "error".to_owned()];
-        names.iter().find_map(|name| load(&self.path.join(format!("{name}.{extension}"))))
-    }
-}
-
-fn load(path: &Path) -> Option<Bytes> {
-    let metadata = std::fs::metadata(path).ok()?;
-    if !metadata.is_file() || metadata.len() > PAGE_LIMIT {
-        tracing::warn!(path = %path.display(), "an error page is no file, or too large");
-        return None;
-    }
-    std::fs::read(path).ok().map(Bytes::from)
 }

@@ -1,6 +1,6 @@
 //! Answers 503 for everybody, or for all but a few.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
 use coracle_proxy_http::{Known, RequestHead};
@@ -30,7 +30,7 @@ pub(crate) struct Maintenance {
 
 #[derive(Debug)]
 struct Page {
-    file: Arc<Watched>,
+    file: Watched,
     content: RwLock<Bytes>,
 }
 
@@ -39,7 +39,7 @@ impl Maintenance {
         let page = |path: &String| {
             let file = Watched::new(path, PAGE_LIMIT);
             let content = file.read_if_changed().map_err(|error| wrong("page", error))?;
-            Ok::<_, String>(Page { file: Arc::new(file), content: RwLock::new(content.unwrap_or_default().into()) })
+            Ok::<_, String>(Page { file, content: RwLock::new(content.unwrap_or_default().into()) })
         };
         let usual = "This is being worked on and will be back soon.";
         Ok(Self {
@@ -51,14 +51,24 @@ impl Maintenance {
         })
     }
 
-    pub(crate) async fn request(&self, client: &Client, head: &RequestHead) -> Result<(), Answer> {
+    /// Whether there is a file to look at again.
+    pub(crate) fn has_file(&self) -> bool {
+        self.page.is_some()
+    }
+
+    /// Reads the page again if it changed. Blocks.
+    pub(crate) fn look_again(&self) {
+        self.page.iter().for_each(Page::look_again);
+    }
+
+    pub(crate) fn request(&self, client: &Client, head: &RequestHead) -> Result<(), Answer> {
         if self.strategy.find(client, head).is_some_and(|ip| self.allowed.contain(ip)) {
             return Ok(());
         }
         let html = accept::format(head.fields.get_known_str(Known::Accept)) == Format::Html;
         let answer = match self.page.as_ref().filter(|_| html) {
             Some(page) => {
-                let answer = Answer::new(StatusCode::SERVICE_UNAVAILABLE, "text/html; charset=utf-8", page.content().await);
+                let answer = Answer::new(StatusCode::SERVICE_UNAVAILABLE, "text/html; charset=utf-8", page.content());
                 answer.with(Known::CacheControl, "no-store")
             }
             None => pages::refusal(head, StatusCode::SERVICE_UNAVAILABLE, &self.message),
@@ -68,17 +78,16 @@ impl Maintenance {
 }
 
 impl Page {
-    /// The file's content, read again if it changed; the last one there was if it cannot be read.
-    async fn content(&self) -> Bytes {
-        if self.file.is_due() {
-            let file = Arc::clone(&self.file);
-            match tokio::task::spawn_blocking(move || file.read_if_changed()).await {
-                Ok(Ok(Some(content))) => *self.content.write().unwrap_or_else(PoisonError::into_inner) = content.into(),
-                Ok(Ok(None)) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "a maintenance page cannot be read; it stays as it was"),
-                Err(error) => tracing::warn!(%error, "a maintenance page cannot be read; it stays as it was"),
-            }
-        }
+    fn content(&self) -> Bytes {
         self.content.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the file again if it changed; the last one there was stays if it cannot be read.
+    fn look_again(&self) {
+        match self.file.read_if_changed() {
+            Ok(Some(content)) => *self.content.write().unwrap_or_else(PoisonError::into_inner) = content.into(),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(error, "a maintenance page cannot be read; it stays as it was"),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What middlewares keep from one table to the next.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use coracle_proxy_table::{Middleware, MiddlewareId};
 
@@ -19,6 +19,8 @@ pub struct State {
 #[derive(Debug, Default)]
 struct Steps {
     by_id: HashMap<MiddlewareId, Vec<(Middleware, Weak<Step>)>>,
+    /// Those that were made of files.
+    with_files: Vec<Weak<Step>>,
     /// From this number of entries on, forgotten ones are looked for.
     full: usize,
 }
@@ -29,15 +31,38 @@ impl State {
         Self::default()
     }
 
+    /// Whether anything is made of files, and [`State::look_again`] has something to do.
+    pub fn has_files(&self) -> bool {
+        !self.lock().with_files.is_empty()
+    }
+
+    /// Reads files that middlewares are made of (users, pages) again if they have changed. What cannot be read is told in the
+    /// log and stays as it was. Blocks: for the engine to call once in a while, where no request waits for it.
+    pub fn look_again(&self) {
+        let with_files: Vec<Arc<Step>> = {
+            let mut steps = self.lock();
+            steps.with_files.retain(|step| step.strong_count() > 0);
+            steps.with_files.iter().filter_map(Weak::upgrade).collect()
+        };
+        with_files.iter().for_each(|step| step.look_again());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Steps> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The middleware with this id and these settings: the one there is, or a new one.
     pub(crate) fn step(&self, id: &MiddlewareId, settings: &Middleware) -> Result<Arc<Step>, ConfigError> {
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut steps = self.lock();
         let known = steps.by_id.get(id).into_iter().flatten();
         if let Some(step) = known.filter(|(same, _)| same == settings).find_map(|(_, step)| step.upgrade()) {
             return Ok(step);
         }
         let step = Step::compile(settings).map_err(|reason| ConfigError { middleware: id.clone(), reason })?;
         let step = Arc::new(step);
+        if step.has_files() {
+            steps.with_files.push(Arc::downgrade(&step));
+        }
         let same_id = steps.by_id.entry(id.clone()).or_default();
         same_id.retain(|(_, step)| step.strong_count() > 0);
         same_id.push((settings.clone(), Arc::downgrade(&step)));

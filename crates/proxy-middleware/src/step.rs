@@ -113,6 +113,7 @@ impl Step {
             Self::Replace(step) => step.request(head)?,
             Self::ReplaceRegex(step) => step.request(head)?,
             Self::AllowList(step) => step.request(client, head)?,
+            Self::Maintenance(step) => step.request(client, head)?,
             Self::RateLimit(step) => step.request(client, head)?,
             Self::BodyLimit(bytes) => within(*bytes, head)?,
             Self::Retry(_) => {}
@@ -123,11 +124,30 @@ impl Step {
             Self::ErrorPages(step) => return Ok(Some(Note::ErrorPages(step.request(head)))),
             // In boxes of their own: chains without them should not carry room for what they wait for.
             Self::BasicAuth(step) => Box::pin(step.request(head)).await?,
-            Self::Maintenance(step) => Box::pin(step.request(client, head)).await?,
             Self::StaticFiles(step) => Box::pin(step.request(head)).await?,
             Self::ForwardAuth(step) => return Ok(Box::pin(step.request(client, head, fetch)).await?.map(Note::Cookies)),
         }
         Ok(None)
+    }
+
+    /// Whether it was made of files that may change while it is in use.
+    pub(crate) fn has_files(&self) -> bool {
+        match self {
+            Self::BasicAuth(step) => step.has_file(),
+            Self::Maintenance(step) => step.has_file(),
+            Self::ErrorPages(step) => step.has_directory(),
+            _ => false,
+        }
+    }
+
+    /// Reads those again that have changed. Blocks.
+    pub(crate) fn look_again(&self) {
+        match self {
+            Self::BasicAuth(step) => step.look_again(),
+            Self::Maintenance(step) => step.look_again(),
+            Self::ErrorPages(step) => step.look_again(),
+            _ => {}
+        }
     }
 
     /// Whether [`Step::response`] does anything.

@@ -1,13 +1,13 @@
-//! Files that are read again when they change.
+//! Files that are read again when they change: when a table is taken, and from then on by [`State::look_again`](crate::State),
+//! never in a request.
 
 use std::fs::{File, Metadata};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
-/// Between two looks at a file.
-const BETWEEN: Duration = Duration::from_secs(1);
+use rustix::fs::{Mode, OFlags};
 
 /// A file that is read again when it changes. Reading blocks.
 #[derive(Debug)]
@@ -19,20 +19,21 @@ pub(crate) struct Watched {
 
 #[derive(Debug, Default)]
 struct Seen {
-    at: Option<Instant>,
     stamp: Option<Stamp>,
+    /// Why it could not be read the last time.
+    failure: Option<String>,
 }
 
 /// What tells one version of a file from another.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stamp {
     modified: Option<SystemTime>,
     len: u64,
     inode: u64,
 }
 
 impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
+    pub(crate) fn of(metadata: &Metadata) -> Self {
         use std::os::unix::fs::MetadataExt;
         Self { modified: metadata.modified().ok(), len: metadata.len(), inode: metadata.ino() }
     }
@@ -44,34 +45,80 @@ impl Watched {
         Self { path: path.as_ref().to_owned(), limit, seen: Mutex::default() }
     }
 
-    /// Whether it is time to look at it.
-    pub(crate) fn is_due(&self) -> bool {
-        self.lock().at.is_none_or(|at| at.elapsed() >= BETWEEN)
+    /// Which file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// What the file has, if it changed since the last call (or this is the first).
-    pub(crate) fn read_if_changed(&self) -> std::io::Result<Option<Vec<u8>>> {
-        let mut seen = self.lock();
-        seen.at = Some(Instant::now());
-        let file = File::open(&self.path)?;
-        let metadata = file.metadata()?;
-        let stamp = Stamp::of(&metadata);
-        if seen.stamp.as_ref() == Some(&stamp) {
-            return Ok(None);
+    ///
+    /// # Errors
+    /// Why it cannot be read, with its path; once for as long as the reason is the same.
+    pub(crate) fn read_if_changed(&self) -> Result<Option<Vec<u8>>, String> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.read_unless(seen.stamp.as_ref()) {
+            Ok(None) => Ok(None),
+            Ok(Some((stamp, content))) => {
+                *seen = Seen { stamp: Some(stamp), failure: None };
+                Ok(Some(content))
+            }
+            Err(error) => {
+                let failure = format!("{}: {error}", self.path.display());
+                let is_known = seen.failure.as_ref() == Some(&failure);
+                *seen = Seen { stamp: None, failure: Some(failure.clone()) };
+                if is_known { Ok(None) } else { Err(failure) }
+            }
         }
-        if !metadata.is_file() {
-            return Err(std::io::Error::other("not a file"));
-        }
-        let mut content = Vec::new();
-        file.take(self.limit + 1).read_to_end(&mut content)?;
-        if content.len() as u64 > self.limit {
-            return Err(std::io::Error::other("too large"));
-        }
-        seen.stamp = Some(stamp);
-        Ok(Some(content))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Nothing if it is the version that is known.
+    fn read_unless(&self, known: Option<&Stamp>) -> io::Result<Option<(Stamp, Vec<u8>)>> {
+        let stamp = Stamp::of(&std::fs::metadata(&self.path)?);
+        if known == Some(&stamp) {
+            return Ok(None);
+        }
+        read(&self.path, self.limit).map(Some)
+    }
+}
+
+/// What a file has, if it is one, and not too large; and which version of it that is.
+pub(crate) fn read(path: &Path, limit: u64) -> io::Result<(Stamp, Vec<u8>)> {
+    // A pipe would be waited for.
+    let flags = OFlags::NONBLOCK | OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    let mut content = Vec::new();
+    file.take(limit + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > limit {
+        return Err(io::Error::other(format!("larger than {limit} bytes")));
+    }
+    // That of what was opened: what is written meanwhile is seen the next time.
+    Ok((Stamp::of(&metadata), content))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let file = Watched::new(&path, 4);
+        assert!(file.read_if_changed().unwrap_err().contains("/file: "));
+        assert_eq!(file.read_if_changed(), Ok(None));
+        std::fs::write(&path, "four").unwrap();
+        assert_eq!(file.read_if_changed(), Ok(Some(b"four".to_vec())));
+        assert_eq!(file.read_if_changed(), Ok(None));
+        std::fs::write(&path, "fives").unwrap();
+        assert!(file.read_if_changed().unwrap_err().contains("larger than 4 bytes"));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(file.read_if_changed().unwrap_err().contains("not a file"));
+        assert_eq!(file.read_if_changed(), Ok(None));
     }
 }

@@ -1,13 +1,18 @@
 //! The chains of middlewares that a table's routes have: one for each list of middlewares, however many routes name it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use coracle_proxy_middleware::{Chain, ConfigError, State};
 use coracle_proxy_table::{Middleware, MiddlewareId, Route, Table};
 
-use crate::https::Trusts;
+use crate::https::{Trusts, asks_over_tls};
+use crate::plane::Plane;
 use crate::router::BadTable;
+
+/// Between two looks at the files of middlewares.
+const BETWEEN: Duration = Duration::from_secs(1);
 
 /// What middlewares keep from one table to the next.
 #[derive(Debug, Default)]
@@ -15,6 +20,33 @@ pub(crate) struct Kept {
     state: State,
     /// Whom services asked over TLS are trusted by.
     pub(crate) trusts: Trusts,
+}
+
+impl Kept {
+    /// Reads files that middlewares are made of again when they change. Never ends. They are looked at on a thread where nobody
+    /// waits, and not at all while there are none.
+    pub(crate) async fn watch_files(plane: Weak<Plane>) {
+        loop {
+            tokio::time::sleep(BETWEEN).await;
+            let Some(plane) = plane.upgrade() else { return };
+            if !plane.middlewares.has_files() {
+                continue;
+            }
+            let looked = tokio::task::spawn_blocking(move || plane.middlewares.look_again()).await;
+            if let Err(error) = looked {
+                tracing::error!(%error, "files of middlewares could not be looked at");
+            }
+        }
+    }
+
+    fn has_files(&self) -> bool {
+        self.state.has_files() || self.trusts.has_files()
+    }
+
+    fn look_again(&self) {
+        self.state.look_again();
+        self.trusts.look_again();
+    }
 }
 
 /// By what they are made of.
@@ -66,17 +98,10 @@ fn compile(list: &[MiddlewareId], all: &BTreeMap<MiddlewareId, Middleware>, kept
     let named: Vec<_> = list.iter().filter_map(|id| Some((id.clone(), all.get(id)?.clone()))).collect();
     let chain = Chain::compile(&named, &kept.state)?;
     for (id, middleware) in &named {
-        if let Middleware::ForwardAuth(settings) = middleware
-            && is_https(&settings.address)
-        {
+        if let Some(tls) = asks_over_tls(middleware) {
             let wrong = |reason| ConfigError { middleware: id.clone(), reason: format!("tls: {reason}") };
-            kept.trusts.config(&settings.tls).map_err(wrong)?;
+            kept.trusts.take(tls).map_err(wrong)?;
         }
     }
     Ok(chain)
-}
-
-/// Whether a URL is to be asked over TLS.
-pub(crate) fn is_https(url: &str) -> bool {
-    url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
 }

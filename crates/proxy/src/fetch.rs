@@ -14,8 +14,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::balance::{Asker, says_failed};
-use crate::chains::is_https;
 use crate::h2::{self, H2Upstream};
+use crate::https::is_https;
 use crate::pool;
 use crate::service::Service;
 use crate::side::{Broken, Next, Source, Upstream};
@@ -49,12 +49,13 @@ impl<'s> Fetcher<'s> {
         let (host, port) = host_and_port(authority, if is_https(url) { 443 } else { 80 });
         let stream = self.in_time(connect(host, port)).await?;
         if !is_https(url) {
-            return exchange(&mut H1Upstream::new(stream, self.limits), &head).await;
+            return Ok(exchange(&mut H1Upstream::new(stream, self.limits), &head).await?);
         }
-        let config = self.seat.plane.middlewares.trusts.config(tls).map_err(failed)?;
+        let config = self.seat.plane.middlewares.trusts.config(tls);
+        let config = config.ok_or_else(|| failed("the table that says whom to trust is not served by any more"))?;
         let name = ServerName::try_from(host.to_owned()).map_err(failed)?;
         let stream = self.in_time(TlsConnector::from(config).connect(name, stream)).await?;
-        exchange(&mut H1Upstream::new(stream, self.limits), &head).await
+        Ok(exchange(&mut H1Upstream::new(stream, self.limits), &head).await?)
     }
 
     async fn ask_service(&self, service: &ServiceId, mut head: RequestHead) -> Result<FetchedResponse, FetchError> {
@@ -70,7 +71,7 @@ impl<'s> Fetcher<'s> {
             let mut asked = std::pin::pin!(self.ask_target(target, &head));
             // Whoever cuts a target has all connections polled.
             let asked = poll_fn(|cx| match target.is_cut() {
-                true => Poll::Ready(Err(failed("its target is taken away"))),
+                true => Poll::Ready(Err(Failure::Broken(failed("its target is taken away")))),
                 false => asked.as_mut().poll(cx),
             });
             match asked.await {
@@ -81,7 +82,12 @@ impl<'s> Fetcher<'s> {
                     strip_response(&mut answer.fields, false);
                     return Ok(answer);
                 }
-                Err(error) => failure = error,
+                // It answers well; who configured it has to be told, and another one would say the same.
+                Err(too_long @ Failure::TooLong) => {
+                    service.balancer.succeeded(target, Instant::now());
+                    return Err(too_long.into());
+                }
+                Err(Failure::Broken(error)) => failure = error,
             }
             service.balancer.failed(target, Instant::now());
             tried.push(Arc::clone(target));
@@ -99,7 +105,7 @@ impl<'s> Fetcher<'s> {
         Some((Arc::clone(service), InFlight::begin(target, worker, Count::Plain)))
     }
 
-    async fn ask_target(&self, target: &Arc<Target>, head: &RequestHead) -> Result<FetchedResponse, FetchError> {
+    async fn ask_target(&self, target: &Arc<Target>, head: &RequestHead) -> Result<FetchedResponse, Failure> {
         let Seat { plane, index } = self.seat;
         if target.protocol == Protocol::H2c {
             let opened = async { h2::open(target, *index, &plane.limits).await.ok_or("it cannot be reached") };
@@ -108,9 +114,13 @@ impl<'s> Fetcher<'s> {
         // One that was kept may just be closing: then there is a fresh one.
         if let Some(stream) = target.pool(*index).take(Instant::now(), plane.pool_limits()) {
             let mut up = H1Upstream::new(stream, self.limits);
-            if let Ok(answer) = exchange(&mut up, head).await {
-                self.keep(up, target);
-                return Ok(answer);
+            match exchange(&mut up, head).await {
+                Ok(answer) => {
+                    self.keep(up, target);
+                    return Ok(answer);
+                }
+                Err(Failure::TooLong) => return Err(Failure::TooLong),
+                Err(Failure::Broken(_)) => {}
             }
         }
         let stream = self.in_time(TcpStream::connect(target.address)).await?;
@@ -144,8 +154,31 @@ impl Fetch for Fetcher<'_> {
     }
 }
 
+/// Why there is no answer.
+enum Failure {
+    /// There is one, of more than [`LONGEST`] bytes.
+    TooLong,
+    /// Whoever was asked does not answer as it should.
+    Broken(FetchError),
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl From<Failure> for FetchError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::TooLong => failed(format_args!("its answer is longer than {LONGEST} bytes")),
+            Failure::Broken(error) => error,
+        }
+    }
+}
+
 /// One request without a body, and its whole answer.
-async fn exchange(up: &mut impl Upstream, head: &RequestHead) -> Result<FetchedResponse, FetchError> {
+async fn exchange(up: &mut impl Upstream, head: &RequestHead) -> Result<FetchedResponse, Failure> {
     up.send(head, BodyLength::None);
     let mut answer = ResponseHead::default();
     poll_fn(|cx| {
@@ -197,7 +230,7 @@ async fn connect(host: &str, port: u16) -> std::io::Result<TcpStream> {
     result
 }
 
-async fn read(up: &mut impl Source) -> Result<Vec<u8>, FetchError> {
+async fn read(up: &mut impl Source) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     poll_fn(|cx| {
         loop {
@@ -208,8 +241,8 @@ async fn read(up: &mut impl Source) -> Result<Vec<u8>, FetchError> {
                     body.extend_from_slice(up.content());
                     up.consume(count);
                 }
-                Poll::Ready(Ok(Next::Content)) => return Poll::Ready(Err(failed("its answer is too long"))),
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(failed("its answer broke off"))),
+                Poll::Ready(Ok(Next::Content)) => return Poll::Ready(Err(Failure::TooLong)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(failed("its answer broke off").into())),
                 Poll::Pending => return Poll::Pending,
             }
         }

@@ -26,6 +26,7 @@ mod connection;
 pub mod control;
 mod date;
 mod deadline;
+mod dial;
 mod drain;
 mod exchange;
 mod exposition;

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::access_log;
+use crate::chains::Kept;
 use crate::control;
 use crate::control::server::{Core, Door, Estate};
 use crate::drain;
@@ -47,6 +48,7 @@ impl Life {
         let mut control = JoinSet::new();
         control.spawn(control::server::serve(Arc::clone(&core), doors));
         control.spawn(core.file.clone().keep_durable());
+        control.spawn(Kept::watch_files(Arc::downgrade(&core.plane)));
         let mut scraping = JoinSet::new();
         if let Some(socket) = scrapes {
             scraping.spawn(scrape::serve(Arc::clone(&core.plane), socket));

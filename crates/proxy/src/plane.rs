@@ -201,6 +201,9 @@ impl Plane {
         if let Some(tls) = &self.tls {
             tls.want(before.first().map(|before| &*before.table), &snapshot.table);
         }
+        if let Some(before) = before.first() {
+            self.middlewares.trusts.sweep([&before.table, &snapshot.table]);
+        }
         // Taking a large table apart takes a while: not under a worker's lock.
         drop(before);
         self.watch_over(&snapshot);

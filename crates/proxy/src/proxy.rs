@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use coracle_certs::CertError;
 use coracle_proxy_table::Table;
@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::access_log;
-use crate::control::server::{Core, Estate, Tables, unkept};
-use crate::control::{self, Client};
+use crate::control::server::{Core, Estate, unkept};
+use crate::control::{self, Client, ListenerStatus};
 use crate::handover::{self, Beginning, HandoverError, Inheritance};
 use crate::life::Life;
 use crate::listener::{self, Accepting, Listener};
@@ -27,7 +27,7 @@ use crate::scrape;
 use crate::source::{ApplyError, Changes, Nothing, Source};
 use crate::table_file::TableFile;
 use crate::tls::Tls;
-use crate::worker::Threads;
+use crate::worker::{Job, Threads};
 
 /// Why a proxy did not start.
 #[derive(Debug, thiserror::Error)]
@@ -183,60 +183,69 @@ impl Signals {
     }
 }
 
-impl Proxy {
-    /// Starts serving, alone or in place of the proxy that has the control socket.
-    pub async fn start(mut options: ProxyOptions) -> Result<Self, StartError> {
-        let told = options.table.take();
+/// What a proxy has before it serves anybody.
+struct Prelude {
+    file: TableFile,
+    log: access_log::AccessLog,
+    log_writer: access_log::Writer,
+    beginning: Beginning,
+}
+
+impl Prelude {
+    /// Opens files, and takes the lock or what its holder hands over.
+    async fn new(options: &ProxyOptions) -> Result<Self, StartError> {
         let file = TableFile::in_directory(&options.state_dir)
             .map_err(|source| StartError::StateDir { path: options.state_dir.clone(), source })?;
         let (log, log_writer) = access_log::open(&options.access_log).map_err(StartError::AccessLog)?;
-        let ids = RequestIds::new().map_err(io::Error::other)?;
         let control_path = options.control_socket.clone();
         let beginning = tokio::task::spawn_blocking(move || handover::begin(&control_path)).await;
-        let mut beginning = beginning.map_err(io::Error::other)??;
-        let (table, mut unkept) =
-            first_table(&file, &beginning).map_err(|source| StartError::StateDir { path: options.state_dir.clone(), source })?;
+        Ok(Self { file, log, log_writer, beginning: beginning.map_err(io::Error::other)?? })
+    }
+
+    /// Makes the plane, which serves by the first table. Answers why that is not on disk, if it could not be kept.
+    async fn plane(&self, options: &ProxyOptions, told: Option<Table>) -> Result<(Arc<Plane>, Jobs, Option<String>), StartError> {
+        let ids = RequestIds::new().map_err(io::Error::other)?;
+        let (table, mut unkept) = first_table(&self.file, &self.beginning);
         let speaks_tls = options.listeners.iter().any(|listener| listener.tls);
         let tls = speaks_tls.then(|| Tls::start(options.certificates.clone())).transpose()?;
-        let (plane, jobs) = Plane::new(&options, log.clone(), ids, tls);
+        let (plane, jobs) = Plane::new(options, self.log.clone(), ids, tls);
         match told {
-            Some(told) => unkept = install_told(&plane, Table { generation: table.generation + 1, ..told }, &file)?,
-            None => install_first(&plane, table, &file, &beginning)?,
+            Some(told) => unkept = install_told(&plane, Table { generation: table.generation + 1, ..told }, &self.file)?,
+            None => install_first(&plane, table, &self.file, &self.beginning)?,
         }
         if let Some(tls) = &plane.tls {
             tls.ready().await;
         }
+        Ok((plane, jobs, unkept))
+    }
+}
+
+/// What the workers are told their jobs by.
+type Jobs = Vec<mpsc::UnboundedReceiver<Job>>;
+
+impl Proxy {
+    /// Starts serving, alone or in place of the proxy that has the control socket.
+    pub async fn start(mut options: ProxyOptions) -> Result<Self, StartError> {
+        let told = options.table.take();
+        let mut prelude = Prelude::new(&options).await?;
+        let (plane, jobs, unkept) = prelude.plane(&options, told).await?;
         let scrapes =
             options.metrics.map(|address| scrape::bind(address).map_err(|source| StartError::Listen { address, source }));
         let scrapes = scrapes.transpose()?;
-        let doorways = listen(&options.listeners, &mut beginning)?;
-        let (accepting, _) = watch::channel(Accepting::Yes);
-        let (doors, doors_opened) = mpsc::unbounded_channel();
-        let threads = Threads::start(&plane, jobs)?;
-        let core = Arc::new(Core {
-            plane,
-            addresses: doorways.iter().map(|(_, listener)| listener.address).collect(),
-            listeners: doorways.iter().map(|(_, listener)| listener.status()).collect(),
-            settings: options.digest(),
-            socket: options.control_socket.clone(),
-            accepting: accepting.clone(),
-            file,
-            tables: Arc::new(tokio::sync::Mutex::new(Tables { keeps: true })),
-            unkept: Mutex::new(unkept),
-            estate: Mutex::default(),
-            doors,
-            front_door: Mutex::default(),
-            predecessors: Mutex::default(),
-            side_door: Mutex::default(),
-        });
+        let doorways = listen(&options.listeners, &mut prelude.beginning)?;
         let sockets = doorways.iter().map(|(socket, _)| Ok(socket.try_clone()?.into()));
         let sockets = sockets.collect::<io::Result<Vec<OwnedFd>>>()?;
+        let threads = Threads::start(&plane, jobs)?;
+        let Prelude { file, log, log_writer, beginning } = prelude;
+        let (doors, doors_opened) = mpsc::unbounded_channel();
+        let core = Arc::new(Core::new(plane, &options, &doorways, file, doors));
+        core.note_unkept(unkept);
         let life = Life::new(Arc::clone(&core), threads, options.drain, log_writer);
         let life = tokio::spawn(life.live(doorways, doors_opened, scrapes));
         let mut proxy = Self {
             addresses: core.addresses.clone(),
             control_socket: options.control_socket,
-            accepting,
+            accepting: core.accepting.clone(),
             log: LogHandle(log),
             core: CoreHandle(Arc::downgrade(&core)),
             life,
@@ -247,6 +256,7 @@ impl Proxy {
             proxy.ended().await;
             return Err(error);
         }
+        tell_where(&core, options.metrics);
         Ok(proxy)
     }
 
@@ -268,7 +278,7 @@ impl Proxy {
                 }
                 let lock = inheritance.lock.try_clone()?;
                 let predecessor = Client::new(&inheritance.offer.side_door);
-                core.predecessors.lock().unwrap_or_else(PoisonError::into_inner).push(predecessor);
+                core.predecessors.add(predecessor);
                 let _no_table_before_it_is_done = core.tables.lock().await;
                 open()?;
                 let taken = tokio::task::spawn_blocking(move || inheritance.taken()).await.map_err(io::Error::other)?;
@@ -339,15 +349,27 @@ impl Drop for Proxy {
     }
 }
 
+/// Says where it listens, a line for each.
+fn tell_where(core: &Core, metrics: Option<SocketAddr>) {
+    for ListenerStatus { name, address, tls } in &core.listeners {
+        let speaks = if *tls { "https" } else { "http" };
+        tracing::info!("listening on {speaks}://{address} ({name})");
+    }
+    if let Some(address) = metrics {
+        tracing::info!("listening on http://{address}/metrics");
+    }
+    tracing::info!("listening on {} for control", core.socket.display());
+}
+
 /// The table to begin with, and why it is not on disk, if it could not be kept.
-fn first_table(file: &TableFile, beginning: &Beginning) -> io::Result<(Table, Option<String>)> {
+fn first_table(file: &TableFile, beginning: &Beginning) -> (Table, Option<String>) {
     match beginning {
-        Beginning::Alone(_) => Ok((file.load()?, None)),
+        Beginning::Alone(_) => (file.load_alone(), None),
         Beginning::Heir(inheritance) => {
             let table = &inheritance.offer.table;
             // Its state directory may be another one.
-            let stored = if file.load()? == *table { Ok(()) } else { file.store(table) };
-            Ok((table.clone(), unkept(stored)))
+            let stored = if file.load() == *table { Ok(()) } else { file.store(table) };
+            (table.clone(), unkept(stored))
         }
     }
 }
@@ -367,7 +389,10 @@ fn install_first(plane: &Plane, table: Table, file: &TableFile, beginning: &Begi
             Ok(())
         }
         (Err(error), Beginning::Heir(_)) => Err(StartError::Table(error)),
-        (Err(error), Beginning::Alone(_)) => Ok(file.put_aside(&error.to_string())?),
+        (Err(error), Beginning::Alone(_)) => {
+            file.put_all_aside(&error.to_string());
+            Ok(())
+        }
     }
 }
 

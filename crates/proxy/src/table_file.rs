@@ -73,52 +73,62 @@ impl TableFile {
         })))
     }
 
-    /// The last table; an empty one if there is none. One that cannot be read is put aside, because serving nothing until
-    /// the next table comes is better than not starting, and nobody's evidence is destroyed.
-    pub(crate) fn load(&self) -> io::Result<Table> {
-        let mut found = Vec::new();
-        let mut bad = None;
+    /// The last table; an empty one if there is none. Files stay as they are: they may be another proxy's.
+    pub(crate) fn load(&self) -> Table {
+        self.look().0
+    }
+
+    /// The same for the one proxy that there is. A file that cannot be used is put aside, whether another one can be or not:
+    /// serving nothing until the next table comes is better than not starting, and nobody's evidence is destroyed.
+    pub(crate) fn load_alone(&self) -> Table {
+        let (table, bad) = self.look();
+        for (name, error) in bad {
+            self.put_aside(name, &error);
+        }
+        table
+    }
+
+    /// The last table, and which files cannot be used.
+    fn look(&self) -> (Table, Vec<(&'static str, String)>) {
+        let (mut found, mut bad) = (Vec::new(), Vec::new());
         for name in RECENT.into_iter().chain([DURABLE]) {
             match self.read(name) {
                 Ok(Some((number, table))) => found.push((number, name, table)),
                 Ok(None) => (),
-                Err(error) => bad = Some(format!("{name}: {error}")),
+                Err(error) => bad.push((name, error.to_string())),
             }
         }
         let durable = found.iter().find(|(_, name, _)| *name == DURABLE).map(|(number, ..)| *number);
-        match (found.into_iter().max_by_key(|(number, ..)| *number), bad) {
-            (Some((number, name, table)), bad) => {
-                if let Some(error) = bad {
-                    tracing::warn!(error, "a file of the routing table cannot be used; another one can");
-                }
-                let mut state = self.state();
-                state.number = number;
-                state.durable = durable.unwrap_or_default();
-                state.last = RECENT.iter().position(|recent| *recent == name);
-                Ok(table)
-            }
-            (None, Some(error)) => self.put_aside(&error).map(|()| Table::default()),
-            (None, None) => Ok(Table::default()),
+        let Some((number, name, table)) = found.into_iter().max_by_key(|(number, ..)| *number) else {
+            return (Table::default(), bad);
+        };
+        let mut state = self.state();
+        state.number = number;
+        state.durable = durable.unwrap_or_default();
+        state.last = RECENT.iter().position(|recent| *recent == name);
+        (table, bad)
+    }
+
+    /// Puts all files aside, because the table in them cannot be served by.
+    pub(crate) fn put_all_aside(&self, error: &str) {
+        let mut state = self.state();
+        (state.recent, state.last) = ([None, None], None);
+        drop(state);
+        for name in RECENT.into_iter().chain([DURABLE]).filter(|name| self.0.directory.join(name).exists()) {
+            self.put_aside(name, error);
         }
     }
 
-    /// Puts the files aside, because nothing can be done with what is in them.
-    pub(crate) fn put_aside(&self, error: &str) -> io::Result<()> {
-        let directory = &self.0.directory;
-        tracing::error!(
-            error,
-            directory = %directory.display(),
-            "the last routing table cannot be used and is put aside as table.*.unreadable; serving nothing until the next one"
-        );
-        let mut state = self.state();
-        (state.recent, state.last) = ([None, None], None);
-        for name in RECENT.into_iter().chain([DURABLE]) {
-            match std::fs::rename(directory.join(name), directory.join(format!("{name}.unreadable"))) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => (),
+    /// Puts a file aside, because nothing can be done with what is in it.
+    fn put_aside(&self, name: &str, error: &str) {
+        let (path, aside) = (self.0.directory.join(name), self.0.directory.join(format!("{name}.bad")));
+        let (from, to) = (path.display(), aside.display());
+        match std::fs::rename(&path, &aside) {
+            Ok(()) => tracing::error!("the routing table in {from} cannot be used ({error}) and is put aside as {to}"),
+            Err(failed) => {
+                tracing::error!("the routing table in {from} cannot be used ({error}) nor put aside as {to}: {failed}")
             }
         }
-        Ok(())
     }
 
     /// Replaces the last table, whole or not at all.
@@ -242,7 +252,7 @@ mod tests {
     }
 
     fn found(directory: &Path) -> Table {
-        TableFile::in_directory(directory).unwrap().load().unwrap()
+        TableFile::in_directory(directory).unwrap().load()
     }
 
     #[test]
@@ -250,7 +260,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state");
         let file = TableFile::in_directory(&path).unwrap();
-        assert_eq!(file.load().unwrap(), table(0));
+        assert_eq!(file.load(), table(0));
         for generation in [1_000_000, 7, 8] {
             file.store(&table(generation)).unwrap();
             assert_eq!(found(&path), table(generation));
@@ -288,7 +298,7 @@ mod tests {
         assert_eq!(found(directory.path()), table(2));
         // It goes on where it was.
         let next = TableFile::in_directory(directory.path()).unwrap();
-        next.load().unwrap();
+        next.load_alone();
         next.store(&table(4)).unwrap();
         assert_eq!(found(directory.path()), table(4));
     }
@@ -298,7 +308,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (old, new) = (TableFile::in_directory(directory.path()).unwrap(), TableFile::in_directory(directory.path()).unwrap());
         old.store(&table(1)).unwrap();
-        assert_eq!(new.load().unwrap(), table(1));
+        assert_eq!(new.load(), table(1));
         new.store(&table(2)).unwrap();
         new.make_durable().unwrap();
         old.leave();
@@ -309,12 +319,31 @@ mod tests {
     }
 
     #[test]
-    fn unreadable_tables_are_put_aside() {
+    fn what_cannot_be_used_is_put_aside_by_who_is_alone() {
         let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
         let file = TableFile::in_directory(directory.path()).unwrap();
-        std::fs::write(directory.path().join(DURABLE), "coracle-table 1 20 00000000\n{\"generation\": 1, \"rou").unwrap();
-        assert_eq!(file.load().unwrap(), table(0));
-        assert!(directory.path().join("table.unreadable").exists());
-        assert!(!directory.path().join(DURABLE).exists());
+        file.store(&table(1)).unwrap();
+        file.store(&table(2)).unwrap();
+        let torn = "coracle-table 1 20 00000000\n{\"generation\": 1, \"rou";
+        for name in [RECENT[1], DURABLE] {
+            std::fs::write(path(name), torn).unwrap();
+        }
+        assert_eq!(found(directory.path()), table(1));
+        assert!(path(DURABLE).exists(), "it may be another proxy's");
+        let file = TableFile::in_directory(directory.path()).unwrap();
+        assert_eq!(file.load_alone(), table(1));
+        for name in [RECENT[1], DURABLE] {
+            assert_eq!(std::fs::read_to_string(path(&format!("{name}.bad"))).unwrap(), torn);
+            assert!(!path(name).exists());
+        }
+        assert!(path(RECENT[0]).exists());
+        // It goes on with what is left, and without anything.
+        file.store(&table(3)).unwrap();
+        assert_eq!(found(directory.path()), table(3));
+        file.put_all_aside("it is too old");
+        assert_eq!(file.load_alone(), table(0));
+        file.store(&table(4)).unwrap();
+        assert_eq!(found(directory.path()), table(4));
     }
 }

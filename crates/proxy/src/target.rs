@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coracle_proxy_table::{Protocol, TargetId};
 use tokio::sync::Notify;
@@ -183,13 +183,18 @@ impl Drop for InFlight {
     }
 }
 
-/// By id, address, and whether it speaks HTTP/2.
-type Known = HashMap<(TargetId, SocketAddr, bool), Arc<Target>>;
-
 /// All targets that are in the table or still have something in flight.
 pub(crate) struct Registry {
     known: Mutex<Known>,
     workers: usize,
+}
+
+#[derive(Default)]
+struct Known {
+    /// By id, address, and whether it speaks HTTP/2.
+    found: HashMap<(TargetId, SocketAddr, bool), Arc<Target>>,
+    /// Those that are drained. No table finds them any more.
+    leaving: Vec<Arc<Target>>,
 }
 
 impl Registry {
@@ -203,25 +208,43 @@ impl Registry {
         let mut known = self.lock();
         let key = (target.id.clone(), target.address, protocol == Protocol::H2c);
         let make = || Arc::new(Target::new(target.id.clone(), target.address, protocol, self.workers));
-        Arc::clone(known.entry(key).or_insert_with(make))
+        Arc::clone(known.found.entry(key).or_insert_with(make))
     }
 
     /// Forgets targets that nobody needs: neither `needed` nor with anything in flight.
     pub(crate) fn sweep(&self, needed: impl Fn(&Arc<Target>) -> bool) {
-        self.lock().retain(|_, target| needed(target) || target.in_flight() + target.upgraded() > 0);
+        let stays = |target: &Arc<Target>| needed(target) || target.in_flight() + target.upgraded() > 0;
+        let mut known = self.lock();
+        known.found.retain(|_, target| stays(target));
+        known.leaving.retain(stays);
+    }
+
+    /// Has no later table find exactly this one. It is still there until it is forgotten.
+    pub(crate) fn take_leave(&self, target: &Arc<Target>) {
+        let mut known = self.lock();
+        known.forget(target);
+        known.leaving.push(Arc::clone(target));
     }
 
     /// Forgets exactly this one; if the table has it, the next snapshot begins it anew.
     pub(crate) fn forget(&self, target: &Arc<Target>) {
-        self.lock().retain(|_, other| !Arc::ptr_eq(other, target));
+        self.lock().forget(target);
     }
 
-    /// Every target.
+    /// Every target, those that are leaving last.
     pub(crate) fn all(&self) -> Vec<Arc<Target>> {
-        self.lock().values().cloned().collect()
+        let known = self.lock();
+        known.found.values().chain(&known.leaving).cloned().collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn forget(&mut self, target: &Arc<Target>) {
+        self.found.retain(|_, other| !Arc::ptr_eq(other, target));
+        self.leaving.retain(|other| !Arc::ptr_eq(other, target));
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::Store;
 use crate::error::StoreError;
-use crate::history::{HistorySize, add_to_total, history_size};
+use crate::history::{HistorySize, add_to_total};
 use crate::id::Id;
 
 /// How many rows one transaction deletes at most.
@@ -59,17 +59,22 @@ impl Store {
 
     /// One small transaction: the oldest records that are too old or too many.
     async fn sweep_history_once(&self, policy: &Policy) -> Result<HistorySize, StoreError> {
-        const OLDEST: &str = "SELECT id, size FROM pyrunner_history ORDER BY id LIMIT $1";
+        // One statement sees one moment: a total from before another process deleted, with rows from after it, would have younger
+        // ones deleted that are to be kept.
+        const OLDEST: &str = "SELECT history.id, history.size, total.records, total.bytes
+            FROM pyrunner_history AS history, pyrunner_history_total AS total WHERE total.id = 1 ORDER BY history.id LIMIT $1";
         const DELETE: &str = "DELETE FROM pyrunner_history WHERE id <= $1 RETURNING size";
         if policy.history_age.is_none() && policy.history_records.is_none() && policy.history_bytes.is_none() {
             return Ok(HistorySize::default());
         }
         let mut session = self.database().read("look for history to delete").await?;
-        let total = history_size(&mut session).await?;
         let oldest = session.rows(OLDEST, &[STEP.into()]).await?;
         drop(session);
         let cutoff = policy.history_age.map(|age| Id::first_at(ago(age)));
-        let mut left = total;
+        let mut left = match oldest.first() {
+            Some(row) => HistorySize { records: row.count(2)?, bytes: row.count(3)? },
+            None => return Ok(HistorySize::default()),
+        };
         let mut last = None;
         for row in &oldest {
             let id = Id::from_slice(&row.bytes(0)?).map_err(|error| StoreError::invalid("delete old history", error))?;

@@ -45,11 +45,12 @@ pub(crate) enum CallbackError {
     /// It is no URL that can be called.
     #[error("callback_url {0}")]
     Url(&'static str),
-    /// It is somebody who is not called.
-    #[error("callback_url leads to {0}, which is not a public address")]
+    /// It is somebody who is not called. Who it is, and whether there is such a name at all, are the operator's affair: whoever
+    /// sends jobs could ask for the names of a network one by one.
+    #[error("callback_url does not lead to a public address")]
     Private(IpAddr),
     /// Its name leads nowhere.
-    #[error("callback_url: {host} cannot be resolved: {why}")]
+    #[error("callback_url does not lead to a public address")]
     Unresolved {
         /// The name.
         host: String,
@@ -179,7 +180,7 @@ async fn settle(context: &Context, tls: Option<&TlsConnector>, job: Job) {
         // Asking again changes nothing about these.
         Err(CallbackError::Url(_) | CallbackError::Private(_)) => CallbackOutcome::GivenUp,
         Err(error) => {
-            tracing::info!(id = %job.id, %error, "a call back was not heard");
+            tracing::info!(id = %job.id, ?error, "a call back was not heard");
             // The attempt that was just made is counted already.
             PAUSES.get(attempt.saturating_sub(1)).map_or(CallbackOutcome::GivenUp, |pause| CallbackOutcome::Again(*pause))
         }

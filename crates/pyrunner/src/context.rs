@@ -18,6 +18,7 @@ use crate::policy::ImportPolicy;
 use crate::queue::Queue;
 use crate::rate::Rates;
 use crate::settings::Settings;
+use crate::site::Sites;
 
 /// How long a daemon that is being started again is waited for, and how often it is asked.
 const DAEMON_PATIENCE: Duration = Duration::from_secs(3);
@@ -29,6 +30,8 @@ pub(crate) struct Context {
     socket: PathBuf,
     sandbox: OnceCell<Sandbox>,
     pub(crate) queue: Queue,
+    /// Which names it answers to, and to whose pages.
+    pub(crate) sites: Sites,
     /// Calls that execute, and calls that only read.
     pub(crate) rates: Rates,
     pub(crate) reads: Rates,
@@ -48,6 +51,7 @@ impl Context {
     pub(crate) fn new(settings: Settings, socket: PathBuf, store: Store) -> Self {
         Self {
             queue: Queue::new(settings.queue),
+            sites: Sites::new(settings.listen, settings.anonymous, &settings.hosts, &settings.origins),
             rates: Rates::default(),
             reads: Rates::default(),
             history: History::new(store.clone(), settings.history, settings.retention.clone()),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use coracle_pyrunner_store::{ApiKey, KeyError, Role, Store};
 use coracle_sandbox::Limits;
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use jiff::Timestamp;
 
 use crate::caller::{Caller, ClientId};
@@ -39,7 +39,12 @@ struct Kept {
     asked: Instant,
 }
 
-/// The token of a request: `Authorization: Bearer …` (RFC 6750 section 2.1), or `X-Api-Key`.
+/// The subprotocol that is spoken over WebSockets, and how the one begins that is not spoken but carries a key.
+pub(crate) const PROTOCOL: &str = "pyrunner";
+const KEY_PROTOCOL: &str = "pyrunner.key.";
+
+/// The token of a request: `Authorization: Bearer …` (RFC 6750 section 2.1), or `X-Api-Key`, or, as a browser's script can choose
+/// no other field of a WebSocket's request, a subprotocol (RFC 6455 section 11.3.4).
 pub(crate) fn token(headers: &HeaderMap) -> Option<Result<&str, Problem>> {
     let unreadable =
         || Problem::new(ProblemKind::Unauthenticated, "the key cannot be read").hint("send `Authorization: Bearer KEY`");
@@ -48,7 +53,9 @@ pub(crate) fn token(headers: &HeaderMap) -> Option<Result<&str, Problem>> {
         let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         return Some(bearer.map(|(_, token)| token.trim()).ok_or_else(unreadable));
     }
-    headers.get("x-api-key").map(|value| value.to_str().map_err(|_| unreadable()))
+    let own = headers.get("x-api-key").map(|value| value.to_str().map_err(|_| unreadable()));
+    let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|field| field.to_str().ok());
+    own.or_else(|| offered.flat_map(|field| field.split(',')).find_map(|one| one.trim().strip_prefix(KEY_PROTOCOL)).map(Ok))
 }
 
 impl Keys {

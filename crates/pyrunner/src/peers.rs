@@ -1,5 +1,6 @@
 //! Connections of each address: one that opens them and says nothing must not take everybody's.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
@@ -18,6 +19,18 @@ pub(crate) struct Peers {
     open: Arc<Mutex<HashMap<ClientId, usize>>>,
 }
 
+/// What a connection holds as long as it is open, whichever protocol is spoken on it. Cheap to clone; the last clone is its end.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    _counted: Arc<dyn Any + Send + Sync>,
+}
+
+impl Held {
+    pub(crate) fn new(counted: impl Any + Send + Sync) -> Self {
+        Self { _counted: Arc::new(counted) }
+    }
+}
+
 /// A connection that counts until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Connected {
@@ -27,15 +40,21 @@ pub(crate) struct Connected {
 }
 
 impl Peers {
-    /// Lets each client have so many connections; this machine and trusted proxies as many as they like.
+    /// Lets each client have so many connections, trusted proxies as many as they like. This machine is a client too: its
+    /// programs, and pages in its browsers, are not all meant well.
     pub(crate) fn new(most: usize, trusted: &[IpNet]) -> Self {
         Self { most: most.max(1), trusted: trusted.into(), open: Arc::default() }
+    }
+
+    /// How many each client may have.
+    pub(crate) fn most(&self) -> usize {
+        self.most
     }
 
     /// Counts a connection; `None` if its client has too many.
     pub(crate) fn enter(&self, address: IpAddr) -> Option<Connected> {
         let address = address.to_canonical();
-        if address.is_loopback() || self.trusted.iter().any(|network| network.contains(&address)) {
+        if self.trusted.iter().any(|network| network.contains(&address)) {
             return Some(Connected { peers: self.clone(), client: None });
         }
         let client = ClientId::at(address);
@@ -78,7 +97,8 @@ mod tests {
         drop(first);
         let third = from("2001:db8::3").unwrap();
         let proxied: Vec<_> = (0..9).map(|_| from("10.1.1.1").unwrap()).collect();
-        let own: Vec<_> = (0..9).map(|_| from("::ffff:127.0.0.1").unwrap()).collect();
+        let own = [from("::ffff:127.0.0.1").unwrap(), from("127.0.0.1").unwrap()];
+        assert!(from("127.0.0.1").is_none());
         drop((proxied, own, second, third));
         assert!(peers.open.lock().unwrap().is_empty());
     }

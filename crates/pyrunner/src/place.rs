@@ -12,6 +12,12 @@ const SEATS: u32 = 4096;
 /// Places whose users are told apart: all ports, and as many others.
 const MOST_PLACES: u32 = 1 << 17;
 
+/// The file with the number of the process whose place it is.
+const PROCESS: &str = "process";
+
+/// Numbers of servers are ports; those of runs come after them.
+const FIRST_RUN: u32 = 1 << 16;
+
 /// The first of them all.
 const FIRST_SEAT: u32 = 2_000_000_000;
 
@@ -60,19 +66,39 @@ impl Place {
         FIRST_SEAT + self.number % MOST_PLACES * SEATS
     }
 
-    /// Makes the directory, which others can pass through and only the owner can write to.
+    /// Makes the directory, which others can pass through and only the owner can write to, for this process.
     pub fn make(&self) -> io::Result<()> {
         std::fs::create_dir_all(&self.directory)?;
-        std::fs::set_permissions(&self.directory, std::fs::Permissions::from_mode(0o711))
+        std::fs::set_permissions(&self.directory, std::fs::Permissions::from_mode(0o711))?;
+        std::fs::write(self.directory.join(PROCESS), std::process::id().to_string())
     }
 
     /// Removes it, when the server has ended.
     pub fn remove(&self) {
-        for name in ["sandbox.sock", "sandbox.sock.lock"] {
+        for name in ["sandbox.sock", "sandbox.sock.lock", PROCESS] {
             std::fs::remove_file(self.directory.join(name)).ok();
         }
         std::fs::remove_dir(&self.directory).ok();
     }
+}
+
+/// Removes the places whose processes were killed. A process that has a dead one's number by now keeps that place a while longer.
+pub fn sweep() {
+    let server = Place::of(0);
+    let Some(base) = server.directory().parent() else { return };
+    for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
+        let process = std::fs::read_to_string(entry.path().join(PROCESS)).ok().and_then(|process| process.parse::<u32>().ok());
+        if process.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists()) {
+            Place::at(0, entry.path()).remove();
+        }
+    }
+}
+
+/// The place of a run of a single program by this process.
+pub fn place_of_run() -> Place {
+    let process = std::process::id();
+    let server = Place::of(0);
+    Place::at(FIRST_RUN + process % FIRST_RUN, server.directory().with_file_name(format!("run-{process}")))
 }
 
 /// Makes the directory of what is kept, readable by the API's user alone.

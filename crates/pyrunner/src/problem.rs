@@ -106,6 +106,8 @@ kinds! {
     TooLarge = "too_large", 413, "The request is too large";
     /// The body is of a type that is not read here.
     UnsupportedMediaType = "unsupported_media_type", 415, "The body has a type that is not read here";
+    /// It is meant for another server.
+    Misdirected = "misdirected", 421, "The request is meant for another server";
     /// Limits can only be lowered.
     LimitTooHigh = "limit_too_high", 422, "A limit is higher than this server grants";
     /// There is no such image.

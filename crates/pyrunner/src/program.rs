@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::object::{self, Object};
 use crate::problem::{Problem, ProblemKind};
 
 /// How many arguments, variables and files a program may be given.
@@ -21,8 +22,15 @@ pub(crate) const MOST_ARGUMENT_BYTES: usize = 1 << 20;
 pub(crate) const MOST_PATTERNS: usize = 64;
 const LONGEST_PATTERN: usize = 1024;
 
-/// PATH_MAX and NAME_MAX of Linux.
+/// PATH_MAX, of which one is the NUL at the end, and NAME_MAX of Linux.
 const LONGEST_PATH: usize = 4095;
+
+/// Directories above a file, and files and directories together: what the working directory has room for, with as much left.
+const DEEPEST: usize = 100;
+const MOST_ENTRIES: usize = 2048;
+
+/// Where the working directory is, which is a part of every path.
+const WORK: &str = "/work/";
 const LONGEST_NAME: usize = 255;
 
 /// Where the program itself is placed.
@@ -45,7 +53,7 @@ pub(crate) struct ProgramBody {
     #[serde(default)]
     pub env: Option<BTreeMap<String, String>>,
     /// Files in its working directory.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::optional_list")]
     pub files: Option<Vec<FileBody>>,
     /// Patterns of files that are brought back, relative to the working directory: `*`, `?`, `[a-z]` within a name, `**`
     /// for any number of directories.
@@ -53,7 +61,7 @@ pub(crate) struct ProgramBody {
     #[schema(example = json!(["*.png", "out/**"]))]
     pub collect: Option<Vec<String>>,
     /// Limits lower than the server's.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::optional")]
     pub limits: Option<LimitsBody>,
     /// Which image it runs in; `GET /runtimes` lists them.
     #[serde(default)]
@@ -125,7 +133,10 @@ pub(crate) struct LimitsBody {
 
 /// Reads JSON of this shape, or says what is wrong with it and where.
 pub(crate) fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| unreadable::<T>(bytes, &error))
+    match serde_json::from_slice::<Object<T>>(bytes) {
+        Ok(read) => Ok(read.0),
+        Err(error) => Err(unreadable::<T>(bytes, &error)),
+    }
 }
 
 /// Reading again with a note of the path is slower, so it is done for those who need to know only.
@@ -135,7 +146,7 @@ fn unreadable<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> P
         return Problem::new(ProblemKind::BadRequest, detail).hint("send an object such as {\"code\": \"print(42)\"}");
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let message = match serde_path_to_error::deserialize::<_, T>(&mut reader) {
+    let message = match serde_path_to_error::deserialize::<_, Object<T>>(&mut reader) {
         Err(error) if error.path().iter().next().is_some() => format!("{}: {}", error.path(), error.inner()),
         _ => error.to_string(),
     };
@@ -241,6 +252,12 @@ fn input_files(files: Vec<FileBody>) -> Result<Vec<InputFile>, Problem> {
         }
         checked.push(InputFile { content: file.bytes(at)?, path });
     }
+    let directories: BTreeSet<&str> =
+        names.iter().flat_map(|name| name.match_indices('/').map(|(end, _)| &name[..end])).collect();
+    if directories.len() + names.len() > MOST_ENTRIES {
+        let told = format!("files make {} files and directories; {MOST_ENTRIES} is the most", directories.len() + names.len());
+        return Err(invalid(told));
+    }
     for name in &names {
         let above = name.match_indices('/').map(|(end, _)| &name[..end]).find(|above| names.contains(*above));
         if let Some(above) = above {
@@ -262,8 +279,11 @@ fn checked_path(path: &str) -> Result<String, &'static str> {
         return Err("is absolute; it must be relative to the working directory");
     }
     let path = below(path).ok_or("must not lead out of the working directory by `..`, or to itself")?;
-    if path.len() > LONGEST_PATH || path.split('/').any(|name| name.len() > LONGEST_NAME) {
-        return Err("is longer than Linux allows: 255 bytes for a name, 4095 for a path");
+    if path.matches('/').count() > DEEPEST {
+        return Err("is more than 100 directories deep");
+    }
+    if WORK.len() + path.len() > LONGEST_PATH || path.split('/').any(|name| name.len() > LONGEST_NAME) {
+        return Err("is longer than Linux allows: 255 bytes for a name, 4089 for a path below the working directory");
     }
     if path == MAIN || path.starts_with("main.py/") {
         return Err("is where the program itself is");

@@ -1,15 +1,19 @@
 //! The API's process: connections in, answers out, until it is asked to stop.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::response::Response;
 use coracle_pyrunner_store::{Store, StoreError};
+use http::StatusCode;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -22,20 +26,27 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tower_service::Service;
 
 use crate::api::{self, Peer};
+use crate::body::Arriving;
 use crate::context::Context;
+use crate::head::{HEAD_DEADLINE, HeadClock, Timed};
 use crate::history::SWEEP_PAUSE;
 use crate::jobs;
-use crate::peers::Peers;
+use crate::peers::{Held, Peers};
+use crate::problem::{PROBLEM_MEDIA_TYPE, Problem, ProblemKind};
 use crate::settings::Settings;
+use crate::supervisor;
 
-/// How long a request's head may take to arrive; also how long a connection may idle between requests.
-const HEAD_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a connection may idle between requests.
+const IDLE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Bytes of a request's head, and of what is read at once.
 const BUFFER: usize = 64 << 10;
 
 /// The pause after an accept that failed because something ran out (descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often is looked whether the daemon is there.
+const DAEMON_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long what is left may take to end when it has been cut off.
 const CUT_DEADLINE: Duration = Duration::from_secs(2);
@@ -100,6 +111,7 @@ async fn serve(settings: Settings, socket: PathBuf, listener: std::net::TcpListe
     let connections = Connections::new(&context);
     let stop_jobs = CancellationToken::new();
     let jobs = AbortOnDropHandle::new(tokio::spawn(jobs::work(Arc::clone(&context), stop_jobs.clone())));
+    let announcing = AbortOnDropHandle::new(tokio::spawn(announce(Arc::clone(&context))));
     let sweeping = AbortOnDropHandle::new(tokio::spawn(sweep(Arc::clone(&context))));
     tokio::select! {
         () = connections.accept(&listener) => {}
@@ -114,13 +126,21 @@ async fn serve(settings: Settings, socket: PathBuf, listener: std::net::TcpListe
     if tokio::time::timeout(CUT_DEADLINE, jobs).await.is_err() {
         tracing::warn!("jobs did not stop in time; another process begins them again");
     }
-    drop(sweeping);
+    drop((announcing, sweeping));
     let lost = context.history.recorder.shutdown(HISTORY_DEADLINE).await;
     if lost > 0 {
         tracing::warn!(lost, "executions are not written down, because the database did not take them in time");
     }
     context.store.close().await;
     Ok(())
+}
+
+/// Says that the server is up, as soon as the daemon is there: it is when it has found a way to run programs.
+async fn announce(context: Arc<Context>) {
+    while context.sandbox().await.is_err() {
+        tokio::time::sleep(DAEMON_PAUSE).await;
+    }
+    supervisor::say_up();
 }
 
 /// Deletes what is too old, now and then.
@@ -182,18 +202,17 @@ impl Connections {
         }
         let Some(connected) = self.peers.enter(peer.ip()) else {
             tracing::debug!(%peer, "a client with too many connections is turned away");
+            turn_away(&stream, &too_many_connections(self.peers.most()));
             return;
         };
-        let (router, stop, cut) = (self.router.clone(), self.stop.clone(), self.cut.clone());
-        let context = Arc::clone(&self.context);
+        let held = Held::new((Open::new(&self.context), connected, room));
+        let conversation =
+            Conversation { peer: peer.ip(), router: self.router.clone(), context: Arc::clone(&self.context), held };
+        let (stop, cut) = (self.stop.clone(), self.cut.clone());
         self.tasks.spawn(async move {
-            let open = Open::new(&context);
-            let served = converse(stream, peer.ip(), router, stop, Arc::clone(&context));
-            if let Some(Err(error)) = cut.run_until_cancelled(served).await {
+            if let Some(Err(error)) = cut.run_until_cancelled(conversation.hold(stream, stop)).await {
                 tracing::debug!(%error, "a connection ended early");
             }
-            drop((open, connected));
-            drop(room);
         });
     }
 
@@ -210,51 +229,91 @@ impl Connections {
 }
 
 /// A connection that is counted while it is open.
-struct Open<'a>(&'a Context);
+struct Open(Arc<Context>);
 
-impl<'a> Open<'a> {
-    fn new(context: &'a Context) -> Self {
+impl Open {
+    fn new(context: &Arc<Context>) -> Self {
         context.metrics.connected(1);
-        Self(context)
+        Self(Arc::clone(context))
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for Open {
     fn drop(&mut self) {
         self.0.metrics.connected(-1);
     }
 }
 
-async fn converse(
-    stream: TcpStream,
+/// A connection and what answers on it.
+struct Conversation {
     peer: IpAddr,
     router: Router,
-    stop: CancellationToken,
     context: Arc<Context>,
-) -> hyper::Result<()> {
-    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        let (answering, context) = (router.clone().call(request.map(Body::new)), Arc::clone(&context));
-        async move {
-            let answer = answering.await;
-            if let Ok(answer) = &answer {
-                context.metrics.answered(answer.status().as_u16());
+    held: Held,
+}
+
+impl Conversation {
+    /// Answers until the client leaves, takes too long, or `stop`.
+    async fn hold(self, stream: TcpStream, stop: CancellationToken) -> hyper::Result<()> {
+        let clock = HeadClock::start();
+        let heads = clock.clone();
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            heads.arrived();
+            let answering = self.answer(request);
+            let heads = heads.clone();
+            async move { Ok::<_, Infallible>(answering.await.map(|body| heads.until_sent(body))) }
+        });
+        let mut connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE_DEADLINE)
+            .max_buf_size(BUFFER)
+            .serve_connection(TokioIo::new(Timed::new(stream, clock.clone())), service)
+            .with_upgrades();
+        tokio::select! {
+            ended = &mut connection => return ended,
+            () = stop.cancelled() => {}
+            () = clock.late() => {
+                if let Some(parts) = connection.into_parts() {
+                    let seconds = HEAD_DEADLINE.as_secs();
+                    let problem = Problem::new(ProblemKind::TimedOut, format!("the request's head did not arrive within {seconds} s"));
+                    turn_away(&parts.io.into_inner().into_inner(), &problem);
+                }
+                return Ok(());
             }
+        }
+        Pin::new(&mut connection).graceful_shutdown();
+        connection.await
+    }
+
+    fn answer(&self, mut request: Request<Incoming>) -> impl Future<Output = Response> + use<> {
+        request.extensions_mut().insert(Peer(self.peer));
+        request.extensions_mut().insert(self.held.clone());
+        let (head, body) = request.into_parts();
+        let body = Body::new(Arriving::new(&head.headers, body));
+        let (answering, context) = (self.router.clone().call(Request::from_parts(head, body)), Arc::clone(&self.context));
+        async move {
+            let Ok(answer) = answering.await;
+            context.metrics.answered(answer.status().as_u16());
             answer
         }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE)
-        .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+    }
+}
+
+fn too_many_connections(most: usize) -> Problem {
+    let detail = format!("{most} connections from one address are the most");
+    Problem::new(ProblemKind::TooMany, detail).hint("end some of them, or use one for several requests").retry_after(1)
+}
+
+/// Tells a client why its connection is closed without more, as far as it takes that at once.
+fn turn_away(stream: &TcpStream, problem: &Problem) {
+    let body = serde_json::to_string(problem).unwrap_or_default();
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
+    let retry = problem.retry_after_s.map(|seconds| format!("retry-after: {seconds}\r\n")).unwrap_or_default();
+    let answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {PROBLEM_MEDIA_TYPE}\r\n{retry}connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    if let Err(error) = stream.try_write(answer.as_bytes()) {
+        tracing::debug!(%error, "a client was not told why it is turned away");
     }
 }

@@ -38,7 +38,9 @@ pub struct Settings {
     pub anonymous: bool,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Origins (`https://example.org`) whose pages may open `/ws`, beside the server's own.
+    /// Names that the server is called by, beside this machine's own; `*`: any.
+    pub hosts: Vec<String>,
+    /// Origins (`https://example.org`) whose pages may call, beside the server's own.
     pub origins: Vec<String>,
     /// Networks that callbacks may go to although they are private.
     pub callback_networks: Vec<IpNet>,

@@ -4,11 +4,11 @@
 //! Requests that come while the API is being started again wait at the port, which this process holds open.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,6 +25,10 @@ pub const HOPELESS: u8 = 78;
 const STEADY: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How often a part may end before the server has ever been up. Later on it is started again however often it ends: then it can
+/// work here, and what stands in its way may pass.
+const MOST_STARTS: u32 = 5;
 
 /// How long a part that is asked to end may take, beside what draining may take.
 const ENDING: Duration = Duration::from_secs(5);
@@ -44,7 +48,7 @@ pub enum SuperviseError {
         source: io::Error,
     },
     /// A directory cannot be made.
-    #[error("{path}: {source}")]
+    #[error("the directory {path} cannot be made, or not be given to the API's user: {source}")]
     Directory {
         /// The directory.
         path: std::path::PathBuf,
@@ -59,13 +63,23 @@ pub enum SuperviseError {
         /// The system's answer.
         source: io::Error,
     },
+    /// A part ends again and again, and the server has never been up.
+    #[error("the {part} ended {times} times before the server was up, at last with {how}; what it said is above")]
+    NeverUp {
+        /// Which.
+        part: &'static str,
+        /// How often.
+        times: u32,
+        /// Its end.
+        how: String,
+    },
     /// A part says that it cannot work here.
     #[error("the {0} cannot work here; it says why above")]
     Hopeless(&'static str),
 }
 
 /// Runs the server until SIGTERM or SIGINT. `again` starts this program with the same arguments, as one of its parts. Called
-/// once it listens: `ready`.
+/// once it answers and has found a way to run programs: `ready`.
 pub fn run(settings: &Settings, again: &Again, ready: impl FnOnce(std::net::SocketAddr)) -> Result<(), SuperviseError> {
     let listen = |source| SuperviseError::Listen { address: settings.listen, source };
     let listener = TcpListener::bind(settings.listen).map_err(listen)?;
@@ -75,14 +89,13 @@ pub fn run(settings: &Settings, again: &Again, ready: impl FnOnce(std::net::Sock
         let path = path.to_owned();
         move |source| SuperviseError::Directory { path, source }
     };
-    place.make().map_err(directory(place.directory()))?;
     let privileged = rustix::process::geteuid().is_root();
     make_state_dir(&settings.state_dir, privileged.then_some(settings.user)).map_err(directory(&settings.state_dir))?;
     let watch = Watch::start().map_err(|source| SuperviseError::Start { part: "watch over signals", source })?;
+    place.make().map_err(directory(place.directory()))?;
     let mut parts = [Part::new(PartName::Daemon), Part::new(PartName::Api)];
     let start = Start { settings, again, place: &place, listener: &listener, privileged };
-    ready(address);
-    let outcome = keep_running(&start, &mut parts, &watch);
+    let outcome = keep_running(&start, &mut parts, &watch, || ready(address));
     drop(listener);
     let [daemon, api] = &mut parts;
     // The API first: what it has under way needs the daemon.
@@ -92,12 +105,18 @@ pub fn run(settings: &Settings, again: &Again, ready: impl FnOnce(std::net::Sock
     outcome
 }
 
-fn keep_running(start: &Start<'_>, parts: &mut [Part; 2], watch: &Watch) -> Result<(), SuperviseError> {
+fn keep_running(start: &Start<'_>, parts: &mut [Part; 2], watch: &Watch, ready: impl FnOnce()) -> Result<(), SuperviseError> {
+    let mut ready = Some(ready);
     while !watch.stopped() {
+        if watch.is_up()
+            && let Some(ready) = ready.take()
+        {
+            ready();
+        }
         let mut next = None;
         for part in parts.iter_mut() {
-            part.look()?;
-            let due = part.tend(start)?;
+            part.look(watch.is_up())?;
+            let due = part.tend(start, watch)?;
             next = [next, due].into_iter().flatten().min();
         }
         watch.wait(next);
@@ -155,9 +174,13 @@ impl Start<'_> {
             }
             PartName::Api => {
                 command.stdin(Stdio::from(OwnedFd::from(self.listener.try_clone()?)));
+                // There it says that it is up.
+                command.stdout(Stdio::piped());
                 // What it would think of by itself is another place, once it is another user.
                 command.env("PYRUNNER_STATE", &self.settings.state_dir);
                 if self.privileged {
+                    // What is looked for at home, such as PostgreSQL's `.pgpass`, is not looked for at root's.
+                    command.env("HOME", &self.settings.state_dir);
                     // Setting the user drops root's supplementary groups too.
                     command.uid(self.settings.user.uid).gid(self.settings.user.gid);
                 }
@@ -174,20 +197,26 @@ struct Part {
     child: Option<Child>,
     started: Instant,
     pause: Duration,
+    /// How often it has ended.
+    ends: u32,
 }
 
 impl Part {
     fn new(name: PartName) -> Self {
-        Self { name, child: None, started: Instant::now(), pause: Duration::ZERO }
+        Self { name, child: None, started: Instant::now(), pause: Duration::ZERO, ends: 0 }
     }
 
-    /// Notices its end.
-    fn look(&mut self) -> Result<(), SuperviseError> {
+    /// Notices its end. `up`: whether the server has ever been.
+    fn look(&mut self, up: bool) -> Result<(), SuperviseError> {
         let Some(child) = &mut self.child else { return Ok(()) };
         let Ok(Some(status)) = child.try_wait() else { return Ok(()) };
         self.child = None;
         if status.code() == Some(i32::from(HOPELESS)) {
             return Err(SuperviseError::Hopeless(self.name.as_str()));
+        }
+        self.ends += 1;
+        if !up && self.ends >= MOST_STARTS {
+            return Err(SuperviseError::NeverUp { part: self.name.as_str(), times: self.ends, how: told(status) });
         }
         let short = self.started.elapsed() < STEADY;
         self.pause = if short { (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE) } else { Duration::ZERO };
@@ -197,7 +226,7 @@ impl Part {
     }
 
     /// Starts it if it is time; answers when it will be.
-    fn tend(&mut self, start: &Start<'_>) -> Result<Option<Instant>, SuperviseError> {
+    fn tend(&mut self, start: &Start<'_>, watch: &Watch) -> Result<Option<Instant>, SuperviseError> {
         let due = self.started + self.pause;
         if self.child.is_some() {
             return Ok(None);
@@ -209,9 +238,16 @@ impl Part {
         let spawned = start.command(self.name).and_then(|mut command| command.spawn());
         self.started = Instant::now();
         match spawned {
-            Ok(child) => self.child = Some(child),
+            Ok(mut child) => {
+                let said = child.stdout.take();
+                self.child = Some(child);
+                if let Some(said) = said {
+                    watch.hear(said).map_err(|source| SuperviseError::Start { part: "watch over the API", source })?;
+                }
+            }
             // The machine has run out of something; later it may not.
-            Err(source) if self.pause < LONGEST_PAUSE => {
+            Err(source) if watch.is_up() || self.ends + 1 < MOST_STARTS => {
+                self.ends += 1;
                 self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
                 tracing::warn!(part, %source, "a part cannot be started yet");
                 return Ok(Some(self.started + self.pause));
@@ -248,15 +284,16 @@ fn told(status: ExitStatus) -> String {
     }
 }
 
-/// What wakes this process: a child's end, or the wish that it stop.
+/// What wakes this process: a child's end, its word that the server is up, or the wish that it stop.
 struct Watch {
     stop: Arc<AtomicBool>,
+    up: Arc<AtomicBool>,
     news: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl Watch {
     fn start() -> io::Result<Self> {
-        let watch = Self { stop: Arc::default(), news: Arc::default() };
+        let watch = Self { stop: Arc::default(), up: Arc::default(), news: Arc::default() };
         let (stop, news) = (Arc::clone(&watch.stop), Arc::clone(&watch.news));
         // Signals are heard on a thread of their own, in tokio's way, so that nothing here has to be async-signal-safe.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
@@ -274,12 +311,30 @@ impl Watch {
                         _ = terminate.recv() => stop.store(true, Ordering::Release),
                         _ = interrupt.recv() => stop.store(true, Ordering::Release),
                     }
-                    *news.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-                    news.1.notify_all();
+                    tell(&news);
                 }
             });
         })?;
         Ok(watch)
+    }
+
+    /// Waits, on a thread of its own that ends with the API, for its word that the server is up.
+    fn hear(&self, mut said: ChildStdout) -> io::Result<()> {
+        if self.is_up() {
+            return Ok(());
+        }
+        let (up, news) = (Arc::clone(&self.up), Arc::clone(&self.news));
+        let hearing = move || {
+            if matches!(said.read(&mut [0]), Ok(1)) {
+                up.store(true, Ordering::Release);
+                tell(&news);
+            }
+        };
+        std::thread::Builder::new().name("up".to_owned()).spawn(hearing).map(drop)
+    }
+
+    fn is_up(&self) -> bool {
+        self.up.load(Ordering::Acquire)
     }
 
     fn stopped(&self) -> bool {
@@ -299,6 +354,19 @@ impl Watch {
             }
         }
         *fresh = false;
+    }
+}
+
+/// Says that there is something to look at.
+fn tell(news: &(Mutex<bool>, Condvar)) {
+    *news.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    news.1.notify_all();
+}
+
+/// Called by the API when it answers and the daemon has found a way to run programs: its standard output is for this word.
+pub(crate) fn say_up() {
+    if let Err(error) = io::stdout().write_all(b"\n").and_then(|()| io::stdout().flush()) {
+        tracing::debug!(%error, "nobody hears that the server is up");
     }
 }
 

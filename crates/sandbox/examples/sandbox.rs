@@ -31,6 +31,8 @@ fn serve(socket: &str, settings: &[&str]) -> Outcome {
             ("makers", number) => options.makers = number.parse()?,
             ("running", number) => options.most_running = number.parse()?,
             ("copies", number) => options.zygote_copies = number.parse()?,
+            ("memory", bytes) => options.limits.memory_bytes = bytes.parse()?,
+            ("pids", number) => options.limits.pids = number.parse()?,
             ("uid", number) => options.first_uid = number.parse()?,
             ("cpu", milliseconds) => options.limits.cpu = Duration::from_millis(milliseconds.parse()?),
             ("wall", milliseconds) => options.limits.wall = Duration::from_millis(milliseconds.parse()?),

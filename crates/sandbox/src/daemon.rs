@@ -5,6 +5,8 @@
 mod capture;
 mod connection;
 mod container;
+mod decision;
+mod elsewhere;
 mod maker;
 mod pool;
 mod process;
@@ -25,6 +27,7 @@ use coracle_jail::{Hierarchy, JailError, Standing};
 use rustix::fs::FlockOperation;
 
 use container::Containers;
+use decision::Decision;
 use seat::Seating;
 use serve::{Ground, Setting};
 
@@ -33,7 +36,7 @@ use crate::execution::Limits;
 use crate::image::Image;
 use crate::isolation::{Isolation, Permitted, Wanted};
 use crate::maker::{Plan, Users};
-use crate::probe::{Choice, Report};
+use crate::probe::Choice;
 use crate::seccomp::{self, SeccompError};
 
 /// Everything a daemon is told.
@@ -143,19 +146,16 @@ pub(crate) fn failed(step: impl Into<String>) -> impl FnOnce(io::Error) -> Daemo
 /// Runs the daemon until it gets SIGTERM or SIGINT. Must be called before the process has a second thread. Root or not, it does
 /// what the machine allows, and refuses to start where that is not safe and not permitted.
 pub fn run(options: Options) -> Result<(), DaemonError> {
-    let report = Report::look(options.docker.as_deref());
-    let missing = |why| DaemonError::Missing { what: "a safe way to run programs", why };
-    let choice = report.choose(options.isolation, options.permitted).map_err(missing)?;
-    tracing::info!(isolation = choice.isolation.as_str(), why = choice.why, "programs are isolated");
-    for sentence in &choice.weaker {
-        tracing::warn!("{sentence}");
+    let decision = Decision::find(&options)?;
+    if decision.is_slots() && Standing::now() == Standing::Ordinary {
+        return Err(become_root_of_own(&decision));
     }
-    // Found before anybody changes who he is: the kernel's answer is about this user.
+    decision.log();
     let hierarchy = Hierarchy::detect();
     let groups = !hierarchy.controllers().is_empty();
     let _lock = lock(&options)?;
     let parent = seat::parent(&options.socket);
-    if choice.isolation == Isolation::Docker {
+    if decision.choice.isolation == Isolation::Docker {
         // Containers have groups of their own below those that are about to be removed.
         clear_containers(&engine_of(&options), &parent)?;
     }
@@ -166,10 +166,10 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     }
     let cleared = (hierarchy.clone(), parent.clone());
     let seating = Seating { hierarchy, parent, users: Users { first: options.first_uid, count: u32::MAX }, own: 0, groups };
-    let served = match choice.isolation {
-        Isolation::Zygote | Isolation::Exec => in_slots(options, choice, seating),
-        Isolation::Docker => in_containers(options, choice, seating, &report),
-        Isolation::Nothing => without_walls(options, choice, seating),
+    let served = match decision.choice.isolation {
+        Isolation::Zygote | Isolation::Exec => in_slots(options, decision.choice, seating),
+        Isolation::Docker => in_containers(options, decision, seating),
+        Isolation::Nothing => without_walls(options, decision.choice, seating),
     };
     seat::clear(&cleared.0, &cleared.1);
     served
@@ -177,11 +177,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
 
 /// Slots of our own.
 fn in_slots(mut options: Options, choice: Choice, mut seating: Seating) -> Result<(), DaemonError> {
-    let mapping = match Standing::now() {
-        Standing::Root => None,
-        Standing::RootOfOwn(mapping) => Some(mapping),
-        Standing::Ordinary => return Err(become_root_of_own()),
-    };
+    let mapping = if let Standing::RootOfOwn(mapping) = Standing::now() { Some(mapping) } else { None };
     if let Some(mapping) = mapping {
         // An ordinary user's daemon serves that user alone: it has nobody to lend its rights to.
         options.client_uid = None;
@@ -206,23 +202,24 @@ fn in_slots(mut options: Options, choice: Choice, mut seating: Seating) -> Resul
 
 /// Enters a user namespace and starts this program again in there, with the same arguments. Only so its memory, of which PID
 /// 1 of each slot has a copy, belongs to that namespace too, and can be kept from programs that are the same user.
-fn become_root_of_own() -> DaemonError {
+fn become_root_of_own(decision: &Decision) -> DaemonError {
     if let Err(error) = coracle_jail::user_namespace::become_root() {
         return error.into();
     }
-    let again =
-        std::os::unix::process::CommandExt::exec(std::process::Command::new("/proc/self/exe").args(std::env::args_os().skip(1)));
+    let mut again = std::process::Command::new("/proc/self/exe");
+    let again = std::os::unix::process::CommandExt::exec(decision.take_along(again.args(std::env::args_os().skip(1))));
     failed("start again as root of a user namespace")(again)
 }
 
 /// Containers of an engine.
-fn in_containers(options: Options, choice: Choice, mut seating: Seating, report: &Report) -> Result<(), DaemonError> {
-    let info = report.docker.as_ref().map_err(|why| DaemonError::Missing { what: "a Docker engine", why: why.clone() })?;
+fn in_containers(options: Options, decision: Decision, mut seating: Seating) -> Result<(), DaemonError> {
+    let Decision { choice, root, docker } = decision;
+    let info = docker.map_err(|why| DaemonError::Missing { what: "a Docker engine", why })?;
     let engine = engine_of(&options);
     let owner = seating.parent.clone();
     // The engine makes its groups from the hierarchy's root; ours is the same only for root, and for the driver that takes
     // paths. Elsewhere limits are the engine's alone.
-    let own = report.root && info.cgroup_driver == "cgroupfs" && !info.rootless;
+    let own = root && info.cgroup_driver == "cgroupfs" && !info.rootless;
     let same = own && seating.hierarchy.version().ends_with(&info.cgroup_version);
     seating.groups &= same;
     seating.own = 1;

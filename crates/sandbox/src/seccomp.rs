@@ -75,14 +75,19 @@ fn compile(error: impl std::fmt::Display) -> SeccompError {
 }
 
 fn rule(only: Only) -> Result<Option<SeccompRule>, SeccompError> {
-    let condition = match only {
+    let condition = |argument, length, compared, value| SeccompCondition::new(argument, length, compared, value).map_err(compile);
+    let is = |argument, value| condition(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value);
+    let masked = |argument, bits, value| condition(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(bits), value);
+    let conditions = match only {
         Only::Always => return Ok(None),
-        Only::Is { argument, value } => SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value),
-        Only::Without { argument, bits } => {
-            SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(bits), 0)
+        Only::Is { argument, value } => vec![is(argument, value)?],
+        Only::Without { argument, bits } => vec![masked(argument, bits, 0)?],
+        Only::With { argument, bits } => vec![masked(argument, bits, bits)?],
+        Only::IsAndGives { argument, value, given } => {
+            vec![is(argument, value)?, condition(given, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?]
         }
     };
-    condition.and_then(|condition| SeccompRule::new(vec![condition])).map(Some).map_err(compile)
+    SeccompRule::new(conditions).map(Some).map_err(compile)
 }
 
 /// Steps before the list: calls that are answered with an error of their own. The list itself checks the processor's mode

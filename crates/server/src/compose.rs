@@ -60,6 +60,11 @@ pub(crate) fn resolve(tree: &Path, request: Request<'_>) -> Result<Resolved, Pro
         let hint = error.hint.clone().unwrap_or_else(|| "correct it, then `coracle deploy`".to_owned());
         Problem::new(ProblemKind::Invalid, without(tree, &error.to_string())).hint(hint)
     })?;
+    if loaded.project.services.is_empty() {
+        let detail =
+            "the compose files have no service to run: they name none, or each belongs to a profile that is not asked for";
+        return Err(Problem::new(ProblemKind::Invalid, detail).hint("name a profile: coracle deploy --profile NAME"));
+    }
     let warnings = std::mem::take(&mut loaded.warnings);
     let hosts = manifest.as_ref().and_then(Overlay::hosts).map(<[_]>::to_vec);
     if hosts.is_some()
@@ -84,7 +89,8 @@ pub(crate) fn resolve(tree: &Path, request: Request<'_>) -> Result<Resolved, Pro
 fn refuse(obstacles: &[deploy::Obstacle], hint: &str) -> Result<(), Problem> {
     let detail = match obstacles {
         [] => return Ok(()),
-        [only] => only.to_string(),
+        // Told once: there is nothing to list.
+        [only] => return Err(Problem::new(ProblemKind::Invalid, only.to_string()).hint(hint)),
         several => format!("the compose files ask for {} things that cannot be", several.len()),
     };
     let evidence = obstacles.iter().take(TOLD).map(ToString::to_string).collect();

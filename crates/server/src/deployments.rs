@@ -256,7 +256,7 @@ fn progress_into(journal: Arc<Journal>, http: Vec<SocketAddr>) -> Progress {
         Event::Output(line) => journal.tell(wire::output_line(line).into()),
         Event::Healthy(instance) => journal.tell(DeploymentEvent::Healthy { instance }),
         Event::Live(facts) => {
-            let urls = wire::urls(facts.hosts.iter().map(String::as_str), "/", &http);
+            let urls = wire::urls(facts.hosts.iter().map(|host| (host.as_str(), "/")), &http);
             journal.tell(DeploymentEvent::Live { hosts: facts.hosts, urls, elapsed_ms: facts.elapsed_ms });
         }
         Event::Ended(outcome) => journal.set_outcome(outcome.into()),

@@ -31,6 +31,8 @@ pub(crate) use commit::check_out;
 pub struct IntakeLimits {
     /// Bytes of the archive as it is sent.
     pub archive_bytes: u64,
+    /// Bytes of the archive up to which it is kept beside its release, to be unpacked again when what it describes is read anew.
+    pub kept_bytes: u64,
     /// What it may hold.
     pub unpacked: UnpackLimits,
     /// Bytes of the manifest.
@@ -43,6 +45,7 @@ impl Default for IntakeLimits {
     fn default() -> Self {
         Self {
             archive_bytes: 512 << 20,
+            kept_bytes: 64 << 20,
             unpacked: UnpackLimits::default(),
             manifest_bytes: 256 << 10,
             silence: Duration::from_secs(60),
@@ -52,9 +55,6 @@ impl Default for IntakeLimits {
 
 /// Pieces of the body between the network and the disk.
 const PIECES_AHEAD: usize = 8;
-
-/// The largest archive that is kept beside its tree, to be unpacked again when what it describes is read anew.
-const LARGEST_KEPT: u64 = 64 << 20;
 
 /// An unpacked source tree. Dropping it removes it.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ pub(crate) async fn receive(incoming: &Path, headers: &HeaderMap, body: Body, li
     check_head(headers, limits)?;
     let (pieces, reader) = mpsc::channel(PIECES_AHEAD);
     let incoming = incoming.to_owned();
-    let unpacking = tokio::task::spawn_blocking(move || unpack(&incoming, PieceReader::new(reader), limits.unpacked));
+    let unpacking = tokio::task::spawn_blocking(move || unpack(&incoming, PieceReader::new(reader), limits));
     let mut body = Incoming { stream: body.into_data_stream(), received: 0, limits };
     let sent = body.pass_on(pieces).await;
     let unpacked =
@@ -181,9 +181,9 @@ struct Copy {
 }
 
 impl Copy {
-    fn begin(path: PathBuf) -> std::io::Result<Self> {
+    fn begin(path: PathBuf, room: u64) -> std::io::Result<Self> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        Ok(Self { file, path, room: LARGEST_KEPT })
+        Ok(Self { file, path, room })
     }
 
     /// Takes a piece, or gives up and leaves nothing: a copy is a convenience.
@@ -237,10 +237,10 @@ impl Read for PieceReader {
     }
 }
 
-fn unpack(incoming: &Path, mut reader: PieceReader, limits: UnpackLimits) -> Result<(Tree, UnpackFacts), Problem> {
+fn unpack(incoming: &Path, mut reader: PieceReader, limits: IntakeLimits) -> Result<(Tree, UnpackFacts), Problem> {
     let (dir, path) = directory(incoming)?;
-    reader.copy = Copy::begin(dir.path().join("sent.tar.gz")).ok();
-    let facts = archive::unpack(&mut reader, &path, limits).map_err(|error| refused(&error))?;
+    reader.copy = Copy::begin(dir.path().join("sent.tar.gz"), limits.kept_bytes).ok();
+    let facts = archive::unpack(&mut reader, &path, limits.unpacked).map_err(|error| refused(&error))?;
     Ok((Tree { dir, path, archive: reader.copy.map(|copy| copy.path) }, facts))
 }
 

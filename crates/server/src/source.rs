@@ -57,6 +57,13 @@ impl Sources {
         let Resolved { mut spec, mut notes, by_compose } = resolved;
         let import = self.successions.join(&mut spec, options).await?;
         notes.extend(import.iter().flat_map(|import| import.notes.clone()));
+        if by_compose && tree.archive().is_none() {
+            notes.push(format!(
+                "what was sent is larger than {}, so it is not kept: `config set` will change what services see of the \
+                 configuration, and variables that the compose files name with the next deployment only",
+                coracle_model::ByteSize::bytes(self.limits.kept_bytes)
+            ));
+        }
         let kept = |archive: PathBuf| Ok::<_, Problem>(KeptSource { archive, reading: reading(options)? });
         Ok(DeployRequest {
             spec,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use coracle_api::{self as api, AppState, InstanceState, InstanceStatus, ProcessStatus};
 use coracle_engine as engine;
-use coracle_model::{HostPattern, ProcessSource, Release};
+use coracle_model::{ProcessSource, Release};
 use coracle_orchestrator as orchestrator;
 use coracle_store::ConfigEntry;
 
@@ -54,20 +54,21 @@ fn made_from(source: &ProcessSource) -> String {
     }
 }
 
-/// Addresses that a browser can open, for the hosts that are no patterns.
-pub(crate) fn urls<'a>(hosts: impl IntoIterator<Item = &'a str>, path_prefix: &str, http: &[SocketAddr]) -> Vec<String> {
+/// Addresses that a browser can open, for the hosts that are no patterns; each with its path prefix.
+pub(crate) fn urls<'a>(reached: impl IntoIterator<Item = (&'a str, &'a str)>, http: &[SocketAddr]) -> Vec<String> {
     let Some(port) = http.first().map(SocketAddr::port) else { return Vec::new() };
     let port = if port == 80 { String::new() } else { format!(":{port}") };
-    let path = if path_prefix == "/" { "" } else { path_prefix };
-    hosts.into_iter().filter(|host| !host.contains('*')).map(|host| format!("http://{host}{port}{path}")).collect()
+    let reached = reached.into_iter().filter(|(host, _)| !host.contains('*'));
+    reached.map(|(host, prefix)| format!("http://{host}{port}{}", if prefix == "/" { "" } else { prefix })).collect()
+}
+
+/// The names by which a release is reached, each with its path prefix.
+pub(crate) fn reached(release: Option<&Release>) -> Vec<(String, String)> {
+    release.map(orchestrator::reached_at).unwrap_or_default()
 }
 
 pub(crate) fn hosts(release: Option<&Release>) -> Vec<String> {
-    let Some(release) = release else { return Vec::new() };
-    if !release.processes().keys().any(coracle_model::ProcessName::is_web) {
-        return Vec::new();
-    }
-    release.spec.http.hosts.iter().map(HostPattern::to_string).collect()
+    reached(release).into_iter().map(|(host, _)| host).collect()
 }
 
 pub(crate) fn app_status(status: orchestrator::AppStatus, http: &[SocketAddr]) -> api::AppStatus {
@@ -114,13 +115,12 @@ pub(crate) fn app_status(status: orchestrator::AppStatus, http: &[SocketAddr]) -
         state: instances.iter().find(|own| own.id == it.instance).map(|own| own.state.clone()),
     };
     let services = status.services.iter().map(service).collect();
-    let hosts = hosts(status.release.as_ref());
-    let prefix = status.release.as_ref().map_or("/", |release| release.spec.http.path_prefix.as_str());
+    let reached = reached(status.release.as_ref());
     api::AppStatus {
         name: status.record.name,
         state: AppState::of(active, wanted, running),
-        urls: urls(hosts.iter().map(String::as_str), prefix, http),
-        hosts,
+        urls: urls(reached.iter().map(|(host, prefix)| (host.as_str(), prefix.as_str())), http),
+        hosts: reached.into_iter().map(|(host, _)| host).collect(),
         release: status.release.map(|release| api::Release::new(release, active)),
         processes,
         services,
@@ -150,8 +150,8 @@ mod tests {
     #[test]
     fn addresses_leave_the_usual_port_and_patterns_out() {
         let http = |port| [SocketAddr::from(([0, 0, 0, 0], port))];
-        assert_eq!(urls(["a.localhost", "*.b", "*"], "/", &http(8080)), ["http://a.localhost:8080"]);
-        assert_eq!(urls(["a.example"], "/api", &http(80)), ["http://a.example/api"]);
-        assert!(urls(["a"], "/", &[]).is_empty());
+        assert_eq!(urls([("a.localhost", "/"), ("*.b", "/"), ("*", "/")], &http(8080)), ["http://a.localhost:8080"]);
+        assert_eq!(urls([("a.example", "/api")], &http(80)), ["http://a.example/api"]);
+        assert!(urls([("a", "/")], &[]).is_empty());
     }
 }

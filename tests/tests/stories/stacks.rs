@@ -35,6 +35,8 @@ class Page(http.server.BaseHTTPRequestHandler):
 
 
 time.sleep(float(os.environ.get("SLEEP", "0")))
+# Requests that were held come many at once; five is what Python would have wait for being accepted.
+http.server.ThreadingHTTPServer.request_queue_size = 128
 http.server.ThreadingHTTPServer(("", 8000), Page).serve_forever()
 "#;
 

@@ -125,6 +125,44 @@ volumes: {pg_data: {}}
 }
 
 #[test]
+fn a_project_whose_every_service_keeps_data_is_an_app_all_the_same() {
+    let compose = r#"
+services:
+  wordpress:
+    image: wordpress
+    ports: ["8080:80"]
+    volumes: ["wordpress:/var/www/html"]
+    depends_on: {db: {condition: service_healthy}}
+  db:
+    image: mariadb:10.6
+    volumes: ["db:/var/lib/mysql"]
+volumes: {wordpress: , db: }
+"#;
+    let spec = from_text(compose);
+    assert!(spec.processes.is_empty() && spec.services_only && spec.is_stack());
+    assert_eq!(hosts(part(&spec, "wordpress")), ["shop.localhost"]);
+    assert!(!from_text("services: {web: {image: nginx, ports: ['80:80']}, db: {image: postgres}}").services_only);
+}
+
+#[test]
+fn what_reaches_beyond_a_container_is_told() {
+    let compose = r#"
+services:
+  traefik: {image: "traefik:v3", volumes: ["/var/run/docker.sock:/var/run/docker.sock:ro"]}
+  probe: {image: probe, privileged: true, pid: host, cap_add: [ALL, net_raw], devices: ["/dev/kvm"], volumes: ["/:/host:ro"]}
+  plain: {image: plain, cap_add: [NET_BIND_SERVICE], volumes: ["/srv/data:/data:ro"]}
+"#;
+    let notes = Tree::new(compose, &[]).deployable(&[]).notes;
+    let of = |name: &str| notes.iter().filter(|note| note.starts_with(name)).cloned().collect::<Vec<_>>().join(" | ");
+    let probe = of("probe is given");
+    for word in ["privileged", "pid: host", "capabilities ALL;", "/dev/kvm", "the machine's /,", "may own the machine"] {
+        assert!(probe.contains(word), "{word}: {probe}");
+    }
+    assert!(of("traefik is given").contains("the engine's socket /var/run/docker.sock"), "{notes:?}");
+    assert!(of("traefik looks for").contains("leave traefik out") && of("plain").is_empty(), "{notes:?}");
+}
+
+#[test]
 fn who_keeps_data_is_decided_by_word_image_and_volume() {
     let compose = r#"
 services:

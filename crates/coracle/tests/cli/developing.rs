@@ -272,6 +272,26 @@ fn services_that_end_are_told_with_their_codes_and_decide_the_exit_code() {
 }
 
 #[test]
+fn a_manifest_lies_over_compose_files_or_goes_before_them_as_when_it_is_deployed() {
+    if !has_docker(&["debian:bookworm-slim"]) {
+        return;
+    }
+    let desk = Desk::with_shop(&[]);
+    let cleanup = Cleanup(&desk);
+    let service = "image: debian:bookworm-slim\n    command: [\"sh\", \"-c\", \"echo $$GREETING\"]\n";
+    write(&desk, "compose.yaml", &format!("services:\n  hello:\n    {service}"));
+    write(&desk, "coracle.toml", "[env]\nGREETING = \"ahoy\"\n[http]\nhosts = [\"shop.example\"]\n");
+    desk.coracle(&["dev"]).code(0).out_has("hello | ahoy");
+    write(&desk, "coracle.toml", "[processes.hello]\ncommand = \"echo by-the-manifest\"\n");
+    let mut dev = Running::start(desk.command(&["dev"]));
+    dev.shows("hello | by-the-manifest");
+    dev.interrupt();
+    dev.end().code(0);
+    desk.coracle(&["dev", "-f", "compose.yaml"]).code(0).out_has("hello |");
+    drop(cleanup);
+}
+
+#[test]
 fn files_are_copied_into_what_runs_and_a_second_ctrl_c_kills() {
     if !has_docker(&["debian:bookworm-slim"]) {
         return;

@@ -123,6 +123,48 @@ fn a_file_is_served_by_and_so_is_what_becomes_of_it() {
 }
 
 #[test]
+fn a_file_may_be_a_link_and_an_empty_one_is_not_served_by() {
+    let desk = Desk::new();
+    let path = |name: &str| desk.home.path().join(name);
+    let (one, two, three) = (backend("one"), backend("two"), backend("three"));
+    let site = |to: SocketAddr| {
+        format!(
+            "state_dir = \"{}\"\n[listen]\nhttp = \"127.0.0.1:0\"\n[routes.all]\nrule = \"PathPrefix(`/`)\"\nto = \"{to}\"\n",
+            path("state").display()
+        )
+    };
+    // As Kubernetes puts files there: a link to a folder that is a link.
+    for (version, to) in [("..1", one), ("..2", two)] {
+        std::fs::create_dir(path(version)).unwrap();
+        std::fs::write(path(version).join("proxy.toml"), site(to)).unwrap();
+    }
+    let link = |to: &str, name: &str| {
+        std::os::unix::fs::symlink(to, path("link.new")).unwrap();
+        std::fs::rename(path("link.new"), path(name)).unwrap();
+    };
+    link("..1", "..data");
+    link("..data/proxy.toml", "proxy.toml");
+    let mut command = desk.command(&["proxy", "--config", "proxy.toml"]);
+    command.stderr(std::fs::File::create(path("log")).unwrap());
+    let child = Guard(command.spawn().unwrap());
+    let said = || std::fs::read_to_string(path("log")).unwrap();
+    until("it says where it listens", || said().contains("state/control.sock for control"));
+    let http = listening(child.0.id()).remove(0);
+    assert!(said().contains(&format!("listening on http://{http} (http)")), "{}", said());
+    assert!(get(&http, "any.example").ends_with("one"));
+    link("..2", "..data");
+    until("the other folder", || get(&http, "any.example").ends_with("two"));
+    // What is written behind the link, where nothing else happens.
+    std::fs::write(path("..2").join("proxy.toml"), site(three)).unwrap();
+    until("the file behind the link", || get(&http, "any.example").ends_with("three"));
+    std::fs::write(path("..2").join("proxy.toml"), "").unwrap();
+    until("it is told", || said().contains("neither sites nor routes"));
+    assert!(get(&http, "any.example").ends_with("three"));
+    std::fs::write(path("..2").join("proxy.toml"), site(one)).unwrap();
+    until("what follows", || get(&http, "any.example").ends_with("one"));
+}
+
+#[test]
 fn what_targets_are_told_and_what_paths_may_have_stand_in_the_file() {
     let desk = Desk::new();
     let told = "forwarded_server = \"edge-1\"\nforwarded_scheme = true\nconnection_fields = [\"X-Trace\"]\n";
@@ -176,6 +218,43 @@ fn listening(pid: u32) -> Vec<String> {
     listening.map(|row| format!("127.0.0.1:{}", u16::from_str_radix(row[1].split_once(':').unwrap().1, 16).unwrap())).collect()
 }
 
+/// A disk that is full is no reason not to serve: what is in the file is served by, and that it is not kept is told.
+#[test]
+fn a_full_disk_is_told_and_served_on() {
+    let desk = Desk::new();
+    let site = format!("[routes.all]\nrule = \"PathPrefix(`/`)\"\nto = \"{}\"\n", backend("one"));
+    let text = format!("state_dir = \"state\"\nworkers = 1\n[listen]\nhttp = \"127.0.0.1:0\"\n{site}");
+    std::fs::write(desk.home.path().join("proxy.toml"), text).unwrap();
+    let program = desk.command(&["proxy", "--config", "proxy.toml"]);
+    // A file that may not grow is what a program sees of a full disk; the signal that comes with it is not.
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"]).arg(program.get_program()).args(program.get_args());
+    command.current_dir(program.get_current_dir().unwrap());
+    command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.stderr(std::process::Stdio::piped()).stdin(std::process::Stdio::null());
+    let mut child = Guard(command.spawn().unwrap());
+    let said = std::io::BufReader::new(child.0.stderr.take().unwrap());
+    let (told, hear) = std::sync::mpsc::channel();
+    std::thread::spawn(move || std::io::BufRead::lines(said).map_while(Result::ok).for_each(|line| drop(told.send(line))));
+    let mut heard = Vec::new();
+    let address = loop {
+        let line = hear.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{heard:?}"));
+        heard.push(line.clone());
+        if let Some((_, rest)) = line.split_once("listening on http://") {
+            break rest.split(' ').next().unwrap().to_owned();
+        }
+    };
+    assert!(heard.iter().any(|line| line.contains("could not be kept on disk")), "{heard:?}");
+    assert!(get(&address, "any.example").ends_with("one"));
+    let socket = desk.home.path().join("state/control.sock");
+    let mut control = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    control.set_read_timeout(Some(PATIENCE)).unwrap();
+    control.write_all(b"GET /v1/status HTTP/1.1\r\nHost: p\r\nConnection: close\r\n\r\n").unwrap();
+    let mut status = String::new();
+    control.read_to_string(&mut status).unwrap();
+    assert!(status.contains("\"unkept\":\""), "{status}");
+}
+
 #[test]
 fn a_bad_file_is_refused_at_the_start_with_its_place() {
     let desk = Desk::new();
@@ -191,7 +270,9 @@ fn a_bad_file_is_refused_at_the_start_with_its_place() {
     desk.coracle(&["proxy", "--config", "none.toml"]).code(2).err_has("none.toml");
     desk.coracle(&["proxy", "--config", "proxy.toml", "--http", "127.0.0.1:0"]).code(2).err_has("cannot be used with");
     desk.coracle(&["proxy", "--check"]).code(2).err_has("--config");
-    desk.coracle(&["proxy", "--http", "127.0.0.1:0"]).code(2).err_has("--control-socket");
+    for words in [&["proxy"][..], &["proxy", "--http", "127.0.0.1:0"]] {
+        desk.coracle(words).code(2).err_has("--control-socket").err_has("`coracle proxy --config proxy.toml`");
+    }
     desk.coracle(&["proxy", "routes", "--control-socket", "nobody.sock"]).code(1).err_has("does not answer");
     drop(Running::start(desk.command(&["proxy", "--help"])));
 }

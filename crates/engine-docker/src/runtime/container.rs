@@ -191,5 +191,30 @@ impl ContainerRuntime {
 }
 
 pub(super) fn cannot_start(spec: &InstanceSpec, cause: &str) -> EngineError {
-    EngineError::CannotStart { id: spec.id.clone(), cause: cause.to_owned() }
+    EngineError::CannotStart { id: spec.id.clone(), cause: taken_port(cause).unwrap_or_else(|| cause.to_owned()) }
+}
+
+/// What an engine means that cannot publish a port, in fewer words: `Error starting userland proxy: listen tcp4 127.0.0.1:80:
+/// bind: address already in use`, `Bind for 0.0.0.0:80 failed: port is already allocated`.
+fn taken_port(cause: &str) -> Option<String> {
+    let (before, _) =
+        cause.split_once(": bind: address already in use").or_else(|| cause.split_once(" failed: port is already allocated"))?;
+    let place = before.rsplit(' ').next()?;
+    Some(format!("it publishes {place} of this machine, which somebody else has (`ss -ltnp` shows who)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_is_named() {
+        let cause = "driver failed programming external connectivity on endpoint shop (04c6): Error starting userland proxy: \
+                     listen tcp4 127.0.0.1:16399: bind: address already in use";
+        let told = taken_port(cause);
+        assert!(told.is_some_and(|told| told.starts_with("it publishes 127.0.0.1:16399 of this machine")));
+        let cause = "driver failed programming external connectivity on endpoint a (b): Bind for 0.0.0.0:80 failed: port is already allocated";
+        assert!(taken_port(cause).is_some_and(|told| told.contains("0.0.0.0:80 of")));
+        assert_eq!(taken_port("exec: \"nope\": executable file not found in $PATH"), None);
+    }
 }

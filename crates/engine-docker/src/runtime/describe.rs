@@ -18,8 +18,8 @@ use crate::labels;
 impl ContainerRuntime {
     /// The container of an instance, as the engine wants it described.
     pub(super) async fn describe(&self, spec: &InstanceSpec) -> Result<ContainerCreateBody, EngineError> {
-        if spec.limits.delegate_cgroup {
-            return Err(cannot_start(spec, "delegate_cgroup is for processes of the machine: use engine = \"process\""));
+        if let Some(name) = cannot_honour(&spec.limits).first() {
+            return Err(cannot_start(spec, &format!("{name} is for processes of the machine: use engine = \"process\"")));
         }
         let image = self.client.image(&spec.artifact).await?;
         let mut env: BTreeMap<String, String> = BTreeMap::new();
@@ -77,16 +77,26 @@ impl ContainerRuntime {
     /// The engine would make a volume that is not there, and whoever counts on its data would find none.
     async fn check_foreign_volumes(&self, spec: &InstanceSpec) -> Result<(), EngineError> {
         for name in spec.volumes.iter().filter_map(|volume| volume.external.as_deref()) {
-            match timely(self.client.docker.inspect_volume(name)).await {
-                Ok(_) => {}
-                Err(error) if status(&error) == Some(404) => {
-                    return Err(cannot_start(spec, &format!("there is no volume {name}, and it is not Coracle's to make")));
-                }
-                Err(error) => return Err(self.client.error(format!("inspect volume {name}"), &error)),
+            if !self.has_volume(name).await? {
+                return Err(cannot_start(spec, &format!("there is no volume {name}, and it is not Coracle's to make")));
             }
         }
         Ok(())
     }
+
+    /// Whether there is a volume of this name, whoever made it.
+    pub(super) async fn has_volume(&self, name: &str) -> Result<bool, EngineError> {
+        match timely(self.client.docker.inspect_volume(name)).await {
+            Ok(_) => Ok(true),
+            Err(error) if status(&error) == Some(404) => Ok(false),
+            Err(error) => Err(self.client.error(format!("look for the volume {name}"), &error)),
+        }
+    }
+}
+
+/// Which limits containers cannot have.
+pub(super) fn cannot_honour(limits: &Limits) -> Vec<&'static str> {
+    limits.delegate_cgroup.then_some("delegate_cgroup").into_iter().collect()
 }
 
 /// The names by which others in a network reach an instance.

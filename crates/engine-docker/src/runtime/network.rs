@@ -106,16 +106,21 @@ impl Networks {
         };
         let action = || format!("join network {}", network.name);
         // Engines take a network that is not there for a container that does not run yet, and complain at its start.
-        match timely(self.client.docker.inspect_network(&network.name, None::<InspectNetworkOptions>)).await {
-            Ok(_) => {}
-            Err(error) if status(&error) == Some(404) => {
-                let cause = format!("there is no network {}, and it is not Coracle's to make", network.name);
-                return Err(EngineError::Failed { action: action(), cause });
-            }
-            Err(error) => return Err(self.client.error(action(), &error)),
+        if !self.is_there(&network.name).await? {
+            let cause = format!("there is no network {}, and it is not Coracle's to make", network.name);
+            return Err(EngineError::Failed { action: action(), cause });
         }
         let joined = self.connect(&network.name, container, endpoint).await;
         joined.map_err(|error| self.client.error(action(), &error))
+    }
+
+    /// Whether there is a network of this name, whoever made it.
+    pub(super) async fn is_there(&self, name: &str) -> Result<bool, EngineError> {
+        match timely(self.client.docker.inspect_network(name, None::<InspectNetworkOptions>)).await {
+            Ok(_) => Ok(true),
+            Err(error) if status(&error) == Some(404) => Ok(false),
+            Err(error) => Err(self.client.error(format!("look for the network {name}"), &error)),
+        }
     }
 
     async fn connect(&self, network: &str, container: &str, endpoint: EndpointSettings) -> Result<(), Error> {

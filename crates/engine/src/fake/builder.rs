@@ -42,6 +42,10 @@ impl Builder for FakeBuilder {
         built
     }
 
+    async fn fingerprint(&self, _: &BuildRequest) -> Result<Option<String>, BuildError> {
+        Ok(None)
+    }
+
     async fn has(&self, artifact: &ArtifactId) -> Result<bool, EngineError> {
         Ok(self.machine.reach()?.world(&self.owner).artifacts.contains_key(artifact))
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coracle_model::{AppName, InstanceId, OwnerId, ReleaseNumber, Span};
+use coracle_model::{AppName, InstanceId, OwnerId, ProcessSpec, ReleaseNumber, Span};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
@@ -18,7 +18,8 @@ use super::script::Script;
 use crate::builder::OutputSink;
 use crate::error::EngineError;
 use crate::runtime::{
-    Exit, Instance, InstanceEvent, InstanceSpec, InstanceState, Isolation, LogLine, LogQuery, PortRequest, Runtime, Stats,
+    Exit, Instance, InstanceEvent, InstanceSpec, InstanceState, Isolation, LogLine, LogQuery, Missing, PortRequest, Runtime,
+    Stats,
 };
 
 #[derive(Clone)]
@@ -158,6 +159,25 @@ impl Runtime for FakeRuntime {
         }
         world.releases.insert((id.app.clone(), release));
         Ok(())
+    }
+
+    async fn put(&self, id: &InstanceId, _: Vec<u8>) -> Result<(), EngineError> {
+        Err(EngineError::Failed { action: format!("copy files into {id}"), cause: "fake instances have no files".to_owned() })
+    }
+
+    async fn restart(&self, id: &InstanceId, _: Duration) -> Result<(), EngineError> {
+        Err(EngineError::Failed { action: format!("restart {id}"), cause: "fake instances are not restarted".to_owned() })
+    }
+
+    fn cannot_honour(&self, part: &ProcessSpec) -> Vec<&'static str> {
+        part.limits.delegate_cgroup.then_some("delegate_cgroup").into_iter().collect()
+    }
+
+    /// There is nothing of others on a fake machine.
+    async fn missing(&self, part: &ProcessSpec) -> Result<Vec<Missing>, EngineError> {
+        let networks = part.container.networks.iter().map(|network| format!("network {}", network.name));
+        let missing = networks.map(|what| Missing { next: format!("make the {what}"), what });
+        Ok(missing.collect())
     }
 
     async fn remove_release(&self, app: &AppName, release: ReleaseNumber) -> Result<(), EngineError> {

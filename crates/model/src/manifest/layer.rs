@@ -138,6 +138,7 @@ impl Layer {
             deploy: self.deploy.into_spec(),
             processes: self.processes.into_iter().map(|(name, process)| (name, process.into_spec())).collect(),
             services: self.services.into_iter().map(|(name, service)| (name, service.into_spec())).collect(),
+            services_only: false,
             env: self.env,
             secrets,
             adopted: None,

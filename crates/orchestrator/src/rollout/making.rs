@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use coracle_build::PlanError;
-use coracle_engine::{BuildError, BuildLimits, BuildRequest, Engine, EngineError, OutputSink, Tail};
+use coracle_engine::{BuildError, BuildLimits, BuildRequest, Engine, EngineError, Missing, OutputSink, Tail};
 use coracle_model::plan::Recipe;
 use coracle_model::{
-    AppName, AppSpec, Artifact, BuildPlan, DeploymentKind, EngineKind, EnvName, Origin, Phase, PrivateText, ProcessName, Release,
-    ReleaseNumber, Secret, Span, stack,
+    AppName, AppSpec, Artifact, BuildPlan, DeploymentKind, EngineKind, EnvName, Origin, Phase, PrivateText, ProcessName,
+    ProcessSpec, Release, ReleaseNumber, Secret, Span, stack,
 };
 use coracle_store::{NewRelease, StoreError};
 
@@ -102,6 +102,17 @@ impl Rollout<'_> {
                 (NewRelease { app, number, artifact, artifacts, spec, origin, env }, changes)
             }
             Candidate::Again { base, origin, env, changes, .. } => {
+                if base.spec.is_stack() && matches!(origin, Origin::Config { .. }) {
+                    self.note(format!(
+                        "the compose files of {} are not kept, since they came with too much beside them (or with an older server), so \
+                         they are not read again: variables that they name change with the next `coracle deploy`",
+                        base.number
+                    ));
+                }
+                if matches!(origin, Origin::Restart { .. }) && !base.spec.services.is_empty() {
+                    let names: Vec<&str> = base.spec.services.keys().map(ProcessName::as_str).collect();
+                    self.note(format!("what keeps data is not restarted and goes on as it is: {}", names.join(", ")));
+                }
                 mounted = Mounted { files: MountedFrom::Release(base.number), sent: None };
                 let (artifact, artifacts, spec) = (base.artifact, base.artifacts, base.spec);
                 (NewRelease { app, number, artifact, artifacts, spec, origin, env }, changes)
@@ -110,9 +121,9 @@ impl Rollout<'_> {
         let release = self.core.store.create_release(new).await?;
         self.keep_mounted_files(&release, mounted).await?;
         self.check_processes(&release)?;
-        let (problems, rules) = labelled::told(&release, self.core.settings.tls);
-        rules.iter().for_each(|rule| self.note(format!("routed by its labels: {rule}")));
-        problems.into_iter().for_each(|problem| self.note(problem));
+        let told = labelled::told(&release, self.core.settings.tls);
+        told.rules.iter().for_each(|rule| self.note(format!("routed by its labels: {rule}")));
+        told.problems.into_iter().for_each(|problem| self.note(problem));
         if let Some(conflict) = self.core.route_conflict(&release).await? {
             return Err(route_taken(&conflict));
         }
@@ -206,7 +217,7 @@ impl Rollout<'_> {
         let artifacts = self.make_parts(&workshop).await?;
         if spec.is_stack() {
             let mut serving = spec.processes.iter().filter(|(name, process)| process.serves(name)).map(|(name, _)| name);
-            let main = serving.next().or_else(|| spec.processes.keys().next());
+            let main = serving.next().or_else(|| spec.parts().map(|(name, _)| name).next());
             let main = main.and_then(|name| artifacts.get(name)).cloned();
             return match main {
                 Some(main) => Ok((main, artifacts, spec)),
@@ -249,7 +260,7 @@ impl Rollout<'_> {
 
     fn check_processes(&self, release: &Release) -> Result<(), Failure> {
         let processes = release.processes();
-        if processes.is_empty() {
+        if processes.is_empty() && !release.spec.services_only {
             let hint =
                 "name one in coracle.toml ([processes.web] command = \"…\") or in a Procfile (web: …), then `coracle deploy`";
             return Err(Failure::release("the app has no process to run", hint));
@@ -317,11 +328,21 @@ impl Core {
         spec.check_stack()
             .map_err(|error| OrchestratorError::refused(error.to_string(), "mend the file, then `coracle deploy`"))?;
         for (name, part) in spec.parts() {
-            let cannot = engine.runtime.cannot_honour(&part.container);
+            let cannot = engine.runtime.cannot_honour(part);
             if !cannot.is_empty() {
                 let message = format!("{name}: the {} engine cannot honour {}", engine.kind, cannot.join(", "));
-                return Err(OrchestratorError::refused(message, "use engine = \"docker\", or take these settings out"));
+                let other = if engine.kind == EngineKind::Docker { EngineKind::Process } else { EngineKind::Docker };
+                let hint = format!("use engine = \"{other}\", or take this out");
+                return Err(OrchestratorError::refused(message, hint));
             }
+        }
+        self.check_surroundings(spec, engine).await?;
+        let told = labelled::told(&self.release_to_be(spec), self.settings.tls);
+        if told.lead_nowhere {
+            let message = format!("nobody would reach this app by its labels: {}", told.problems.join("; "));
+            let hint =
+                format!("correct them; variables that they name are set with `coracle config set -a {} NAME=VALUE`", spec.app);
+            return Err(OrchestratorError::refused(message, hint));
         }
         if let Some((other, port)) = self.port_conflict(spec).await? {
             let message = format!("the port {port} of this machine belongs to the app {other}");
@@ -339,6 +360,25 @@ impl Core {
             return Err(OrchestratorError::refused(format!("required and not set: {}", missing.join(", ")), hint));
         }
         Ok(())
+    }
+
+    /// What parts name of somebody else's is there; it is looked for before anything is built, since builds take their time.
+    async fn check_surroundings(&self, spec: &AppSpec, engine: &Engine) -> Result<(), OrchestratorError> {
+        let of_others = |part: &ProcessSpec| {
+            !part.container.networks.is_empty() || part.volumes.iter().any(|volume| volume.external.is_some())
+        };
+        let mut missing: Vec<Missing> = Vec::new();
+        for (_, part) in spec.parts().filter(|(_, part)| of_others(part)) {
+            let found = engine.runtime.missing(part).await?;
+            missing.extend(found.into_iter().filter(|one| !missing.contains(one)).collect::<Vec<_>>());
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let what: Vec<&str> = missing.iter().map(|one| one.what.as_str()).collect();
+        let next: Vec<&str> = missing.iter().map(|one| one.next.as_str()).collect();
+        let message = format!("there is no {}: what the file calls external is not Coracle's to make", what.join(", no "));
+        Err(OrchestratorError::refused(message, format!("on the server: {}", next.join(" && "))))
     }
 
     /// How the stateful services of a tree stand to those that run, before anything is built.

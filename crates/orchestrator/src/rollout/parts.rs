@@ -256,7 +256,7 @@ impl Core {
             });
         }
         for (name, part) in spec.parts() {
-            let cannot = engine.runtime.cannot_honour(&part.container);
+            let cannot = engine.runtime.cannot_honour(part);
             if !cannot.is_empty() {
                 lines.push(format!("{name}: REFUSED, since the {} engine cannot honour {}", engine.kind, cannot.join(", ")));
             }

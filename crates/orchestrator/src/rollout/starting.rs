@@ -71,7 +71,7 @@ impl Rollout<'_> {
     pub(super) async fn cannot_start(&self, engine: &Engine, error: EngineError) -> Failure {
         let EngineError::CannotStart { id, cause } = error else { return error.into() };
         let evidence = self.core.evidence(engine, &id).await;
-        let hint = "mend the command or the image, then `coracle deploy`".to_owned();
+        let hint = "mend what this says, be it the command, the image or a port that is taken; then `coracle deploy`".to_owned();
         Failure::Release { cause: format!("{id} cannot be started: {cause}"), evidence, hint }
     }
 

@@ -14,7 +14,7 @@ use crate::core::Live;
 use crate::error::OrchestratorError;
 use crate::probe::{self, Check};
 use crate::progress::{Event, LiveFacts};
-use crate::table::{RouteConflict, hosts_of};
+use crate::table::{RouteConflict, reached_at};
 
 /// How long the proxy may take to be told of a switch before the switch is taken back.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(10);
@@ -66,7 +66,7 @@ impl Rollout<'_> {
             self.take_back(candidacy).await?;
             return Err(error.into());
         }
-        let hosts = hosts_of(release).into_iter().map(|(host, _)| host.to_string()).collect();
+        let hosts = reached_at(release).into_iter().map(|(host, _)| host).collect();
         self.progress.tell(Event::Live(LiveFacts { hosts, elapsed_ms: self.begun.elapsed().as_millis() as u64 }));
         Ok(())
     }

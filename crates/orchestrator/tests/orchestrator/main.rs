@@ -4,6 +4,7 @@
 mod crash;
 mod healing;
 mod properties;
+mod services_only;
 mod stacks;
 mod stories;
 mod world;

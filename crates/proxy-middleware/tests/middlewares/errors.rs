@@ -1,6 +1,6 @@
 //! Pages for errors and for maintenance.
 
-use coracle_proxy_middleware::{Answer, AnswerBody, pages};
+use coracle_proxy_middleware::{Answer, AnswerBody, State, pages};
 use http::StatusCode;
 
 use crate::{Nobody, answered, back, chain, client, field, request, response, text};
@@ -102,6 +102,59 @@ async fn a_directory_has_pages_of_its_own() {
     assert!(text(&after.replace.unwrap()).contains("<!doctype html>"));
 }
 
+/// Writes a file so that it is another version of it, whatever the clock says.
+fn replace(path: &std::path::Path, content: &str) {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, content).unwrap();
+    std::fs::rename(beside, path).unwrap();
+}
+
+#[tokio::test]
+async fn pages_are_read_when_a_table_is_taken_and_when_they_are_looked_at_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    replace(&path("404.html"), "one");
+    std::fs::write(path("500.html"), vec![b'x'; (1 << 20) + 1]).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, path("403.html"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    let state = State::new();
+    assert!(!state.has_files());
+    let settings = format!(r#"{{"error-pages":{{"directory":"{}"}}}}"#, dir.path().display());
+    let errors = crate::try_chain(&[&settings], &state).unwrap();
+    assert!(state.has_files());
+    let page = async |status| {
+        let (_, after) = back(&errors, "GET http://a.test/", &[("Accept", "text/html")], response(status, &[])).await;
+        text(&after.replace.unwrap())
+    };
+    assert_eq!(page(404).await, "one");
+    // What is too large, or no file, is no page.
+    assert!(page(500).await.contains("<!doctype html>") && page(403).await.contains("<!doctype html>"));
+    // A request looks at no file, not even if all are gone.
+    replace(&path("404.html"), "two");
+    replace(&path("4xx.html"), "four");
+    assert_eq!(page(404).await, "one");
+    state.look_again();
+    assert_eq!([page(404).await, page(403).await], ["two", "four"]);
+    std::fs::remove_file(path("404.html")).unwrap();
+    std::fs::remove_file(path("403.html")).unwrap();
+    state.look_again();
+    assert_eq!(page(404).await, "four");
+    // A page that cannot be read any more, and a directory that is away, stay as they were.
+    std::fs::remove_file(path("4xx.html")).unwrap();
+    std::fs::create_dir(path("4xx.html")).unwrap();
+    state.look_again();
+    assert_eq!(page(404).await, "four");
+    std::fs::remove_dir_all(dir.path()).unwrap();
+    state.look_again();
+    assert_eq!(page(404).await, "four");
+    std::fs::create_dir(dir.path()).unwrap();
+    replace(&path("404.html"), "three");
+    state.look_again();
+    assert_eq!(page(404).await, "three");
+    drop(errors);
+    state.look_again();
+    assert!(!state.has_files(), "nobody needs the files any more");
+}
+
 #[tokio::test]
 async fn pages_are_compressed_by_what_stands_before() {
     let both = chain(&[r#"{"compress":{"min_response_body_bytes":1}}"#, r#"{"error-pages":{}}"#]);
@@ -126,9 +179,14 @@ async fn maintenance_is_for_all_but_a_few() {
     let dir = tempfile::tempdir().unwrap();
     let page = dir.path().join("away.html");
     std::fs::write(&page, "<h1>Painting the walls</h1>").unwrap();
-    let away = chain(&[&format!(r#"{{"maintenance":{{"page":"{}"}}}}"#, page.display())]);
-    let answer = answered(&away, "GET http://a.test/", &[("Accept", "text/html")]).await;
-    assert_eq!(text(&answer), "<h1>Painting the walls</h1>");
+    let state = State::new();
+    let away = crate::try_chain(&[&format!(r#"{{"maintenance":{{"page":"{}"}}}}"#, page.display())], &state).unwrap();
+    let html = async || text(&answered(&away, "GET http://a.test/", &[("Accept", "text/html")]).await);
+    assert_eq!(html().await, "<h1>Painting the walls</h1>");
+    replace(&page, "<h1>Painting the doors</h1>");
+    assert_eq!(html().await, "<h1>Painting the walls</h1>", "a request reads no file");
+    state.look_again();
+    assert_eq!(html().await, "<h1>Painting the doors</h1>");
     let answer = answered(&away, "GET http://a.test/", &[("Accept", "application/json")]).await;
     assert_eq!(content_type(&answer), "application/json");
 }

@@ -17,6 +17,8 @@ use super::{ControlError, DrainRequest, Drained, Problem, RouteStatus, Status, T
 
 /// For everything but drains, which take as long as they are told to.
 const CALL: Duration = Duration::from_secs(10);
+/// How a proxy tells the one before it how long it waits.
+pub(super) const GRACE_MS: &str = "grace_ms=";
 /// Between two tries while one proxy takes over from another.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -52,11 +54,27 @@ impl Client {
         self.call(Method::GET, "/v1/status", None::<&()>, CALL).await
     }
 
-    /// Waits until the targets have no request in flight, at most for `deadline`; then whatever is left on them is ended.
+    /// Waits until the targets have no request in flight, at most for `deadline`; then whatever is left on them is ended. What a
+    /// later table sends there again is not touched.
     pub async fn drain(&self, targets: &[TargetId], deadline: Duration) -> Result<Drained, ControlError> {
+        self.ask_to_drain("/v1/drain", targets, deadline).await
+    }
+
+    /// The same of a predecessor, whose own ones may take so much longer.
+    pub(crate) async fn drain_within(
+        &self,
+        targets: &[TargetId],
+        deadline: Duration,
+        grace: Duration,
+    ) -> Result<Drained, ControlError> {
+        let path = format!("/v1/drain?{GRACE_MS}{}", grace.as_millis());
+        self.ask_to_drain(&path, targets, deadline).await
+    }
+
+    async fn ask_to_drain(&self, path: &str, targets: &[TargetId], deadline: Duration) -> Result<Drained, ControlError> {
         let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
         let request = DrainRequest { targets: targets.to_vec(), deadline_ms };
-        self.call(Method::POST, "/v1/drain", Some(&request), deadline.saturating_add(CALL)).await
+        self.call(Method::POST, path, Some(&request), deadline.saturating_add(CALL)).await
     }
 
     /// The routes that are served by, in the order in which they are asked.
@@ -104,9 +122,10 @@ impl Client {
         self.call::<(), serde_json::Value>(Method::POST, "/v1/stop", None, CALL).await.map(drop)
     }
 
-    /// Tells a predecessor the table by which the requests on its last connections go.
-    pub(crate) async fn follow(&self, table: &Table) -> Result<(), ControlError> {
-        self.call::<_, serde_json::Value>(Method::PUT, "/v1/follow", Some(table), CALL).await.map(drop)
+    /// Tells a predecessor the table by which the requests on its last connections go. Its own ones may take so long to follow.
+    pub(crate) async fn follow(&self, table: &Table, grace: Duration) -> Result<(), ControlError> {
+        let path = format!("/v1/follow?{GRACE_MS}{}", grace.as_millis());
+        self.call::<_, serde_json::Value>(Method::PUT, &path, Some(table), CALL).await.map(drop)
     }
 
     async fn call<B: Serialize, A: DeserializeOwned>(

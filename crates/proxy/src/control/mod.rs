@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 mod admin;
 mod client;
+pub(crate) mod predecessors;
 pub(crate) mod server;
 
 pub use admin::{ListenerStatus, MiddlewareStatus, RouteStatus, ServiceStatus, ServiceTarget};
@@ -108,7 +109,8 @@ pub struct Waiting {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DrainRequest {
-    /// They should no longer be in the table, or their service should be held.
+    /// They should no longer be in the table, or their service should be held. One that an open service has is left alone: a
+    /// later table has brought it back.
     pub targets: Vec<TargetId>,
     /// Milliseconds; then what is left is ended.
     pub deadline_ms: u64,

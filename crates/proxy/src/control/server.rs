@@ -2,14 +2,14 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use coracle_proxy_table::{Table, TargetId};
+use coracle_proxy_table::Table;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -24,8 +24,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Client, ControlError, DrainRequest, Drained, ListenerStatus, PROTOCOL, Problem, Status, TargetStatus, Waiting};
-use crate::listener::Accepting;
+use super::client::GRACE_MS;
+use super::predecessors::{GRACE, News, Predecessors};
+use super::{DrainRequest, Drained, ListenerStatus, PROTOCOL, Problem, Status, TargetStatus, Waiting};
+use crate::listener::{Accepting, Listener};
+use crate::options::ProxyOptions;
 use crate::plane::{Plane, Prepared};
 use crate::source::{ApplyError, Changes};
 use crate::table_file::TableFile;
@@ -33,8 +36,6 @@ use crate::{drain, handover, scrape};
 
 /// More is refused.
 const LARGEST_BODY: usize = 64 * 1024 * 1024;
-/// How long a predecessor may take to follow.
-const PREDECESSOR: Duration = Duration::from_secs(5);
 
 /// Everything that can be asked for, by one method or another.
 const PATHS: [&str; 12] = [
@@ -75,7 +76,7 @@ pub(crate) struct Core {
     /// The one at the control socket's path, while it is open.
     pub(crate) front_door: Mutex<Option<DropGuard>>,
     /// Those before this one that still serve their last connections.
-    pub(crate) predecessors: Mutex<Vec<Client>>,
+    pub(crate) predecessors: Predecessors,
     /// The socket by which a successor reaches this one, once there is a successor.
     pub(crate) side_door: Mutex<Option<(PathBuf, DropGuard)>>,
 }
@@ -177,10 +178,18 @@ fn json(value: &impl Serialize) -> Answer {
     response
 }
 
+/// The answer to whoever brought a table.
+fn taken(table: &Table) -> Answer {
+    json(&serde_json::json!({ "generation": table.generation }))
+}
+
 async fn answer(core: &Arc<Core>, request: Request<Incoming>) -> Result<Answer, Refused> {
     match (request.method(), request.uri().path()) {
         (&Method::PUT, "/v1/table") => core.replace_table(body(request).await?).await,
-        (&Method::PUT, "/v1/follow") => core.follow(Arc::new(read(request).await?)).await,
+        (&Method::PUT, "/v1/follow") => {
+            let grace = grace(&request);
+            core.follow(Arc::new(read(request).await?), grace).await
+        }
         (&Method::GET, "/v1/table") => Ok(json(&*core.plane.snapshot().table)),
         (&Method::GET, "/v1/status") => Ok(json(&core.status())),
         (&Method::GET, "/v1/routes") => Ok(json(&core.plane.routes())),
@@ -191,7 +200,10 @@ async fn answer(core: &Arc<Core>, request: Request<Incoming>) -> Result<Answer, 
         (&Method::POST, "/v1/certificates/renew") => core.renew(request.uri().query().unwrap_or_default()),
         (&Method::GET, "/v1/certificates/authority") => core.local_authority(),
         (&Method::GET, "/metrics") => Ok(scrape::metrics(&core.plane)),
-        (&Method::POST, "/v1/drain") => core.drain(read(request).await?).await,
+        (&Method::POST, "/v1/drain") => {
+            let grace = grace(&request);
+            core.drain(read(request).await?, grace).await
+        }
         (&Method::POST, "/v1/stop") => {
             Accepting::stop(&core.accepting);
             Ok(json(&serde_json::json!({})))
@@ -202,6 +214,12 @@ async fn answer(core: &Arc<Core>, request: Request<Incoming>) -> Result<Answer, 
         }
         (_, path) => Err(Refused(StatusCode::NOT_FOUND, format!("there is no {path}"))),
     }
+}
+
+/// How long the proxies before this one may take, as its successor says; it waits itself no longer than a bit more.
+fn grace(request: &Request<Incoming>) -> Duration {
+    let said = request.uri().query().and_then(|query| query.strip_prefix(GRACE_MS)?.parse().ok());
+    said.map_or(GRACE, |said| GRACE.min(Duration::from_millis(said)))
 }
 
 async fn body(request: Request<Incoming>) -> Result<Bytes, Refused> {
@@ -218,6 +236,37 @@ fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Refused> {
 }
 
 impl Core {
+    /// Of a proxy that begins: it accepts, keeps its table, and has nothing to hand over yet.
+    pub(crate) fn new(
+        plane: Arc<Plane>,
+        options: &ProxyOptions,
+        doorways: &[(TcpListener, Arc<Listener>)],
+        file: TableFile,
+        doors: mpsc::UnboundedSender<Door>,
+    ) -> Self {
+        Self {
+            plane,
+            addresses: doorways.iter().map(|(_, listener)| listener.address).collect(),
+            listeners: doorways.iter().map(|(_, listener)| listener.status()).collect(),
+            settings: options.digest(),
+            socket: options.control_socket.clone(),
+            accepting: watch::channel(Accepting::Yes).0,
+            file,
+            tables: Arc::new(tokio::sync::Mutex::new(Tables { keeps: true })),
+            unkept: Mutex::default(),
+            estate: Mutex::default(),
+            doors,
+            front_door: Mutex::default(),
+            predecessors: Predecessors::default(),
+            side_door: Mutex::default(),
+        }
+    }
+
+    /// Notes why the table that is served by is not on disk, if it is not.
+    pub(crate) fn note_unkept(&self, unkept: Option<String>) {
+        *self.unkept.lock().unwrap_or_else(PoisonError::into_inner) = unkept;
+    }
+
     /// Takes connections from there until what is returned is dropped.
     pub(crate) fn open_door(&self, listener: UnixListener) -> io::Result<DropGuard> {
         let closed = CancellationToken::new();
@@ -242,8 +291,11 @@ impl Core {
         let file = self.file.clone();
         // As it came: what was written by somebody else need not be written anew.
         let stored = tokio::task::spawn_blocking(move || file.store_json(&json)).await.map_err(io::Error::other).flatten();
-        *self.unkept.lock().unwrap_or_else(PoisonError::into_inner) = unkept(stored);
-        self.install(prepared, &table).await
+        self.note_unkept(unkept(stored));
+        let news = self.install(prepared, &table);
+        drop(tables);
+        self.predecessors.follow(news, GRACE).await;
+        Ok(taken(&table))
     }
 
     /// Serves by what a source says from now on.
@@ -258,13 +310,14 @@ impl Core {
         let prepared = self.plane.prepare(Arc::clone(&table))?;
         let (file, kept) = (self.file.clone(), Arc::clone(&table));
         let stored = tokio::task::spawn_blocking(move || file.store(&kept)).await.map_err(io::Error::other).flatten();
-        *self.unkept.lock().unwrap_or_else(PoisonError::into_inner) = unkept(stored);
+        self.note_unkept(unkept(stored));
         if let Some(tls) = &self.plane.tls {
             tls.certificates.set_given(changes.given);
         }
         self.plane.believe(changes.trust);
-        self.plane.install(prepared);
-        self.ask_predecessors(Favour::Follow(&table)).await;
+        let news = self.install(prepared, &table);
+        drop(tables);
+        self.predecessors.follow(news, GRACE).await;
         Ok(())
     }
 
@@ -292,61 +345,44 @@ impl Core {
     }
 
     /// Takes the table of the successor, who keeps it.
-    async fn follow(&self, table: Arc<Table>) -> Result<Answer, Refused> {
+    async fn follow(&self, table: Arc<Table>, grace: Duration) -> Result<Answer, Refused> {
         let tables = self.tables.lock().await;
         if tables.keeps {
             return Err(Refused(StatusCode::CONFLICT, "this proxy has no successor".to_owned()));
         }
-        self.install(self.prepare(Arc::clone(&table))?, &table).await
+        let news = self.install(self.prepare(Arc::clone(&table))?, &table);
+        drop(tables);
+        self.predecessors.follow(news, grace).await;
+        Ok(taken(&table))
     }
 
     fn prepare(&self, table: Arc<Table>) -> Result<Prepared, Refused> {
         self.plane.prepare(table).map_err(|error| Refused(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))
     }
 
-    async fn install(&self, prepared: Prepared, table: &Table) -> Result<Answer, Refused> {
+    /// For whoever holds the tables. The proxies before this one have to be told afterwards, when they are let go.
+    fn install(&self, prepared: Prepared, table: &Arc<Table>) -> News {
         self.plane.install(prepared);
-        self.ask_predecessors(Favour::Follow(table)).await;
-        Ok(json(&serde_json::json!({ "generation": table.generation })))
+        self.predecessors.note(table)
     }
 
-    async fn drain(&self, request: DrainRequest) -> Result<Answer, Refused> {
+    async fn drain(&self, request: DrainRequest, grace: Duration) -> Result<Answer, Refused> {
         let deadline = Duration::from_millis(request.deadline_ms);
+        let leaving = {
+            let _none_is_brought_back_meanwhile = self.tables.lock().await;
+            drain::take_leave(&self.plane, &request.targets)
+        };
         let (here, before) = tokio::join!(
-            drain::drain(&self.plane, &request.targets, deadline),
-            self.ask_predecessors(Favour::Drain(&request.targets, deadline)),
+            drain::drain(&self.plane, &leaving, deadline),
+            self.predecessors.drain(&request.targets, deadline, grace),
         );
         // A drained target that the table still has, because its service is held, begins anew.
         let _tables = self.tables.lock().await;
-        let table = &self.plane.snapshot().table;
-        if table.services.values().flat_map(|service| &service.targets).any(|target| request.targets.contains(&target.id)) {
-            self.plane.install(self.prepare(Arc::clone(table))?);
+        let snapshot = self.plane.snapshot();
+        if snapshot.targets().any(|target| leaving.iter().any(|left| Arc::ptr_eq(left, target))) {
+            self.plane.install(self.prepare(Arc::clone(&snapshot.table))?);
         }
         Ok(json(&Drained { cut_off: here + before }))
-    }
-
-    /// Asks each predecessor and adds up what they answer; forgets those that are gone.
-    async fn ask_predecessors(&self, favour: Favour<'_>) -> usize {
-        let predecessors = self.predecessors.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut sum = 0;
-        for predecessor in predecessors {
-            match favour.ask(&predecessor).await {
-                Ok(count) => sum += count,
-                Err(error) => {
-                    let gone = matches!(error, ControlError::Unreachable { .. } | ControlError::Protocol(_));
-                    tracing::debug!(%error, gone, "a predecessor does not follow");
-                    if gone {
-                        self.forget_predecessor(&predecessor);
-                    }
-                }
-            }
-        }
-        sum
-    }
-
-    fn forget_predecessor(&self, gone: &Client) {
-        let mut known = self.predecessors.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|other| other.socket() != gone.socket());
     }
 
     fn targets(&self) -> Vec<TargetStatus> {
@@ -381,28 +417,8 @@ impl Core {
             accepting: *self.accepting.borrow() == Accepting::Yes,
             targets: self.targets(),
             waiting,
-            predecessors: self.predecessors.lock().unwrap_or_else(PoisonError::into_inner).len(),
+            predecessors: self.predecessors.count(),
             unkept: self.unkept.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        }
-    }
-}
-
-/// What a predecessor does for its successor.
-#[derive(Clone, Copy)]
-enum Favour<'f> {
-    Follow(&'f Table),
-    Drain(&'f [TargetId], Duration),
-}
-
-impl Favour<'_> {
-    /// How many requests were cut off for it.
-    async fn ask(self, predecessor: &Client) -> Result<usize, ControlError> {
-        match self {
-            Self::Follow(table) => {
-                let followed = tokio::time::timeout(PREDECESSOR, predecessor.follow(table)).await;
-                followed.unwrap_or(Err(ControlError::Timeout(PREDECESSOR))).map(|()| 0)
-            }
-            Self::Drain(targets, deadline) => Ok(predecessor.drain(targets, deadline).await?.cut_off),
         }
     }
 }

@@ -7,9 +7,9 @@ use std::task::{Context, Poll};
 
 use coracle_proxy_http::{BodyLength, Fields, RequestHead, ResponseHead};
 use coracle_proxy_table::Protocol;
-use tokio::net::TcpStream;
 
 use super::{Exchange, Stop};
+use crate::dial::dial;
 use crate::h2::{self, H2Upstream};
 use crate::side::{Answer, Broken, Downstream, Next, Sink, Source, Upstream};
 use crate::target::Target;
@@ -40,7 +40,7 @@ impl<D: Downstream> Exchange<'_, D> {
         if may_reuse && let Some(stream) = target.pool(seat.index).take(self.account.began, seat.plane.pool_limits()) {
             return Ok(Some((Reached::H1(H1Upstream::new(stream, limits)), true)));
         }
-        let connecting = async { TcpStream::connect(target.address).await.ok() };
+        let connecting = async { dial(target.address).await.ok() };
         let stream = self.in_time(target, connecting).await?.filter(|stream| stream.set_nodelay(true).is_ok());
         Ok(stream.map(|stream| (Reached::H1(H1Upstream::new(stream, limits)), false)))
     }

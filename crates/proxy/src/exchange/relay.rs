@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use coracle_proxy_http::{BodyLength, Known, strip_response};
+use coracle_proxy_middleware::After;
 use http::StatusCode;
 
 use super::encoded::Encoding;
@@ -27,32 +28,14 @@ impl<D: Downstream> Exchange<'_, D> {
         upgrades: bool,
     ) -> Result<Outcome, Stop> {
         let has_failed = self.says_failed(in_flight.target());
-        let head = &mut self.pair.response;
-        let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        let switches = self.pair.response.status == StatusCode::SWITCHING_PROTOCOLS;
         if switches && !upgrades {
             self.account.upstream_failed();
             self.target_failed(in_flight.target());
             return Err(Stop::Refuse(Refusal::BadGateway));
         }
-        strip_response(&mut head.fields, switches);
-        if let Some(cookie) = self.cookie.take()
-            && let Err(error) = head.fields.append("Set-Cookie", cookie)
-        {
-            tracing::debug!(%error, "a sticky cookie was left out");
-        }
-        self.turn = None;
-        self.caller.deadline.clear();
-        let status = head.status;
-        let after = if self.asks_about(status) {
-            let mut head = std::mem::take(&mut self.pair.response);
-            // Apart, so that those who ask nobody do not carry its size.
-            let after = Box::pin(self.back_asking(&mut head)).await;
-            self.pair.response = head;
-            after?
-        } else {
-            Self::pass_back(self.passed.as_deref_mut(), &mut self.pair.response)
-        };
-        let head = &mut self.pair.response;
+        self.make_ours(switches);
+        let after = self.through_middlewares().await?;
         if let Some(answer) = after.replace {
             if !has_failed {
                 self.target_answered(in_flight.target());
@@ -65,24 +48,13 @@ impl<D: Downstream> Exchange<'_, D> {
             self.target_answered(in_flight.target());
             return self.change(up, in_flight).await;
         }
-        if !head.fields.contains_known(Known::Date) {
-            date::put(&mut head.fields);
-        }
-        self.account.status = head.status.as_u16();
-        // A client that has not been told to send its body may or may not do so.
-        let keeps = !self.expects && !self.caller.seat.plane.is_closing();
-        let body = if after.encoder.is_some() { BodyLength::Chunked } else { answered.body };
-        self.down.begin(&self.pair.request, &mut self.pair.response, body, keeps);
+        let encoding = after.encoder.map(|encoder| Box::new(Encoding::new(encoder)));
+        self.begin_answer(if encoding.is_some() { BodyLength::Chunked } else { answered.body });
         // A target that answers before it has read the body may take the rest of it for another request: the answer to that
         // would be the next client's. (Streams of HTTP/2 are apart.)
         let is_early = self.upload.state != Uploading::Through && matches!(up, Reached::H1(_));
         let target = in_flight.target();
-        let encoding = after.encoder.map(|encoder| Box::new(Encoding::new(encoder)));
-        let mut download = Download { encoding, ..Download::default() };
-        let result = poll_fn(|cx| self.poll_both(cx, &mut up, target, &mut download)).await;
-        let sent = download.encoding.as_ref().map_or(download.relay.bytes, |encoding| encoding.sent);
-        (self.account.received, self.account.sent) = (self.upload.relay.bytes, sent);
-        result?;
+        self.relay(&mut up, target, encoding).await?;
         if !has_failed {
             self.target_answered(target);
         }
@@ -91,6 +63,52 @@ impl<D: Downstream> Exchange<'_, D> {
         }
         drop(in_flight);
         Ok(Outcome::Answered)
+    }
+
+    /// Makes the target's head one that the proxy may say: without what is between the two of them.
+    fn make_ours(&mut self, switches: bool) {
+        let fields = &mut self.pair.response.fields;
+        strip_response(fields, switches);
+        if let Some(cookie) = self.cookie.take()
+            && let Err(error) = fields.append("Set-Cookie", cookie)
+        {
+            tracing::debug!(%error, "a sticky cookie was left out");
+        }
+        self.turn = None;
+        self.caller.deadline.clear();
+    }
+
+    /// Takes the head back through the middlewares, some of which may ask somebody.
+    async fn through_middlewares(&mut self) -> Result<After, Stop> {
+        if !self.asks_about(self.pair.response.status) {
+            return Ok(Self::pass_back(self.passed.as_deref_mut(), &mut self.pair.response));
+        }
+        let mut head = std::mem::take(&mut self.pair.response);
+        // Apart, so that those who ask nobody do not carry its size.
+        let after = Box::pin(self.back_asking(&mut head)).await;
+        self.pair.response = head;
+        after
+    }
+
+    /// Sends the head.
+    fn begin_answer(&mut self, body: BodyLength) {
+        let head = &mut self.pair.response;
+        if !head.fields.contains_known(Known::Date) {
+            date::put(&mut head.fields);
+        }
+        self.account.status = head.status.as_u16();
+        // A client that has not been told to send its body may or may not do so.
+        let keeps = !self.expects && !self.caller.seat.plane.is_closing();
+        self.down.begin(&self.pair.request, &mut self.pair.response, body, keeps);
+    }
+
+    /// Sends the body, and passes on what is left of the request's.
+    async fn relay(&mut self, up: &mut Reached, target: &Arc<Target>, encoding: Option<Box<Encoding>>) -> Result<(), Stop> {
+        let mut download = Download { encoding, ..Download::default() };
+        let result = poll_fn(|cx| self.poll_both(cx, up, target, &mut download)).await;
+        let sent = download.encoding.as_ref().map_or(download.relay.bytes, |encoding| encoding.sent);
+        (self.account.received, self.account.sent) = (self.upload.relay.bytes, sent);
+        result
     }
 
     /// The answer and what is left of the request, each as far as it goes.

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW};
+use crate::dial::dial;
 use crate::options::Limits;
 use crate::target::Target;
 
@@ -149,7 +150,7 @@ pub(crate) async fn open(target: &Arc<Target>, worker: usize, limits: &Limits) -
             is_reused = false;
             continue;
         };
-        let stream = TcpStream::connect(target.address).await.ok()?;
+        let stream = dial(target.address).await.ok()?;
         stream.set_nodelay(true).ok()?;
         let (send, mut connection) = builder(limits).handshake::<_, Bytes>(stream).await.ok()?;
         poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {

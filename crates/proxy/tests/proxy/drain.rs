@@ -107,6 +107,37 @@ async fn a_drained_target_of_a_held_service_serves_again_when_it_opens() {
     env.get("h", "/").await.is(200, "hello");
 }
 
+/// What a later table has brought back is not what is drained, although it has the same id and the same address.
+#[tokio::test]
+async fn a_target_that_comes_back_while_it_is_drained_keeps_what_it_gets() {
+    let (app, go) = backend_at_will().await;
+    let mut env = Env::new().await;
+    let targets = [("t", app.address)];
+    env.serve(&targets).await;
+    let mut before = wires_in_flight(&env, 2).await;
+    env.serve(&[]).await;
+    let client = env.client();
+    let drain = tokio::spawn(async move { client.drain(&ids(&["t"]), Duration::from_secs(4)).await.unwrap() });
+    // It has begun when a table no longer finds the old one.
+    let mut after = env.connect().await;
+    until("a new one", async || {
+        env.serve(&targets).await;
+        env.client().targets().await.unwrap().len() == 2
+    })
+    .await;
+    after.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    until("in flight", async || env.in_flight().await == 3).await;
+    assert_eq!(soon(drain).await.unwrap().cut_off, 2);
+    for wire in &mut before {
+        assert_eq!(soon(wire.answer()).await.status, 504);
+    }
+    assert_eq!(env.in_flight().await, 1);
+    // Nor is it drained by somebody who comes too late.
+    assert_eq!(env.client().drain(&ids(&["t"]), Duration::ZERO).await.unwrap().cut_off, 0);
+    go.send(true).unwrap();
+    soon(after.answer()).await.is(200, "old");
+}
+
 #[tokio::test]
 async fn draining_what_nobody_knows_is_done_at_once() {
     let env = Env::new().await;

@@ -26,6 +26,7 @@ mod middlewares_limits;
 mod pages;
 mod pool;
 mod processes;
+mod reuse;
 mod routes;
 mod smuggling;
 mod tls;

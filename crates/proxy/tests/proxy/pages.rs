@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use coracle_proxy::control::ControlError;
-use coracle_proxy::table::{Admission, Protocol, Service, ServiceId, Table, Target};
+use coracle_proxy::control::{ControlError, TargetState};
+use coracle_proxy::table::{Admission, Ejection, Protocol, Service, ServiceId, Table, Target};
 
 use crate::backend::{Backend, Seen};
 use crate::env::{Env, soon};
@@ -162,6 +162,31 @@ async fn without_a_page_the_answer_is_as_it_came() {
     table.services.get_mut(&ServiceId("pages".to_owned())).unwrap().targets.clear();
     env.publish(table).await;
     wire.get("/missing").await.is(404, "from a file");
+}
+
+/// Who answers well, if more than is wanted, is well.
+#[tokio::test]
+async fn a_page_that_is_too_long_does_not_eject_its_target() {
+    let app = app().await;
+    let maker = || {
+        Backend::talking(|mut conn| async move {
+            while let Some(seen) = conn.request().await {
+                conn.ok(&if seen.path().contains("large") { "x".repeat(1_100_000) } else { "a page".to_owned() }).await;
+            }
+        })
+    };
+    let (one, other) = (maker().await, maker().await);
+    let mut env = Env::new().await;
+    let mut table = with_pages(&[ERRORS], &app, &one);
+    let service = table.services.get_mut(&ServiceId("pages".to_owned())).unwrap();
+    service.targets.push(Target::new("q", other.address));
+    service.ejection = Some(Ejection { failures: 1, for_ms: 600_000 });
+    env.publish(table).await;
+    for _ in 0..4 {
+        env.get("h", "/missing/large").await.is(404, "secret");
+        env.get("h", "/missing").await.is(404, "a page");
+    }
+    assert!(env.client().targets().await.unwrap().iter().all(|target| target.state == TargetState::Up));
 }
 
 #[tokio::test]

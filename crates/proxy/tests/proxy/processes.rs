@@ -121,6 +121,45 @@ async fn signals_reopen_the_log_and_end_the_process() {
     process.exits_well().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_predecessor_that_hangs_is_waited_for_once_and_takes_nobody_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let client = Client::new(directory.path().join("control"));
+    let app = upgrade::echo_socket().await;
+    let serving = |generation| {
+        let mut table = table(&[("*", "/", "app")], &[("app", Admission::Open, &[("t", app.address)])]);
+        table.generation = generation;
+        table
+    };
+    let mut processes = vec![Process::start(directory.path(), "127.0.0.1:0", "60000")];
+    serves(&client, processes[0].id()).await;
+    client.publish(&serving(1)).await.unwrap();
+    let http = client.status().await.unwrap().http[0].to_string();
+    let (mut sockets, mut others) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        // Each has something to stay for. Shortly after a hand-over the one before may still accept.
+        let mut socket = upgrade::open(http.parse().unwrap()).await;
+        while client.targets().await.unwrap().iter().all(|target| target.upgraded == 0) {
+            others.push(std::mem::replace(&mut socket, upgrade::open(http.parse().unwrap()).await));
+        }
+        sockets.push(socket);
+        let next = Process::start(directory.path(), &http, "60000");
+        serves(&client, next.id()).await;
+        processes.push(next);
+    }
+    // The oldest hangs: those between are not taken for hanging because of it, and nobody who brings a table waits for another.
+    processes[0].signal(Signal::STOP);
+    let publishing = tokio::spawn({
+        let (client, table) = (client.clone(), serving(2));
+        async move { client.publish(&table).await }
+    });
+    until("it serves by the table", async || client.table().await.unwrap().generation == 2).await;
+    client.publish(&serving(3)).await.unwrap();
+    publishing.await.unwrap().unwrap();
+    assert_eq!(client.status().await.unwrap().predecessors, 1);
+    upgrade::echoes(&mut sockets[1], "still here").await;
+}
+
 /// Killed without a word: the lock is free, the socket's file is stale, and the last table is served at once.
 #[tokio::test]
 async fn after_a_kill_the_next_process_goes_on() {
@@ -136,6 +175,42 @@ async fn after_a_kill_the_next_process_goes_on() {
     let next = Process::start(directory.path(), &http.to_string(), "1000");
     serves(&client, next.0.id()).await;
     Wire::to(http).await.get("/").await.is(200, "hello");
+}
+
+/// The files of the table are the successor's, whatever its predecessor still does, and a file that is torn is another one's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_table_on_disk_is_the_last_one_of_the_successor() {
+    let directory = tempfile::tempdir().unwrap();
+    let client = Client::new(directory.path().join("control"));
+    let (one, two) = (upgrade::echo_socket().await, Backend::saying("two").await);
+    let table = |generation, app: &Backend| {
+        let mut table = table(&[("*", "/", "app")], &[("app", Admission::Open, &[("t", app.address)])]);
+        table.generation = generation;
+        table
+    };
+    let mut first = Process::start(directory.path(), "127.0.0.1:0", "60000");
+    serves(&client, first.id()).await;
+    client.publish(&table(1, &one)).await.unwrap();
+    let http = client.status().await.unwrap().http[0];
+    let mut socket = upgrade::open(http).await;
+    let mut second = Process::start(directory.path(), &http.to_string(), "60000");
+    serves(&client, second.id()).await;
+    assert_eq!(client.table().await.unwrap().generation, 1);
+    client.publish(&table(2, &two)).await.unwrap();
+    upgrade::echoes(&mut socket, "still here").await;
+    drop(socket);
+    first.exits_well().await;
+    second.0.kill().unwrap();
+    second.0.wait().unwrap();
+    // One that starts alone serves by it; a torn file beside it is put aside.
+    let torn = directory.path().join("state/table");
+    std::fs::write(&torn, "coracle-table 1 20 00000000\n{").unwrap();
+    let third = Process::start(directory.path(), &http.to_string(), "1000");
+    serves(&client, third.id()).await;
+    assert_eq!(client.table().await.unwrap().generation, 2);
+    Wire::to(http).await.get("/").await.is(200, "two");
+    assert_eq!(client.status().await.unwrap().unkept, None);
+    assert_eq!(std::fs::read(torn.with_extension("bad")).unwrap(), b"coracle-table 1 20 00000000\n{");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use futures::future::join_all;
 use http::{HeaderMap, StatusCode};
@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Shared, answers, gate, idempotent};
+use super::{Shared, answers, gate, idempotent, query};
 use crate::answer::ExecutionAnswer;
 use crate::body;
 use crate::caller::Caller;
@@ -64,9 +64,11 @@ pub(crate) enum BatchItem {
 async fn batch(
     State(context): State<Shared>,
     Extension(caller): Extension<Caller>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    query::pairs(query.as_deref(), &[])?;
     let bytes = body::json(&headers, body, &context.settings).await?;
     let BatchBody { executions } = read_json(&bytes)?;
     if executions.is_empty() || executions.len() > MOST {

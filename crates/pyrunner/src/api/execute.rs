@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::stream::Format;
-use super::{Shared, answers, idempotent, stream};
+use super::{Shared, answers, idempotent, query, stream};
 use crate::answer::ExecutionAnswer;
 use crate::body;
 use crate::caller::Caller;
@@ -48,10 +48,10 @@ async fn execute(
     body: Body,
 ) -> Result<Response, Problem> {
     let settings = &context.settings;
+    let format = wanted_format(query.as_deref(), &headers)?;
     let bytes = body::json(&headers, body, settings).await?;
     let program: ProgramBody = read_json(&bytes)?;
     let execution = program.into_execution(&caller.limits, &settings.default_image)?;
-    let format = wanted_format(query.as_deref(), &headers)?;
     let key = idempotent::key(&headers)?;
     match (format, key) {
         (Some(_), Some(_)) => Err(Problem::new(
@@ -84,12 +84,11 @@ fn wanted_format(query: Option<&str>, headers: &HeaderMap) -> Result<Option<Form
     let events = accepted.contains("text/event-stream");
     let lines = accepted.contains("application/x-ndjson");
     let mut asked = events || lines;
-    for (name, value) in query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('=')) {
-        match (name, value) {
-            ("stream", "1" | "true") => asked = true,
-            ("stream", "0" | "false") => asked = false,
-            ("stream", _) => return Err(Problem::new(ProblemKind::BadRequest, "`stream` is 1 or 0")),
-            _ => {}
+    for (_, value) in query::pairs(query, &["stream"])? {
+        match value.as_str() {
+            "1" | "true" => asked = true,
+            "0" | "false" => asked = false,
+            _ => return Err(Problem::new(ProblemKind::BadRequest, "`stream` is 1 or 0")),
         }
     }
     Ok(asked.then_some(if events { Format::Events } else { Format::Lines }))

@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use coracle_sandbox::Limits;
 use http::HeaderMap;
+use http::header::UPGRADE;
 
 use super::Shared;
 use crate::caller::{self, Caller};
@@ -52,6 +53,9 @@ fn rate_of(context: &Shared, caller: &Caller) -> u32 {
 }
 
 async fn pass(context: &Shared, rates: &Rates, limit: impl Fn(&Caller) -> u32, mut request: Request, next: Next) -> Response {
+    if let Err(problem) = check_sender(context, &request) {
+        return problem.into_response();
+    }
     let caller = match identify(context, request.extensions().get::<Peer>().copied(), request.headers()).await {
         Ok(caller) => caller,
         Err(problem) => return problem.into_response(),
@@ -70,6 +74,13 @@ async fn pass(context: &Shared, rates: &Rates, limit: impl Fn(&Caller) -> u32, m
     };
     standing.tell(response.headers_mut());
     response
+}
+
+/// Pages of other sites may read what they are let read anyway, but not do anything in their visitors' names; a WebSocket does
+/// (RFC 6455 section 10.2), although it begins like reading.
+fn check_sender(context: &Shared, request: &Request) -> Result<(), Problem> {
+    let only_reads = request.method().is_safe() && !request.headers().contains_key(UPGRADE);
+    if only_reads { Ok(()) } else { context.sites.check_origin(request.headers()) }
 }
 
 fn too_many(limit: u32, standing: Standing, wait: std::time::Duration) -> Problem {

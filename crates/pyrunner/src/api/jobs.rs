@@ -2,7 +2,7 @@
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use coracle_pyrunner_store::{Cancellation, Id, Job, JobState, NewJob};
@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Shared, answers, idempotent};
+use super::{Shared, answers, idempotent, query};
 use crate::answer::ExecutionAnswer;
 use crate::body;
 use crate::callback::Target;
@@ -112,9 +112,11 @@ pub(crate) fn job_json(job: &Job) -> Bytes {
 async fn submit(
     State(context): State<Shared>,
     Extension(caller): Extension<Caller>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    query::pairs(query.as_deref(), &[])?;
     let bytes = body::json(&headers, body, &context.settings).await?;
     let mut program: ProgramBody = read_json(&bytes)?;
     let callback_url = program.callback_url.take();

@@ -11,6 +11,7 @@ mod gate;
 mod idempotent;
 mod jobs;
 mod piston;
+mod query;
 mod snekbox;
 mod socket;
 mod stream;
@@ -26,7 +27,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::context::Context;
 use crate::problem::{Problem, ProblemKind};
 use crate::program::{ProgramBody, read_json};
-use crate::web;
+use crate::{site, web};
 
 pub(crate) use gate::Peer;
 pub(crate) use jobs::job_json;
@@ -87,7 +88,8 @@ fn document(context: &Shared) -> utoipa::openapi::OpenApi {
 /// The whole API.
 pub(crate) fn router(context: &Shared) -> Router {
     let (router, _) = described(context).split_for_parts();
-    router.fallback(no_such_path).method_not_allowed_fallback(no_such_method).with_state(Arc::clone(context))
+    let admit = axum::middleware::from_fn_with_state(context.sites.clone(), site::admit);
+    router.fallback(no_such_path).method_not_allowed_fallback(no_such_method).layer(admit).with_state(Arc::clone(context))
 }
 
 /// What each endpoint that takes a program would execute out of a body, or why it refuses it. Nothing is executed: this is

@@ -25,6 +25,7 @@ use crate::answer::{ExecutionAnswer, ReasonWord};
 use crate::body;
 use crate::caller::Caller;
 use crate::execution::{Ongoing, not_started};
+use crate::object::{self, Object};
 use crate::problem::{Problem, ProblemKind};
 use crate::program::{Encoding, FileBody, LimitsBody, ProgramBody, below, cut, milliseconds};
 
@@ -64,6 +65,7 @@ struct PistonBody {
     #[schema(example = "3.x")]
     version: Option<String>,
     /// The program is the first one that is text; the others are beside it.
+    #[serde(default, deserialize_with = "object::optional_list")]
     files: Option<Vec<PistonFile>>,
     /// What it reads; a newline is added where none ends it.
     stdin: Option<String>,
@@ -201,12 +203,12 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// Reads a body, or says what is wrong with it as Piston does.
 fn read(bytes: &[u8]) -> Result<PistonBody, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| {
+    serde_json::from_slice::<Object<PistonBody>>(bytes).map(|read| read.0).map_err(|error| {
         if error.classify() != serde_json::error::Category::Data {
             return invalid(format!("the body is not JSON: {error}"));
         }
         let mut reader = serde_json::Deserializer::from_slice(bytes);
-        let Err(error) = serde_path_to_error::deserialize::<_, PistonBody>(&mut reader) else {
+        let Err(error) = serde_path_to_error::deserialize::<_, Object<PistonBody>>(&mut reader) else {
             return invalid(error.to_string());
         };
         let path = error.path().to_string();

@@ -25,6 +25,7 @@ use crate::answer::{CollectedFile, ExecutionAnswer, ReasonWord, signal_name};
 use crate::body;
 use crate::caller::Caller;
 use crate::execution::Ongoing;
+use crate::object;
 use crate::problem::{Problem, ProblemKind};
 use crate::program::{Encoding, ProgramBody, below, cut, read_json};
 
@@ -75,6 +76,7 @@ struct SnekboxBody {
     /// The interpreter's arguments.
     args: Option<Vec<String>>,
     /// Files in its working directory.
+    #[serde(default, deserialize_with = "object::optional_list")]
     files: Option<Vec<SnekboxFile>>,
 }
 

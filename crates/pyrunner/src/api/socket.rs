@@ -8,8 +8,6 @@ use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade, rejection::WebSock
 use axum::response::Response;
 use bytes::Bytes;
 use coracle_sandbox::Stdin;
-use http::header::{HOST, ORIGIN};
-use http::{HeaderMap, Uri};
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -19,6 +17,8 @@ use super::Shared;
 use super::stream::{StreamEvent, Telling};
 use crate::caller::Caller;
 use crate::execution::Ongoing;
+use crate::keys::PROTOCOL;
+use crate::peers::Held;
 use crate::problem::{Problem, ProblemKind};
 use crate::program::{ProgramBody, read_json};
 
@@ -51,7 +51,8 @@ pub(crate) enum Typed {
 ///
 /// The first message is the program, as `POST /execute` takes it; its `stdin` is typed first. Then `{"type": "stdin", "data":
 /// …}`, `{"type": "stdin_end"}` and `{"type": "cancel"}`, and binary messages as input, can be sent. The server sends what a
-/// stream of `POST /execute` would, one event in each message, and closes after the last one.
+/// stream of `POST /execute` would, one event in each message, and closes after the last one. A page's script, which can send no
+/// header, offers the subprotocols `pyrunner` and `pyrunner.key.KEY`.
 #[utoipa::path(get, path = "/ws", tag = "execution", operation_id = "interact", responses(
     (status = 101, description = "The WebSocket is open"),
     (status = "default", body = Problem, content_type = "application/problem+json"),
@@ -59,35 +60,22 @@ pub(crate) enum Typed {
 async fn open(
     State(context): State<Shared>,
     Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
+    Extension(held): Extension<Held>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    check_origin(&headers, &context.settings.origins)?;
     let refused = |error: WebSocketUpgradeRejection| {
         Problem::new(ProblemKind::BadRequest, format!("this is no WebSocket: {error}")).hint("open it with a WebSocket client")
     };
     let most = context.settings.most_body;
-    let upgrade = upgrade.map_err(refused)?.max_message_size(most).max_frame_size(most);
+    let upgrade = upgrade.map_err(refused)?.max_message_size(most).max_frame_size(most).protocols([PROTOCOL]);
     let tasks = context.tasks.clone();
     Ok(upgrade.on_upgrade(move |socket| async move {
         // Counted, so that draining waits for it.
         let _counted = tasks.token();
         converse(context, caller, socket).await;
+        // Until here it was one of the connections that its client, and everybody, may have.
+        drop(held);
     }))
-}
-
-/// Pages of other sites may not run programs in their visitors' names (RFC 6455 section 10.2). Who is no browser sends no
-/// origin.
-fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), Problem> {
-    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
-    let origin = origin.to_str().unwrap_or_default();
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let own = origin.parse::<Uri>().ok().and_then(|uri| uri.authority().map(|authority| authority.as_str().to_owned()));
-    if own.as_deref() == Some(host) || allowed.iter().any(|allowed| allowed == origin) {
-        return Ok(());
-    }
-    let detail = format!("pages of {} may not open this WebSocket", crate::program::cut(origin, 100));
-    Err(Problem::new(ProblemKind::Forbidden, detail).hint("the server's operator can allow them with --origins"))
 }
 
 async fn converse(context: Shared, caller: Caller, mut socket: WebSocket) {

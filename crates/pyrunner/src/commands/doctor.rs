@@ -8,6 +8,7 @@ use coracle_sandbox::probe::{Choice, Report};
 use coracle_sandbox::{Image, Library, Permitted, Source, Wanted};
 
 use super::image::library;
+use super::settings::interpreter;
 use crate::output;
 
 #[derive(Debug, Args)]
@@ -25,7 +26,7 @@ pub(crate) struct Doctor {
     #[arg(long)]
     unsafe_no_sandbox: bool,
     /// Interpreter of the default image [default: the machine's]
-    #[arg(long, env = "PYRUNNER_PYTHON", value_name = "PATH")]
+    #[arg(long, env = "PYRUNNER_PYTHON", value_parser = interpreter, value_name = "PATH")]
     python: Option<PathBuf>,
     /// Directory of images [default: /var/lib/pyrunner-images for root, else ~/.local/share/pyrunner/images]
     #[arg(long, env = "PYRUNNER_IMAGES", value_name = "DIR")]
@@ -34,6 +35,10 @@ pub(crate) struct Doctor {
     #[arg(long)]
     json: bool,
 }
+
+/// What can be done where no way is safe.
+pub(super) const WAYS_OUT: &str = "hint: run as root, have a cgroup delegated to this user, or let this user reach a Docker engine; \
+                                   --allow-weak-limits puts up with limits of each process alone where there are no cgroups";
 
 /// One thing that was looked at.
 struct Finding {
@@ -51,7 +56,10 @@ pub(crate) fn run(arguments: &Doctor) -> ExitCode {
     let python = Image::find("default", Source::Host { python: arguments.python.clone() }, 1);
     let found = python.map(|image| image.python().display().to_string()).map_err(|error| error.to_string());
     findings.push(Finding { what: "python".to_owned(), found });
-    findings.extend(images(&library(arguments.images.as_deref())));
+    match library(arguments.images.as_deref()) {
+        Ok(library) => findings.extend(images(&library)),
+        Err(error) => findings.push(Finding { what: "image library".to_owned(), found: Err(error.to_string()) }),
+    }
     // What is missing is no failure by itself: the choice says whether there is a way without it.
     let images_work = findings.iter().filter(|finding| finding.what.starts_with("image ")).all(|finding| finding.found.is_ok());
     if arguments.json {
@@ -89,7 +97,7 @@ fn tell(findings: &[Finding], choice: &Result<Choice, String>) {
         }
         Err(why) => {
             output::result(format_args!("{:<12} none is safe here: {why}", "isolation"));
-            output::note("hint: run as root, have a cgroup delegated to this user, or let this user reach a Docker engine");
+            output::note(WAYS_OUT);
         }
     }
 }

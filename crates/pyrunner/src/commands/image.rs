@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use coracle_sandbox::library::{Base, From};
 use coracle_sandbox::{Library, LibraryError, Manifest, Recipe};
 
+use super::settings::{Homeless, home_of, interpreter};
 use crate::output;
 
 #[derive(Debug, Args)]
@@ -46,7 +47,7 @@ struct Build {
     #[arg(long, value_delimiter = ',', value_name = "MODULE,…")]
     preload: Vec<String>,
     /// Interpreter that packages are for [default: the machine's]
-    #[arg(long, value_name = "PATH", requires = "requirements")]
+    #[arg(long, value_parser = interpreter, value_name = "PATH", requires = "requirements")]
     python: Option<PathBuf>,
     /// Let packages be built from source, which runs their code, as an unprivileged user
     #[arg(long, requires = "requirements")]
@@ -71,21 +72,17 @@ struct Origin {
 }
 
 /// The library at that place, or at the usual one.
-pub(crate) fn library(place: Option<&Path>) -> Library {
-    let usual = || {
-        if rustix::process::geteuid().is_root() {
-            // Not below the server's state, which the API may write to: what root shows programs must be root's.
-            return PathBuf::from("/var/lib/pyrunner-images");
-        }
-        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
-        let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute()).or_else(home);
-        base.unwrap_or_else(std::env::temp_dir).join("pyrunner/images")
-    };
-    Library::at(place.map_or_else(usual, Path::to_owned))
+pub(crate) fn library(place: Option<&Path>) -> Result<Library, Homeless> {
+    // Not below the server's state, which the API may write to: what root shows programs must be root's.
+    let usual = || home_of("/var/lib/pyrunner-images", "XDG_DATA_HOME", ".local/share", "pyrunner/images", "--images");
+    place.map_or_else(usual, |place| Ok(place.to_owned())).map(Library::at)
 }
 
 pub(crate) fn run(arguments: &ImageCommand) -> ExitCode {
-    let library = library(arguments.images.as_deref());
+    let library = match library(arguments.images.as_deref()) {
+        Ok(library) => library,
+        Err(error) => return output::failure(&error, None),
+    };
     let done = match &arguments.action {
         Action::Build(build) => make(&library, build),
         Action::List { json } => list(&library, *json),

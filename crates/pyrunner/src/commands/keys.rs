@@ -4,14 +4,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use coracle_pyrunner::place::make_state_dir;
 use coracle_pyrunner::settings::{User, UserError, database};
 use coracle_pyrunner_store::{ApiKey, KeyLimits, NewKey, Role, Store, StoreError};
+use coracle_sandbox::Limits;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::settings::{duration, state_dir};
+use super::serve::LimitArguments;
+use super::settings::{Homeless, some, some_time, state_dir};
 use crate::output;
 
 #[derive(Debug, Args)]
@@ -34,6 +36,7 @@ enum Command {
     /// Make a key and show it, once
     Add {
         /// Who or what uses it
+        #[arg(value_parser = name)]
         name: String,
         /// Let it see everybody's executions
         #[arg(long)]
@@ -42,13 +45,13 @@ enum Command {
         #[arg(long, value_name = "N")]
         rate: Option<u32>,
         /// Executions at the same time [default: as everybody]
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_parser = some::<u32>(), value_name = "N")]
         concurrent: Option<u32>,
         /// A limit of its executions, lower than the server's: wall_ms, cpu_ms, memory_bytes, pids, output_bytes
         #[arg(long = "limit", value_parser = limit, value_name = "NAME=NUMBER")]
         limits: Vec<(String, u64)>,
         /// How long it is valid [default: until it is revoked]
-        #[arg(long, value_parser = duration, value_name = "TIME")]
+        #[arg(long, value_parser = some_time, value_name = "TIME")]
         expires: Option<Duration>,
     },
     /// Show all keys, without their secrets
@@ -60,6 +63,16 @@ enum Command {
     },
 }
 
+/// Characters of a name.
+const LONGEST_NAME: usize = 200;
+
+/// The limits of a server with this environment.
+#[derive(Debug, Parser)]
+struct ServerLimits {
+    #[command(flatten)]
+    limits: LimitArguments,
+}
+
 /// The limits that a key can have.
 const LIMITS: [&str; 5] = ["wall_ms", "cpu_ms", "memory_bytes", "pids", "output_bytes"];
 
@@ -68,8 +81,43 @@ fn limit(text: &str) -> Result<(String, u64), String> {
     if !LIMITS.contains(&name) {
         return Err(format!("there is no limit {name:?}; there is {}", LIMITS.join(", ")));
     }
-    let value = value.parse().map_err(|_| format!("{value:?} is no number"))?;
+    let value: u64 = value.parse().map_err(|_| format!("{value:?} is no number"))?;
+    let least = match name {
+        "memory_bytes" => Limits::LEAST_MEMORY,
+        "output_bytes" => 0,
+        _ => 1,
+    };
+    if value < least {
+        return Err(format!("{name} is {value}; {least} is the least"));
+    }
     Ok((name.to_owned(), value))
+}
+
+/// Something that a person can tell from other keys.
+fn name(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("say who or what uses the key".to_owned());
+    }
+    if text.chars().count() > LONGEST_NAME || text.chars().any(char::is_control) {
+        return Err(format!("a name has at most {LONGEST_NAME} characters, and no control characters"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Limits of a key that are higher than those that a server with this environment has: the lower ones hold.
+fn beyond(server: &LimitArguments, limits: &[(String, u64)]) -> Vec<String> {
+    let highest = server.limits();
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let of_server = |name: &str| match name {
+        "wall_ms" => milliseconds(highest.wall),
+        "cpu_ms" => milliseconds(highest.cpu),
+        "memory_bytes" => highest.memory_bytes,
+        "pids" => u64::from(highest.pids),
+        _ => highest.output_bytes,
+    };
+    let higher = limits.iter().filter(|(name, value)| *value > of_server(name));
+    higher.map(|(name, value)| format!("{name}={value} is more than the server's {}", of_server(name))).collect()
 }
 
 /// Why a command about keys fails.
@@ -81,6 +129,12 @@ enum KeysError {
     User(#[from] UserError),
     #[error("the directory of the database: {0}")]
     Directory(#[from] std::io::Error),
+    #[error("a key's limits can only be lower than the server's: {0}")]
+    Beyond(String),
+    #[error("what the server is told cannot be read: {0}")]
+    Environment(String),
+    #[error(transparent)]
+    Homeless(#[from] Homeless),
     #[error("that time is too far away")]
     TooLate,
     #[error("there is no key {0} that could be revoked")]
@@ -93,12 +147,23 @@ pub(crate) fn run(keys: &Keys) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ KeysError::Unknown(_)) => output::failure(&error, Some("`pyrunner keys list` shows the keys there are")),
+        Err(error @ KeysError::Beyond(_)) => {
+            output::failure(&error, Some("tell here what the server is told, such as PYRUNNER_WALL=30s"))
+        }
+        Err(error @ KeysError::Homeless(_)) => output::failure(&error, None),
         Err(error) => output::failure(&error, Some("`--state` or DATABASE_URL says where the database is")),
     }
 }
 
 async fn carry_out(keys: &Keys) -> Result<(), KeysError> {
-    let state = keys.state.clone().unwrap_or_else(state_dir);
+    if let Command::Add { limits, .. } = &keys.command {
+        let server = ServerLimits::try_parse_from(["pyrunner"]).map_err(|error| KeysError::Environment(error.to_string()))?;
+        let beyond = beyond(&server.limits, limits);
+        if !beyond.is_empty() {
+            return Err(KeysError::Beyond(beyond.join(", ")));
+        }
+    }
+    let state = keys.state.clone().map_or_else(state_dir, Ok)?;
     let owner = rustix::process::geteuid().is_root().then(|| User::find(keys.user.as_deref())).transpose()?;
     make_state_dir(&state, owner)?;
     let store = Store::open(&database(&state)).await?;

@@ -7,11 +7,12 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use coracle_pyrunner::place::Place;
+use coracle_pyrunner::place::{Place, place_of_run, sweep};
 use coracle_sandbox::{ClientError, End, Event, Execution, Reason, Running, Sandbox, Stdin};
 
 use super::child;
 use super::serve::LimitArguments;
+use super::settings::interpreter;
 use crate::output;
 
 /// How long a sandbox may take to be made.
@@ -23,9 +24,6 @@ const CLEARING: Duration = Duration::from_secs(5);
 /// What is read of the standard input at once.
 const ROOM: usize = 64 << 10;
 
-/// Numbers of servers are ports; these come after them.
-const NUMBERS: u32 = 65536;
-
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// The program; `-` reads it from the standard input, which it then has no more of
@@ -34,7 +32,7 @@ pub(crate) struct Run {
     #[arg(last = true)]
     args: Vec<String>,
     /// Interpreter [default: the machine's]
-    #[arg(long, env = "PYRUNNER_PYTHON", value_name = "PATH")]
+    #[arg(long, env = "PYRUNNER_PYTHON", value_parser = interpreter, value_name = "PATH")]
     python: Option<PathBuf>,
     #[command(flatten)]
     limits: LimitArguments,
@@ -83,9 +81,8 @@ fn execute(run: &Run) -> Result<End, RunError> {
     if !from_stdin {
         execution.stdin = Stdin::Interactive;
     }
-    let number = NUMBERS + std::process::id() % NUMBERS;
-    let base = Place::of(0);
-    let place = Place::at(number, base.directory().with_file_name(format!("run-{}", std::process::id())));
+    sweep();
+    let place = place_of_run();
     place.make().map_err(RunError::Daemon)?;
     let mut daemon = Daemon::start(run, place)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Daemon)?;

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
-use coracle_pyrunner::place::Place;
+use coracle_pyrunner::place::{Place, sweep};
 use coracle_pyrunner::settings::{DatabaseUrl, Settings, User, UserError, database};
-use coracle_pyrunner::supervisor::{self, Again, HOPELESS, PartName};
+use coracle_pyrunner::supervisor::{self, Again, HOPELESS, PartName, SuperviseError};
 use coracle_pyrunner::{HistoryMode, QueueLimits, server};
 use coracle_pyrunner_store::Policy;
 use coracle_sandbox::daemon::{self, DaemonError};
@@ -17,7 +17,7 @@ use coracle_sandbox::{Image, ImageError, Limits, Permitted, Source, Wanted};
 use ipnet::IpNet;
 use rustix::process::Signal;
 
-use super::settings::{bytes, duration};
+use super::settings::{Homeless, bytes, cores, duration, interpreter, memory, some, some_time};
 use crate::output;
 
 /// The port when neither `--listen` nor `PORT` names one.
@@ -49,16 +49,16 @@ pub(crate) struct Serve {
     #[command(flatten)]
     history: HistoryArguments,
     /// Threads of the API
-    #[arg(long, env = "PYRUNNER_THREADS", default_value_t = 1, value_name = "N")]
+    #[arg(long, env = "PYRUNNER_THREADS", default_value_t = 1, value_parser = some::<usize>(), value_name = "N")]
     threads: usize,
     /// Connections at the same time; more wait
-    #[arg(long, env = "PYRUNNER_CONNECTIONS", default_value_t = 1024, value_name = "N")]
+    #[arg(long, env = "PYRUNNER_CONNECTIONS", default_value_t = 1024, value_parser = some::<usize>(), value_name = "N")]
     connections: usize,
     /// Largest body of a request, such as 8MiB
     #[arg(long, env = "PYRUNNER_MAX_BODY", default_value = "8MiB", value_parser = bytes, value_name = "SIZE")]
     max_body: u64,
     /// How long a request's body may take to arrive
-    #[arg(long, env = "PYRUNNER_BODY_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
+    #[arg(long, env = "PYRUNNER_BODY_TIMEOUT", default_value = "30s", value_parser = some_time, value_name = "TIME")]
     body_timeout: Duration,
     /// How long requests under way may take to end when the server is stopped
     #[arg(long, env = "PYRUNNER_DRAIN", default_value = "25s", value_parser = duration, value_name = "TIME")]
@@ -79,22 +79,22 @@ pub(crate) struct Serve {
 #[command(next_help_heading = "Limits of an execution")]
 pub(super) struct LimitArguments {
     /// Time from start to end
-    #[arg(long, env = "PYRUNNER_WALL", default_value = "10s", value_parser = duration, value_name = "TIME")]
+    #[arg(long, env = "PYRUNNER_WALL", default_value = "10s", value_parser = some_time, value_name = "TIME")]
     wall: Duration,
     /// Processor time of all its processes
-    #[arg(long, env = "PYRUNNER_CPU", default_value = "10s", value_parser = duration, value_name = "TIME")]
+    #[arg(long, env = "PYRUNNER_CPU", default_value = "10s", value_parser = some_time, value_name = "TIME")]
     cpu: Duration,
     /// Memory, files in the sandbox included
-    #[arg(long, env = "PYRUNNER_MEMORY", default_value = "256MiB", value_parser = bytes, value_name = "SIZE")]
+    #[arg(long, env = "PYRUNNER_MEMORY", default_value = "256MiB", value_parser = memory, value_name = "SIZE")]
     memory: u64,
     /// Processes and threads
-    #[arg(long, env = "PYRUNNER_PIDS", default_value_t = 64, value_name = "N")]
+    #[arg(long, env = "PYRUNNER_PIDS", default_value_t = 64, value_parser = some::<u32>(), value_name = "N")]
     pids: u32,
     /// Output kept of each of the two streams
     #[arg(long, env = "PYRUNNER_OUTPUT", default_value = "1MiB", value_parser = bytes, value_name = "SIZE")]
     output: u64,
     /// Share of the processor, in cores
-    #[arg(long, env = "PYRUNNER_CORES", default_value_t = 0.5, value_name = "CORES")]
+    #[arg(long, env = "PYRUNNER_CORES", default_value_t = 0.5, value_parser = cores, value_name = "CORES")]
     cores: f64,
 }
 
@@ -105,10 +105,10 @@ struct SandboxArguments {
     #[arg(long, env = "PYRUNNER_IMAGES", value_name = "DIR")]
     images: Option<PathBuf>,
     /// Interpreter of the default image [default: the machine's]
-    #[arg(long, env = "PYRUNNER_PYTHON", value_name = "PATH")]
+    #[arg(long, env = "PYRUNNER_PYTHON", value_parser = interpreter, value_name = "PATH")]
     python: Option<PathBuf>,
     /// Sandboxes of the default image that wait ready at any time
-    #[arg(long, env = "PYRUNNER_SLOTS", default_value_t = 8, value_name = "N")]
+    #[arg(long, env = "PYRUNNER_SLOTS", default_value_t = 8, value_parser = some::<usize>(), value_name = "N")]
     slots: usize,
     /// Modules that the default image has imported ahead
     #[arg(long, env = "PYRUNNER_PRELOAD", value_delimiter = ',', value_name = "MODULE,…")]
@@ -129,10 +129,10 @@ struct SandboxArguments {
     #[arg(long, env = "PYRUNNER_DOCKER_SOCKET", value_name = "PATH")]
     docker_socket: Option<PathBuf>,
     /// Executions at the same time
-    #[arg(long, env = "PYRUNNER_CONCURRENCY", default_value_t = 64, value_name = "N")]
+    #[arg(long, env = "PYRUNNER_CONCURRENCY", default_value_t = 64, value_parser = some::<usize>(), value_name = "N")]
     concurrency: usize,
     /// Executions of one client at the same time [default: half of --concurrency]
-    #[arg(long, env = "PYRUNNER_CLIENT_CONCURRENCY", value_name = "N")]
+    #[arg(long, env = "PYRUNNER_CLIENT_CONCURRENCY", value_parser = some::<usize>(), value_name = "N")]
     client_concurrency: Option<usize>,
     /// Executions that wait for their turn; more are refused
     #[arg(long, env = "PYRUNNER_QUEUE", default_value_t = 256, value_name = "N")]
@@ -157,7 +157,10 @@ struct AccessArguments {
     /// Networks of proxies whose X-Forwarded-For is believed
     #[arg(long, env = "PYRUNNER_TRUSTED_PROXIES", value_delimiter = ',', value_parser = network, value_name = "CIDR,…")]
     trusted_proxies: Vec<IpNet>,
-    /// Origins whose pages may open /ws, beside the server's own
+    /// Names that a server without keys on a loopback address is called by, beside localhost; * is any
+    #[arg(long, env = "PYRUNNER_HOSTS", value_delimiter = ',', value_name = "NAME,…")]
+    hosts: Vec<String>,
+    /// Origins whose pages may call, beside the server's own
     #[arg(long, env = "PYRUNNER_ORIGINS", value_delimiter = ',', value_name = "URL,…")]
     origins: Vec<String>,
     /// Private networks that callbacks may go to
@@ -188,7 +191,7 @@ struct HistoryArguments {
     #[arg(long, env = "PYRUNNER_JOB_AGE", default_value = "7d", value_parser = duration, value_name = "TIME")]
     job_age: Duration,
     /// Jobs at the same time; more wait
-    #[arg(long, env = "PYRUNNER_JOBS", default_value_t = 4, value_name = "N")]
+    #[arg(long, env = "PYRUNNER_JOBS", default_value_t = 4, value_parser = some::<usize>(), value_name = "N")]
     jobs: usize,
 }
 
@@ -204,6 +207,15 @@ enum PartArgument {
     Supervisor,
     Sandbox,
     Api,
+}
+
+/// Why the settings are none.
+#[derive(Debug, thiserror::Error)]
+enum SettingsError {
+    #[error(transparent)]
+    User(#[from] UserError),
+    #[error(transparent)]
+    Homeless(#[from] Homeless),
 }
 
 /// A network, or one address.
@@ -226,11 +238,22 @@ fn supervise(serve: &Serve) -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return output::failure(&error, None),
     };
+    sweep();
     let again = Again { arguments: std::env::args_os().skip(1).collect(), part };
     let ready = |address| output::note(format_args!("pyrunner listens on http://{address}"));
     match supervisor::run(&settings, &again, ready) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => output::failure(&error, None),
+        Err(error) => {
+            let hint = match &error {
+                SuperviseError::Directory { path, .. } if *path == settings.state_dir => {
+                    Some("`--state` names another directory")
+                }
+                SuperviseError::Listen { .. } => Some("`--listen` names another address"),
+                SuperviseError::NeverUp { .. } => Some("RUST_LOG=debug says more"),
+                _ => None,
+            };
+            output::failure(&error, hint)
+        }
     }
 }
 
@@ -256,6 +279,9 @@ fn sandbox(serve: &Serve) -> ExitCode {
         Err(error) => {
             let hopeless = matches!(error, DaemonError::Missing { .. } | DaemonError::Seccomp(_));
             output::failure(&error, None);
+            if matches!(error, DaemonError::Missing { .. }) {
+                output::note(super::doctor::WAYS_OUT);
+            }
             if hopeless { ExitCode::from(HOPELESS) } else { ExitCode::FAILURE }
         }
     }
@@ -280,7 +306,7 @@ fn api(serve: &Serve) -> ExitCode {
 }
 
 impl LimitArguments {
-    fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> Limits {
         Limits {
             wall: self.wall,
             cpu: self.cpu,
@@ -323,16 +349,16 @@ impl Serve {
         }
     }
 
-    fn settings(&self) -> Result<Settings, UserError> {
+    fn settings(&self) -> Result<Settings, SettingsError> {
         let (sandbox, access) = (&self.sandbox, &self.access);
         let queue = QueueLimits {
-            running: sandbox.concurrency.max(1),
-            running_per_client: sandbox.client_concurrency.unwrap_or(sandbox.concurrency.div_ceil(2)).max(1),
+            running: sandbox.concurrency,
+            running_per_client: sandbox.client_concurrency.unwrap_or(sandbox.concurrency.div_ceil(2)),
             waiting: sandbox.queue,
             waiting_per_client: sandbox.client_queue,
             patience: sandbox.patience,
         };
-        let state_dir = self.state.clone().unwrap_or_else(super::settings::state_dir);
+        let state_dir = self.state.clone().map_or_else(super::settings::state_dir, Ok)?;
         Ok(Settings {
             listen: self.listen(),
             database: DatabaseUrl::new(database(&state_dir)),
@@ -344,13 +370,14 @@ impl Serve {
             rate: access.rate,
             anonymous: access.anonymous,
             trusted_proxies: access.trusted_proxies.clone(),
+            hosts: access.hosts.clone(),
             origins: access.origins.clone(),
             callback_networks: access.callback_networks.clone(),
             most_body: usize::try_from(self.max_body).unwrap_or(usize::MAX),
             body_deadline: self.body_timeout,
-            connections: self.connections.max(1),
+            connections: self.connections,
             drain: self.drain,
-            threads: self.threads.max(1),
+            threads: self.threads,
             history: match self.history.history {
                 HistoryArgument::Off => HistoryMode::Off,
                 HistoryArgument::Relaxed => HistoryMode::Relaxed,
@@ -362,7 +389,7 @@ impl Serve {
                 history_bytes: Some(self.history.history_size),
                 job_age: Some(self.history.job_age),
             },
-            job_workers: self.history.jobs.max(1),
+            job_workers: self.history.jobs,
             forbidden_imports: access.forbid_imports.clone(),
         })
     }
@@ -372,11 +399,13 @@ impl Serve {
     fn images(&self) -> Result<(Vec<Image>, Vec<Broken>), ImageError> {
         let sandbox = &self.sandbox;
         let given = sandbox.python.is_some() || !sandbox.packages.is_empty() || !sandbox.preload.is_empty();
-        let (mut images, broken) =
-            super::image::library(sandbox.images.as_deref()).open_all(sandbox.slots).unwrap_or_else(|error| {
-                tracing::warn!(%error, "there are no images but the machine's own");
-                Default::default()
-            });
+        let opened = super::image::library(sandbox.images.as_deref())
+            .map_err(|error| error.to_string())
+            .and_then(|library| library.open_all(sandbox.slots).map_err(|error| error.to_string()));
+        let (mut images, broken) = opened.unwrap_or_else(|error| {
+            tracing::warn!(error, "there are no images but the machine's own");
+            Default::default()
+        });
         for (name, why) in &broken {
             tracing::warn!(image = name, why, "an image cannot be used");
         }
@@ -398,7 +427,7 @@ impl Serve {
         let mut options = daemon::Options::new(place.socket(), images);
         options.broken = broken;
         options.limits = self.limits.limits();
-        options.most_running = u32::try_from(self.sandbox.concurrency.max(1)).unwrap_or(u32::MAX);
+        options.most_running = u32::try_from(self.sandbox.concurrency).unwrap_or(u32::MAX);
         options.patience = self.sandbox.patience;
         options.first_uid = place.first_uid();
         options.isolation = self.sandbox.isolation;

@@ -157,7 +157,12 @@ fn one_execution_after_the_other_goes_over_one_connection() {
     stream.set_read_timeout(Some(crate::host::PATIENCE)).unwrap();
     for number in 0..3 {
         let body = json!({ "code": format!("print({number})") }).to_string();
-        write!(stream, "POST /execute HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        write!(
+            stream,
+            "POST /execute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
         let (mut read, mut room) = (String::new(), [0; 4096]);
         while !read.contains("\"files\":[]}") {
             let bytes = stream.read(&mut room).unwrap();

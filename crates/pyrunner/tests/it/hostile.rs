@@ -142,7 +142,7 @@ fn a_server_answers_whatever_is_sent() {
     if !possible() {
         return;
     }
-    let server = Host::start(&["--wall", "300ms", "--body-timeout", "5s"]);
+    let server = Host::start(&["--wall", "3s", "--body-timeout", "5s"]);
     server.run("print(1)");
     let api = server.part("api");
     let statuses: Vec<u16> = std::thread::scope(|scope| {

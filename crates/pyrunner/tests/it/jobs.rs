@@ -92,6 +92,14 @@ fn nobody_inside_is_called_back() {
         let answer = server.post("/jobs", &json!({"code": "", "callback_url": url}));
         answer.is_problem(422, "callback_url");
     }
+    // Names of the network inside cannot be asked for: one that is there and one that is not are told alike, and no address is.
+    let told = |url: &str| {
+        let answer = server.post("/jobs", &json!({"code": "", "callback_url": url}));
+        answer.is_problem(422, "public address");
+        assert!(!answer.text().contains("127.0.0"), "{}", answer.text());
+        answer.json()
+    };
+    assert_eq!(told("http://localhost/"), told("http://no-such-name.invalid/"));
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn its_clients_find_what_they_know() {
     if !possible() {
         return;
     }
-    let server = Host::start(&["--rate", "0", "--wall", "2s"]);
+    let server = Host::start(&["--rate", "0", "--wall", "10s"]);
     let runtimes = server.get("/api/v2/runtimes");
     assert_eq!((runtimes.status, runtimes.header("content-type")), (200, Some("application/json")));
     let runtime = &runtimes.json()[0];
@@ -36,7 +36,7 @@ fn its_clients_find_what_they_know() {
                    sys.stdout.flush()\nsys.exit('bye')";
     let files =
         json!([{ "name": "lib.py", "content": "eCA9IDQy", "encoding": "base64" }, { "name": "my_code.py", "content": program }]);
-    let answer = execute(json!({ "files": files, "args": ["1", "zwei"], "stdin": "in", "run_timeout": 1500,
+    let answer = execute(json!({ "files": files, "args": ["1", "zwei"], "stdin": "in", "run_timeout": 9000,
         "compile_timeout": 10000, "compile_memory_limit": -1, "run_memory_limit": -1 }));
     insta::assert_snapshot!(shape(answer), @r#"
     {

@@ -103,7 +103,7 @@ fn a_server_that_is_stopped_finishes_what_it_has_begun_and_leaves_nothing() {
         return;
     }
     let mut server = Host::start(&[]);
-    let body = json!({ "code": "import time; time.sleep(1); print('done')" }).to_string();
+    let body = json!({ "code": "import time; time.sleep(3); print('done')" }).to_string();
     let mut waiting = server.send("POST", "/execute", &[], body.as_bytes());
     server.until_running(1);
     server.signal(Signal::TERM);

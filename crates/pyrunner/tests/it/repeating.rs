@@ -44,7 +44,7 @@ fn what_was_begun_under_a_key_goes_on_without_its_client_and_is_answered_later()
         return;
     }
     let server = Host::start(&[]);
-    let program = json!({"code": "import time; time.sleep(1); print('kept')"}).to_string();
+    let program = json!({"code": "import time; time.sleep(4); print('kept')"}).to_string();
     let gone = server.send("POST", "/execute", &[KEY], program.as_bytes());
     server.until_running(1);
     let meanwhile = server.call("POST", "/execute", &[KEY], program.as_bytes());

@@ -9,7 +9,7 @@ fn its_clients_find_what_they_know() {
     if !possible() {
         return;
     }
-    let server = Host::start(&["--rate", "0", "--wall", "3s"]);
+    let server = Host::start(&["--rate", "0", "--cpu", "1s"]);
     let eval = |body: Value| {
         let answer = server.post("/eval", &body);
         assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")), "{answer:?}");

@@ -172,7 +172,8 @@ impl Containers {
             "LogConfig": { "Type": "none" },
             "Tmpfs": { "/work": scratch("0755", "exec"), "/tmp": scratch("1777", "exec"), "/dev/shm": scratch("1777", "noexec") },
             "Ulimits": [
-                ulimit("core", 0),
+                // As for our own zygotes: where core dumps go to a program of the machine, a limit of 0 is not asked.
+                ulimit("core", 1),
                 ulimit("nofile", self.nofile),
                 ulimit("fsize", self.disk_bytes),
                 ulimit("memlock", 64 << 10),

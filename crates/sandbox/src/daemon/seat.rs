@@ -9,6 +9,7 @@ use coracle_jail::cgroup::Meter;
 use coracle_jail::{Group, GroupLimits, Hierarchy, JailError};
 use tokio::sync::Notify;
 
+use super::elsewhere;
 use crate::execution::Limits;
 use crate::maker::Users;
 
@@ -47,6 +48,7 @@ pub(super) fn clear(hierarchy: &Hierarchy, parent: &str) {
             tracing::warn!(%error, "a cgroup stays behind");
         }
     }
+    elsewhere::clear(parent);
     // Other daemons may have theirs in the family's.
     if let Some(family) = hierarchy.find(FAMILY).filter(|_| hierarchy.children(FAMILY).is_empty()) {
         family.remove(Duration::ZERO).ok();

@@ -63,7 +63,15 @@ fn settle(plan: &Plan, seat: &Seat) -> Result<(), JailError> {
     rustix::system::sethostname(b"sandbox").map_err(named)?;
     rustix::system::setdomainname(b"(none)").map_err(named)?;
     seat.users.enter()?;
+    seal_projects();
     let confinement =
         Confinement { drop_capabilities: true, no_new_privileges: true, dies_with_parent: true, ..Confinement::default() };
     confinement.enter(&[])
+}
+
+/// The map of project ids takes no privilege to write, can be written once, and stays with the seat: a program could leave a
+/// message in it for the next one. Refused where it is written already, and where the namespace above has none, in which
+/// case programs are refused too.
+fn seal_projects() {
+    std::fs::write("/proc/self/projid_map", "0 0 1").ok();
 }

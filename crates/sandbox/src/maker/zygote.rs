@@ -67,7 +67,6 @@ fn become_python(image: &Image, plan: &Plan) -> io::Result<()> {
     rustix::process::setpriority_process(None, 0)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let limits = [
-        (Resource::Core, 0),
         (Resource::Nofile, plan.nofile),
         // A file can be no larger than the place that it is in; the kernel says so before it is tried.
         (Resource::Fsize, plan.disk_bytes),
@@ -77,6 +76,9 @@ fn become_python(image: &Image, plan: &Plan) -> io::Result<()> {
     for (resource, limit) in limits {
         rustix::process::setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
     }
+    // No core dumps. Where they go to a program of the machine, a limit of 0 is not asked; one of 1 is (core(5)).
+    let core = |limit| rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(limit), maximum: Some(limit) });
+    core(1).or_else(|_| core(0))?;
     let text = |text: &str| CString::new(text).map_err(io::Error::from);
     let python = CString::new(std::os::unix::ffi::OsStrExt::as_bytes(image.python().as_os_str()))?;
     let mut arguments = vec![python.clone(), text("-s")?, text(ZYGOTE)?];

@@ -32,6 +32,22 @@ pub enum Only {
         /// The bits.
         bits: u64,
     },
+    /// All of these bits are set in it.
+    With {
+        /// Which.
+        argument: u8,
+        /// The bits.
+        bits: u64,
+    },
+    /// Its lower 32 bits are this value, and another argument is not 0.
+    IsAndGives {
+        /// Which.
+        argument: u8,
+        /// The value.
+        value: u64,
+        /// The other one.
+        given: u8,
+    },
 }
 
 /// A call with an answer of its own, where EPERM would mislead a library.
@@ -332,7 +348,21 @@ pub const ALLOWED: &[Allowed] = &[
 pub const REFUSED: &[Allowed] = &[
     when(&[SYS_fcntl], 1, F_NOTIFY as u64, "dnotify tells who reads a directory that neighbours have too"),
     when(&[SYS_fcntl], 1, F_SETLEASE as u64, "leases tell who opens a file"),
+    Allowed {
+        calls: &[SYS_clone],
+        only: Only::With { argument: 0, bits: CLONE_PARENT as u64 },
+        because: "a brother of the worker is the daemon's child, which expects none: nobody would bury it, and the slot not die",
+    },
+    when(&[SYS_setrlimit], 0, RLIMIT_CORE as u64, CORE),
+    Allowed {
+        calls: &[SYS_prlimit64],
+        only: Only::IsAndGives { argument: 1, value: RLIMIT_CORE as u64, given: 2 },
+        because: CORE,
+    },
 ];
+
+const CORE: &str =
+    "a limit of 1 keeps the kernel from starting the machine's collector of core dumps; one of 0 would not (core(5))";
 
 /// What a worker needs on its way into the sandbox, where it takes it away from itself as the last step.
 pub const ENTERING: &[Allowed] = &[

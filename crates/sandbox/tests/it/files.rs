@@ -35,6 +35,11 @@ async fn files_go_in_and_come_back() {
 #[tokio::test]
 async fn nothing_of_the_machine_comes_back() {
     let Some(host) = Host::start(&["slots=1"]).await else { return };
+    nothing_of_the_machine(&host).await;
+}
+
+/// Everything that a path can be besides a file of one's own, all of it asked for.
+pub async fn nothing_of_the_machine(host: &Host) {
     let secret = host.directory().join("secret");
     std::fs::write(&secret, "machine-secret").unwrap();
     let code = format!(

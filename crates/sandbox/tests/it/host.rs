@@ -195,8 +195,13 @@ impl Host {
     pub async fn replace(&mut self) {
         self.daemon.kill().unwrap();
         self.daemon.wait().unwrap();
+        // Only root can start something as somebody else.
+        become_effectively(0);
         self.daemon =
             start_daemon(&self.directory.path().join("socket"), &self.settings, self.first_uid, self.delegated.as_ref());
+        if let Some(Delegated { uid, .. }) = &self.delegated {
+            become_effectively(*uid);
+        }
     }
 
     /// Ends the daemon as an administrator would.
@@ -231,6 +236,13 @@ impl Host {
 
     fn group(&self) -> String {
         coracle_sandbox::daemon::group_of(&self.directory.path().join("socket"))
+    }
+
+    /// The directories of this daemon's groups, in whichever hierarchy of the machine.
+    pub fn groups_anywhere(&self) -> Vec<PathBuf> {
+        let output =
+            Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-path"]).arg(format!("*/{}*", self.group())).output();
+        String::from_utf8_lossy(&output.unwrap().stdout).lines().map(PathBuf::from).collect()
     }
 
     /// Containers that the daemon has made and not removed.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
 mod abuse;
+mod attacks;
 mod basics;
 mod cases;
 mod endurance;

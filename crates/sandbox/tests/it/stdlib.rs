@@ -107,118 +107,178 @@ fn interpreter() -> String {
     std::fs::canonicalize("/usr/bin/python3").unwrap().display().to_string()
 }
 
-/// A module of the library's own tests.
-struct Module {
-    name: &'static str,
-    /// Tests that are left out, as patterns, and why.
-    without: &'static [(&'static str, &'static str)],
+/// What is left out of the library's own tests, and why.
+const EXCEPTIONS: &str = include_str!("stdlib/exceptions.txt");
+
+/// What runs them.
+const RUNNER: &str = include_str!("stdlib/own_tests.py");
+
+/// Tests of the library's own that run in one sandbox.
+#[derive(Clone, Copy)]
+struct Part {
+    module: &'static str,
+    /// Only what matches one of these, if there are any.
+    only: &'static [&'static str],
+    /// Which of how many parts of the module.
+    number: usize,
+    of: usize,
 }
 
-const fn whole(name: &'static str) -> Module {
-    Module { name, without: &[] }
+const fn whole(module: &'static str) -> Part {
+    Part { module, only: &[], number: 0, of: 1 }
 }
 
-const NETWORK: &str = "opens a network socket, and there is no network";
+/// A module whose tests mostly wait, in parts that wait at the same time.
+fn parts(module: &'static str, only: &'static [&'static str], of: usize) -> impl Iterator<Item = Part> {
+    (0..of).map(move |number| Part { module, only, number, of })
+}
 
-/// What the multiprocessing modules cannot do here.
-const NO_LISTENERS: &[(&str, &str)] = &[
-    ("*TestRemoteManager*", NETWORK),
-    ("*TestManagerRestart*", NETWORK),
-    ("*TestListener*", NETWORK),
-    ("*TestPicklingConnections*", NETWORK),
-    ("*test_wait_socket*", NETWORK),
-    ("*TestTimeouts*", NETWORK),
-    ("*TestCloseFds*", NETWORK),
-    ("*test_many_processes*", "starts more processes than an execution may have"),
-];
-
-/// What runs every time: seconds each.
-const MODULES: &[Module] = &[
-    whole("test_json"),
-    whole("test_re"),
-    whole("test_decimal"),
-    whole("test_tempfile"),
+/// What runs every time as a whole, seconds each.
+const MODULES: &[Part] = &[
     whole("test_threading"),
     whole("test_zipfile"),
-    whole("test_asyncio.test_context"),
-    whole("test_asyncio.test_futures"),
-    whole("test_asyncio.test_futures2"),
-    whole("test_asyncio.test_locks"),
-    whole("test_asyncio.test_pep492"),
-    whole("test_asyncio.test_protocols"),
-    whole("test_asyncio.test_queues"),
-    whole("test_asyncio.test_runners"),
-    whole("test_asyncio.test_subprocess"),
-    whole("test_asyncio.test_taskgroups"),
-    whole("test_asyncio.test_tasks"),
-    whole("test_asyncio.test_threads"),
-    whole("test_asyncio.test_timeouts"),
-    whole("test_asyncio.test_transports"),
-    whole("test_asyncio.test_waitfor"),
+    whole("test_decimal"),
+    whole("test_json"),
+    whole("test_re"),
+    whole("test_tempfile"),
 ];
 
-/// What takes minutes. Of asyncio's modules are left out: test_events, test_sendfile, test_server, test_sock_lowlevel,
-/// test_ssl, test_sslproto, test_base_events, test_buffered_proto, test_streams and test_unix_events, which open network
-/// sockets throughout, and those for Windows.
-const LONG_MODULES: &[Module] = &[
-    whole("test_subprocess"),
-    Module { name: "test_multiprocessing_fork", without: NO_LISTENERS },
-    Module { name: "test_multiprocessing_spawn", without: NO_LISTENERS },
-    Module { name: "test_multiprocessing_forkserver", without: NO_LISTENERS },
+/// Of asyncio's modules only those for Windows are missing, and those of which nothing would be left (`exceptions.txt`).
+const ASYNCIO: &[&str] = &[
+    "base_events",
+    "unix_events",
+    "buffered_proto",
+    "context",
+    "futures",
+    "futures2",
+    "locks",
+    "pep492",
+    "proactor_events",
+    "protocols",
+    "queues",
+    "runners",
+    "selector_events",
+    "server",
+    "sslproto",
+    "streams",
+    "taskgroups",
+    "threads",
+    "timeouts",
+    "transports",
+    "waitfor",
+];
+
+/// What of multiprocessing differs with the way in which processes are started, and costs an interpreter's start each.
+const STARTED: &[&str] = &[
+    "*.WithProcessesTestQueue.*",
+    "*.WithProcessesTestSharedMemory.*",
+    "*.WithProcessesTestValue.*",
+    "*.WithManagerTestQueue.*",
+    "*.TestInitializers.*",
 ];
 
 /// The library's own tests (Debian: libpython3.11-testsuite), several modules at the same time, each in a sandbox.
 #[tokio::test]
 async fn the_librarys_own_tests_pass() {
-    own_tests(MODULES).await;
+    own_tests(MODULES.to_vec()).await;
 }
 
 #[tokio::test]
-#[ignore = "soak: minutes of the library's own tests"]
-async fn the_librarys_longer_tests_pass() {
-    own_tests(LONG_MODULES).await;
+async fn the_librarys_own_tests_of_asyncio_pass() {
+    own_tests(ASYNCIO.iter().map(|name| whole(format!("test_asyncio.test_{name}").leak())).collect()).await;
+}
+
+#[tokio::test]
+async fn the_librarys_own_tests_of_asyncios_loops_pass() {
+    let loops = parts("test_asyncio.test_events", &[], 4).chain(parts("test_asyncio.test_tasks", &[], 4));
+    own_tests(loops.chain([whole("test_asyncio.test_subprocess")]).collect()).await;
+}
+
+#[tokio::test]
+async fn the_librarys_own_tests_of_subprocess_pass() {
+    own_tests(parts("test_subprocess", &[], 6).collect()).await;
+}
+
+#[tokio::test]
+async fn the_librarys_own_tests_of_multiprocessing_by_fork_pass() {
+    own_tests(parts("test_multiprocessing_fork", &[], 8).collect()).await;
+}
+
+#[tokio::test]
+async fn the_librarys_own_tests_of_multiprocessing_started_otherwise_pass() {
+    let served = parts("test_multiprocessing_forkserver", STARTED, 3);
+    own_tests(parts("test_multiprocessing_spawn", STARTED, 3).chain(served).collect()).await;
+}
+
+#[tokio::test]
+#[ignore = "soak: a minute or two of interpreters' starts"]
+async fn all_of_the_librarys_own_tests_of_multiprocessing_pass() {
+    let modules = ["test_multiprocessing_spawn", "test_multiprocessing_forkserver"];
+    own_tests(modules.into_iter().flat_map(|module| parts(module, &[], 6)).collect()).await;
 }
 
 #[expect(clippy::print_stderr, reason = "a test that did not run must be seen")]
-async fn own_tests(modules: &[Module]) {
-    let Some(host) = Host::start(&["slots=4", "cores=2000", "wall=900000", "cpu=900000"]).await else { return };
+async fn own_tests(modules: Vec<Part>) {
+    // One of the tests starts a hundred interpreters at once, which is more than an execution usually may.
+    let settings = ["slots=8", "cores=2000", "wall=900000", "cpu=900000", "pids=256", "memory=1073741824"];
+    let Some(host) = Host::start(&settings).await else { return };
     let there = host.python("import test.test_json, test.test_threading").await;
     if there.end.exit_code != Some(0) {
         assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "the interpreter's own tests are there in CI");
         eprintln!("NOT TRIED: the interpreter's own tests are not installed (Debian: libpython3.11-testsuite)");
         return;
     }
-    // Four at a time, the next one as soon as one is over.
-    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(4));
+    // Eight at a time, the next one as soon as one is over.
+    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(8));
     let running: Vec<_> = modules
-        .iter()
-        .map(|module| {
+        .into_iter()
+        .map(|part| {
             let (sandbox, gate) = (host.sandbox.clone(), std::sync::Arc::clone(&gate));
-            let execution = Execution::new("default", program(module));
+            let execution = Execution::new("default", program(part));
             let task = async move {
                 let _turn = gate.acquire_owned().await.unwrap();
                 crate::host::finish_within(sandbox.execute(&execution).await.unwrap(), Duration::from_secs(900)).await
             };
-            (module.name, tokio::spawn(task))
+            (part, tokio::spawn(task))
         })
         .collect();
-    for (name, task) in running {
+    for (Part { module, number, of, .. }, task) in running {
         let done = task.await.unwrap();
-        assert_eq!(done.end.exit_code, Some(0), "{name}: {:?}\n{}", done.end, String::from_utf8_lossy(&tail(&done)));
+        assert_eq!(done.end.exit_code, Some(0), "{module} {number}: {:?}\n{}", done.end, String::from_utf8_lossy(&tail(&done)));
+        assert!(of > 1 || !done.text().contains("ran 0 "), "{module}: {}", done.text());
     }
     host.quiet().await;
 }
 
-fn program(module: &Module) -> String {
-    let run = if module.name.contains('.') {
-        // A part of a package is no module that regrtest can be told.
-        format!("import unittest\n    unittest.main(module=None, argv=['unittest', 'test.{}'])", module.name)
-    } else {
-        let ignored = module.without.iter().map(|(pattern, _)| format!("'-i', '{pattern}', ")).collect::<String>();
-        let arguments = format!("'regrtest', {ignored}'{}'", module.name);
-        format!("import sys\n    sys.argv = [{arguments}]\n    from test import regrtest\n    regrtest.main()")
+fn program(part: Part) -> String {
+    let Part { module, only, number, of } = part;
+    let prefix = format!("test.{module}.");
+    // One that is for several modules has its wildcard in the module's name.
+    let is_its = |pattern: &&str| {
+        pattern.starts_with(&prefix)
+            || module.starts_with("test_multiprocessing_") && pattern.starts_with("test.test_multiprocessing_*.")
     };
-    format!("if __name__ == '__main__':\n    {run}\n")
+    let exceptions: Vec<&str> = exceptions().into_iter().map(|(pattern, _)| pattern).filter(is_its).collect();
+    format!("NAME, ONLY, PART, EXCEPTIONS = {module:?}, {only:?}, ({number}, {of}), {exceptions:?}\n{RUNNER}")
+}
+
+/// Each pattern with its reason.
+fn exceptions() -> Vec<(&'static str, &'static str)> {
+    let blocks = EXCEPTIONS.split("\n\n").filter(|block| block.starts_with('['));
+    let one = |block: &'static str| {
+        let (reason, patterns) = block.split_once("]\n").expect("a reason in brackets");
+        patterns.lines().map(move |pattern| (pattern, reason.trim_start_matches('[')))
+    };
+    blocks.flat_map(one).collect()
+}
+
+#[test]
+fn every_exception_has_a_reason_and_names_tests() {
+    let all = exceptions();
+    assert!(all.len() > 30, "{}", all.len());
+    for (pattern, reason) in all {
+        assert!(pattern.starts_with("test.test_") && reason.len() > 20, "{pattern}: {reason}");
+    }
 }
 
 /// The last of both streams, where the failures are told.

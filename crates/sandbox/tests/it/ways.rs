@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use coracle_sandbox::{Execution, Mode, Reason, Stdin};
 
 use crate::host::{Host, Way, finish, until_said};
-use crate::{abuse, kernel};
+use crate::{abuse, files, kernel, lifetime};
 
 /// Each way but the usual one, which has tests of its own.
 fn others() -> impl Iterator<Item = Way> {
@@ -133,6 +133,63 @@ async fn abuse_at_once_as_an_ordinary_user() {
 async fn abuse_at_once_in_containers() {
     let Some(host) = with(Way::Docker, &["slots=4", "cores=500", "patience=60000"]).await else { return };
     abuse::at_once(&host).await;
+}
+
+#[tokio::test]
+async fn endings_files_and_requests_are_the_same_in_every_way() {
+    for way in others() {
+        let host = Host::start_as(way, &["slots=3", "cores=1000", "patience=60000"]).await;
+        lifetime::everything_ends(&host, Mode::Zygote).await;
+        files::nothing_of_the_machine(&host).await;
+        abuse::hostile_requests(&host, way == Way::Exec).await;
+    }
+}
+
+/// An engine makes a seat's group in hierarchies that the daemon has nothing to do with.
+#[tokio::test]
+async fn no_control_group_is_left_in_any_hierarchy() {
+    for way in Way::all() {
+        let mut host = Host::start_as(way, &["slots=2", "cores=1000", "patience=60000"]).await;
+        host.python("print(1)").await.says("1\n");
+        host.quiet().await;
+        let during = host.groups_anywhere();
+        assert!(!during.is_empty(), "{way:?}: the programs' groups are to be seen");
+        // Also those of a daemon that was killed.
+        host.replace().await;
+        crate::host::connect(&host.directory().join("socket")).await;
+        host.python("print(1)").await.says("1\n");
+        assert!(host.stop().await.success(), "{way:?}");
+        assert_eq!(host.groups_anywhere(), Vec::<std::path::PathBuf>::new(), "{way:?}: during: {during:?}");
+    }
+}
+
+/// The engine is asked each time that the daemon looks at the machine. As an ordinary user it starts itself again as root of
+/// a user namespace, and takes along what it has found.
+#[tokio::test]
+async fn an_ordinary_users_daemon_looks_at_the_machine_once() {
+    if !Way::all().contains(&Way::User) {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let engine = place.path().join("engine.sock");
+    let listener = tokio::net::UnixListener::bind(&engine).unwrap();
+    for path in [place.path(), engine.as_path()] {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    }
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counter = std::sync::Arc::clone(&asked);
+    let answering = tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            drop(connection);
+        }
+    });
+    let host = Host::start_as(Way::User, &["slots=1", &format!("docker={}", engine.display())]).await;
+    host.python("print(1)").await.says("1\n");
+    assert_eq!(host.sandbox.health().await.unwrap().isolation, "zygote");
+    assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1);
+    drop(host);
+    answering.abort();
 }
 
 /// Takes minutes, most of them Docker's.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coracle_engine::{
     BuildError, BuildRequest, Builder, Engine, EngineError, Exit, Instance, InstanceEvent, InstanceSpec, Isolation, LogLine,
-    LogQuery, OutputSink, Runtime, Stats,
+    LogQuery, Missing, OutputSink, Runtime, Stats,
 };
 use coracle_engine_docker::DockerOptions;
-use coracle_model::{AppName, Artifact, ArtifactId, EngineKind, InstanceId, ReleaseNumber};
+use coracle_model::{AppName, Artifact, ArtifactId, EngineKind, InstanceId, ProcessSpec, ReleaseNumber};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::OnceCell;
@@ -54,6 +54,10 @@ impl Builder for LateBuilder {
         cancel: &CancellationToken,
     ) -> Result<Artifact, BuildError> {
         self.0.get().await?.builder.build(request, output, cancel).await
+    }
+
+    async fn fingerprint(&self, request: &BuildRequest) -> Result<Option<String>, BuildError> {
+        self.0.get().await?.builder.fingerprint(request).await
     }
 
     async fn has(&self, artifact: &ArtifactId) -> Result<bool, EngineError> {
@@ -136,6 +140,27 @@ impl Runtime for LateRuntime {
 
     async fn remove_app(&self, app: &AppName) -> Result<(), EngineError> {
         self.0.get().await?.runtime.remove_app(app).await
+    }
+
+    async fn join(&self, id: &InstanceId, release: ReleaseNumber, aliases: &[String]) -> Result<(), EngineError> {
+        self.0.get().await?.runtime.join(id, release, aliases).await
+    }
+
+    async fn put(&self, id: &InstanceId, archive: Vec<u8>) -> Result<(), EngineError> {
+        self.0.get().await?.runtime.put(id, archive).await
+    }
+
+    async fn restart(&self, id: &InstanceId, grace: Duration) -> Result<(), EngineError> {
+        self.0.get().await?.runtime.restart(id, grace).await
+    }
+
+    fn cannot_honour(&self, part: &ProcessSpec) -> Vec<&'static str> {
+        // As long as it does not answer nothing is deployed anyway, and what it says then is asked again.
+        self.0.engine.get().map(|engine| engine.runtime.cannot_honour(part)).unwrap_or_default()
+    }
+
+    async fn missing(&self, part: &ProcessSpec) -> Result<Vec<Missing>, EngineError> {
+        self.0.get().await?.runtime.missing(part).await
     }
 
     fn isolation(&self) -> Isolation {

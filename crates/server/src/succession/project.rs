@@ -184,6 +184,7 @@ impl Project {
                 ),
             });
         }
+        notes.extend(self.notes_on_ipv6(spec));
         if !adopted.ports.is_empty() {
             notes.push("a firewall that Docker's published ports went past (ufw, firewalld) applies to the proxy: allow these ports there".to_owned());
         }
@@ -191,6 +192,25 @@ impl Project {
             for port in part.container.ports.iter().filter(|port| port.address.is_none()) {
                 if let Some(host) = port.host.filter(|host| self.publishes_openly(*host)) {
                     notes.push(format!("port {host} of {name} is reached from this machine only afterwards; write 0.0.0.0:{host} in the file to keep it open"));
+                }
+            }
+        }
+        notes
+    }
+
+    /// The proxy takes over ports of IPv4. What is published for requests over IPv6 alone is reached at the app's hosts
+    /// afterwards, and no longer at its port.
+    fn notes_on_ipv6(&self, spec: &AppSpec) -> Vec<String> {
+        let mut notes = Vec::new();
+        for container in self.containers.iter().filter(|container| container.running) {
+            let Ok(part) = self.part_of(spec, container) else { continue };
+            let leads = container.ports.iter().filter(|port| port.protocol == "tcp" && Some(port.number) == target(spec, &part));
+            for (address, port) in leads.flat_map(|port| &port.published) {
+                if let Some(address) = address.filter(IpAddr::is_ipv6) {
+                    notes.push(format!(
+                        "[{address}]:{port} leads to {part} over IPv6 alone, which is not taken over: afterwards requests reach {part} at the \
+                         app's hosts only; publish the port over IPv4, too, to keep its number"
+                    ));
                 }
             }
         }
@@ -220,4 +240,44 @@ fn ports(spec: &AppSpec, container: &Predecessor, part: &ProcessName) -> Vec<Ado
     // What is published at all addresses of IPv4 and of IPv6 is one port to us; of IPv6 alone it stays Docker's word.
     let of_ipv4 = published.into_iter().filter(|(address, _)| address.is_none_or(|address| address.is_ipv4()));
     of_ipv4.map(|(address, port)| AdoptedPort { part: part.clone(), address, port }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use coracle_engine::{ExposedPort, Health, Restart};
+    use coracle_model::{HttpSpec, ProcessSpec};
+
+    use super::*;
+
+    #[test]
+    fn what_is_published_over_ipv6_alone_is_not_taken_over_in_silence() {
+        let mut spec = AppSpec::named("shop".parse().unwrap());
+        let http = HttpSpec { port: Some(80), ..HttpSpec::default_for(&spec.app) };
+        let web = ProcessSpec { exposure: Exposure::Http(Box::new(http)), ..ProcessSpec::default() };
+        spec.processes.insert("web".parse().unwrap(), web);
+        let published = vec![("::1".parse().ok(), 8080), ("127.0.0.1".parse().ok(), 8081)];
+        let web = Predecessor {
+            id: "abc".to_owned(),
+            name: "shop-web-1".to_owned(),
+            project: "shop".to_owned(),
+            service: "web".to_owned(),
+            number: 1,
+            working_dir: None,
+            config_files: Vec::new(),
+            environment_files: Vec::new(),
+            running: true,
+            health: Health::Unchecked,
+            mounts: Vec::new(),
+            addresses: Vec::new(),
+            ports: vec![ExposedPort { number: 80, protocol: "tcp".to_owned(), published }],
+            restart: Restart::default(),
+            grace: None,
+        };
+        let project = Project { name: "shop".to_owned(), containers: vec![web], volumes: Default::default() };
+        let adopted = project.adopted(&spec).unwrap();
+        assert_eq!(adopted.ports.iter().map(|port| port.port).collect::<Vec<_>>(), [8081]);
+        let notes = project.notes(&spec, &adopted, true, false).unwrap();
+        assert!(notes.iter().any(|note| note.starts_with("[::1]:8080 leads to web over IPv6 alone")), "{notes:?}");
+    }
 }

@@ -260,3 +260,70 @@ async fn a_change_of_configuration_that_came_first_counts_for_the_deployment_beh
     }
     assert_eq!(greeting(&env, "shop.v4.web.1"), "first, then");
 }
+
+#[tokio::test]
+async fn an_app_whose_every_service_keeps_data_is_deployed_and_tells_where_it_is_reached() {
+    const WEBLOG: &str = r#"
+services:
+  wordpress:
+    image: wordpress
+    ports: ["8080:80"]
+    volumes: ["wordpress:/var/www/html"]
+    depends_on: [db]
+  db: {image: "mariadb:11", volumes: ["data:/var/lib/mysql"]}
+volumes: {wordpress: , data: }
+x-coracle: {watch: "0s", drain: 1s, grace: 1s, timeout: 20s}
+"#;
+    let env = Env::start_on(EngineKind::Docker).await;
+    let options = DeployOptions::default();
+    let source = Source::from_bytes(tree(&[("compose.yaml", WEBLOG)]));
+    let plan = env.client.plan(&app("shop"), &options, source).await.unwrap();
+    assert!(plan.steps.iter().any(|line| line == "wordpress (keeps data): created, image wordpress"), "{:?}", plan.steps);
+    let events = deploy(&env, &[("compose.yaml", WEBLOG)], &options).await.unwrap();
+    assert_eq!(outcome(&events), Some(&Outcome::Succeeded), "{events:#?}");
+    let status = env.client.app(&app("shop")).await.unwrap();
+    assert_eq!((status.hosts, status.services.len(), status.processes.len()), (vec!["shop.localhost".to_owned()], 2, 0));
+    let listed = env.client.apps().await.unwrap();
+    assert_eq!((listed[0].hosts.as_slice(), listed[0].running), (["shop.localhost".to_owned()].as_slice(), 2));
+}
+
+#[tokio::test]
+async fn files_without_a_service_to_run_say_so() {
+    let env = Env::start_on(EngineKind::Docker).await;
+    for text in ["services: {}", "services: {debug: {image: debug, profiles: [debug]}}"] {
+        let source = Source::from_bytes(tree(&[("compose.yaml", text)]));
+        let Err(ClientError::Problem(problem)) = env.client.plan(&app("shop"), &DeployOptions::default(), source).await else {
+            panic!("{text} was planned")
+        };
+        assert!(problem.detail.starts_with("the compose files have no service to run"), "{problem:?}");
+        assert_eq!(problem.hint.as_deref(), Some("name a profile: coracle deploy --profile NAME"));
+    }
+}
+
+/// Text that cannot be pressed into half its bytes.
+fn noise(bytes: usize) -> String {
+    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        format!("{state:016x}")
+    };
+    (0..bytes / 16).map(|_| next()).collect()
+}
+
+#[tokio::test]
+async fn a_source_that_is_too_large_to_be_kept_says_what_config_set_will_not_do() {
+    let env = Env::start_on(EngineKind::Docker).await;
+    let large = noise(3 << 20);
+    let events = deploy(&env, &[("compose.yaml", SHOP), ("data", &large)], &DeployOptions::default()).await.unwrap();
+    assert_eq!(outcome(&events), Some(&Outcome::Succeeded), "{events:#?}");
+    assert!(notes(&events).contains("larger than 1M, so it is not kept"), "{}", notes(&events));
+    let change = ConfigChange { name: "GREETING".parse().unwrap(), value: Some("other".into()), secret: false };
+    let patch = ConfigPatch { changes: vec![change], no_deploy: false };
+    let ConfigSet::Deploying(events) = env.client.set_config(&app("shop"), &patch, attached()).await.unwrap() else {
+        panic!("nothing is deployed")
+    };
+    let told = notes(&all(events).await);
+    assert!(told.contains("the compose files of v1 are not kept"), "{told}");
+}

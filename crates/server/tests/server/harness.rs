@@ -94,7 +94,7 @@ impl Env {
     /// Starts the server of this directory and machine.
     pub(crate) async fn serve(&mut self, change: impl FnOnce(&mut ServerOptions)) {
         let mut options = ServerOptions::new(self.state_dir(), "/nowhere/coracle".into());
-        options.intake = IntakeLimits { archive_bytes: 4 << 20, ..IntakeLimits::default() };
+        options.intake = IntakeLimits { archive_bytes: 4 << 20, kept_bytes: 1 << 20, ..IntakeLimits::default() };
         options.intake.unpacked.entries = 1_000;
         change(&mut options);
         let parts = Parts {

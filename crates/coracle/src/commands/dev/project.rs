@@ -10,7 +10,7 @@ use coracle_model::{AppSpec, COMPOSE_FILES, EngineKind, EnvName};
 
 use super::{Arguments, failure};
 use crate::commands::compose::ProjectFiles;
-use crate::context::{Context, MANIFEST, directory_name, spec_of};
+use crate::context::{Context, MANIFEST, directory_name, overlay_of, spec_of, what_runs};
 use crate::failure::Failure;
 
 /// What is developed, and how it is read again.
@@ -38,7 +38,10 @@ impl Project {
         let (files, here) = (arguments.project.clone(), &context.directory);
         let is_here = |names: &[&str]| names.iter().any(|name| here.join(name).is_file());
         let above = || here.ancestors().skip(1).any(|folder| COMPOSE_FILES.iter().any(|name| folder.join(name).is_file()));
-        let compose = files.are_named() || is_here(&COMPOSE_FILES) || (!is_here(&[MANIFEST, "Procfile"]) && above());
+        // As for a deployment: a manifest that says by itself what runs goes before compose files that nobody names.
+        let by_manifest = || what_runs(here, context.global.environment.as_deref());
+        let compose =
+            files.are_named() || (is_here(&COMPOSE_FILES) && !by_manifest()?) || (!is_here(&[MANIFEST, "Procfile"]) && above());
         let what = if compose { What::Compose(Arc::new(files.load(context)?)) } else { What::Tree(here.clone()) };
         Ok(Self {
             what,
@@ -105,6 +108,19 @@ impl Project {
         for obstacle in obstacles {
             self.context.output.remark(format!("warning: not honoured: {obstacle}"));
         }
+        self.with_manifest(stack, &loaded.project.directory)
+    }
+
+    /// The keys of a `coracle.toml` beside compose files lie over them here as they do when it is deployed.
+    fn with_manifest(&self, mut stack: Stack, directory: &Path) -> Result<Stack, Failure> {
+        let app = stack.spec.app.clone();
+        let Some(overlay) = overlay_of(directory, self.context.global.environment.as_deref(), &app)? else { return Ok(stack) };
+        let mut notes = overlay.lay_over(&mut stack.spec);
+        // Nobody is routed here, and what must be set for a deployment need not be.
+        notes.retain(|note| !note.starts_with("[http]"));
+        stack.spec.secrets.clear();
+        stack.files.push(directory.join(MANIFEST));
+        notes.into_iter().for_each(|note| self.context.output.remark(note));
         Ok(stack)
     }
 

@@ -73,7 +73,9 @@ impl Whom {
 fn failed(error: &ControlError) -> Failure {
     let failure = Failure::failed(error.to_string());
     match error {
-        ControlError::Unreachable { .. } => failure.hint("name another one by --control-socket"),
+        ControlError::Unreachable { .. } => {
+            failure.hint("name another one by --control-socket; it is control.sock in the state_dir of its proxy.toml")
+        }
         _ => failure,
     }
 }

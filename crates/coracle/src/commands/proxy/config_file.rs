@@ -1,8 +1,9 @@
 //! `coracle proxy --config FILE`: the file as options and table, and again whenever it changes.
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use coracle_proxy::certs::{AcmeOptions, ChallengeKind, GivenFiles, LETS_ENCRYPT, check_given};
@@ -13,8 +14,10 @@ use tokio::sync::Notify;
 
 /// The control socket's name in the state directory.
 pub(super) const SOCKET: &str = "control.sock";
-/// Programs write a file in several steps.
+/// Programs write a file in several steps: it is read when so long nothing has happened to it,
 const SETTLES: Duration = Duration::from_millis(100);
+/// but no later than this after it began.
+const SETTLES_AT_LAST: Duration = Duration::from_secs(2);
 
 /// The state directory of a proxy whose file names none: of the system for root, of the user otherwise.
 pub(super) fn default_state_dir() -> PathBuf {
@@ -36,7 +39,16 @@ pub(super) struct ConfigFile {
     changed: Arc<Notify>,
     /// It has changed and is not read yet.
     pending: bool,
-    _watcher: Option<RecommendedWatcher>,
+    watch: Option<Watch>,
+}
+
+/// The folder of a file, and that of what it is a link to.
+struct Watch {
+    watcher: RecommendedWatcher,
+    /// Where the link leads, if it is one that leads to another folder.
+    behind: Option<PathBuf>,
+    /// What the file is called in either.
+    names: Arc<Mutex<Vec<OsString>>>,
 }
 
 /// Reads a file and looks at everything that can be looked at without serving by it. Errors name the file, the line and the
@@ -184,28 +196,67 @@ impl ConfigFile {
     /// Watches a file that was read just now.
     pub(super) fn watch(path: PathBuf, config: Config) -> Self {
         let changed = Arc::new(Notify::new());
-        let watcher = watcher(&path, Arc::clone(&changed)).inspect_err(|error| {
+        let watch = Watch::new(&path, Arc::clone(&changed)).inspect_err(|error| {
             tracing::warn!(%error, path = %path.display(), "cannot be watched; SIGHUP reads it again");
         });
-        Self { path, last: config, told: None, changed, pending: false, _watcher: watcher.ok() }
+        Self { path, last: config, told: None, changed, pending: false, watch: watch.ok() }
+    }
+
+    /// Tells why what is in the file is not served by, once.
+    fn refuse(&mut self, text: String) {
+        if self.told.as_ref() != Some(&text) {
+            tracing::error!("the configuration is not served by; the last good one is: {text}");
+            self.told = Some(text);
+        }
     }
 }
 
-/// Watches the folder: most programs put another file in the place of the one before.
-fn watcher(path: &Path, changed: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
-    let name = path.file_name().map(ToOwned::to_owned);
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let Ok(event) = event else { return changed.notify_one() };
-        // What is written to other files of the folder, logs for example, is of no interest; what is moved there may be.
-        let is_moved = !matches!(event.kind, EventKind::Access(_) | EventKind::Modify(notify::event::ModifyKind::Data(_)));
-        let is_it = event.paths.iter().any(|path| path.file_name() == name.as_deref());
-        if !matches!(event.kind, EventKind::Access(_)) && (is_it || is_moved) {
-            changed.notify_one();
+impl Watch {
+    /// Watches the folder: most programs put another file in the place of the one before.
+    fn new(path: &Path, changed: Arc<Notify>) -> notify::Result<Self> {
+        let names = Arc::new(Mutex::new(path.file_name().map(ToOwned::to_owned).into_iter().collect::<Vec<OsString>>()));
+        let known = Arc::clone(&names);
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            let Ok(event) = event else { return changed.notify_one() };
+            // What is written to other files of the folder, logs for example, is of no interest; what is moved there may be.
+            let is_moved = !matches!(event.kind, EventKind::Access(_) | EventKind::Modify(notify::event::ModifyKind::Data(_)));
+            let names = known.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_it = event.paths.iter().any(|path| names.iter().any(|name| path.file_name() == Some(name)));
+            if !matches!(event.kind, EventKind::Access(_)) && (is_it || is_moved) {
+                changed.notify_one();
+            }
+        })?;
+        watcher.watch(folder(path), RecursiveMode::NonRecursive)?;
+        let mut watch = Self { watcher, behind: None, names };
+        watch.follow(path);
+        Ok(watch)
+    }
+
+    /// Watches where the link leads by now, if the file is one.
+    fn follow(&mut self, path: &Path) {
+        let Ok(real) = path.canonicalize() else { return };
+        let behind = Some(real).filter(|real| folder(path).canonicalize().is_ok_and(|folder| Some(&*folder) != real.parent()));
+        if behind == self.behind {
+            return;
         }
-    })?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    watcher.watch(folder, RecursiveMode::NonRecursive)?;
-    Ok(watcher)
+        if let Some(before) = self.behind.take()
+            && let Err(error) = self.watcher.unwatch(folder(&before))
+        {
+            tracing::debug!(%error, path = %before.display(), "is not watched any more");
+        }
+        let names = [Some(path), behind.as_deref()].into_iter().flatten().filter_map(Path::file_name);
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names.map(ToOwned::to_owned).collect();
+        if let Some(real) = &behind
+            && let Err(error) = self.watcher.watch(folder(real), RecursiveMode::NonRecursive)
+        {
+            tracing::warn!(%error, path = %real.display(), "cannot be watched; SIGHUP reads it again");
+        }
+        self.behind = behind;
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 impl Source for ConfigFile {
@@ -214,21 +265,27 @@ impl Source for ConfigFile {
             self.changed.notified().await;
             self.pending = true;
         }
-        tokio::time::sleep(SETTLES).await;
+        let begun = tokio::time::Instant::now();
+        while begun.elapsed() < SETTLES_AT_LAST && tokio::time::timeout(SETTLES, self.changed.notified()).await.is_ok() {}
         self.pending = false;
     }
 
     fn read(&mut self) -> Option<Changes> {
+        if let Some(watch) = &mut self.watch {
+            watch.follow(&self.path);
+        }
         let config = match read(&self.path) {
             Ok(config) => config,
             Err(text) => {
-                if self.told.as_ref() != Some(&text) {
-                    tracing::error!("the configuration is not served by; the last good one is: {text}");
-                    self.told = Some(text);
-                }
+                self.refuse(text);
                 return None;
             }
         };
+        if config.table.routes.is_empty() && !self.last.table.routes.is_empty() {
+            let file = self.path.display();
+            self.refuse(format!("{file}: has neither sites nor routes; it is taken for one that is just being written"));
+            return None;
+        }
         if config == self.last && self.told.is_none() {
             return None;
         }
@@ -247,8 +304,57 @@ impl Source for ConfigFile {
     }
 
     fn refused(&mut self, error: &BadTable) {
-        let text = explain(&self.path, &self.last, error);
-        tracing::error!("the configuration is not served by; the last good one is: {text}");
-        self.told = Some(text);
+        self.refuse(explain(&self.path, &self.last, error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// The rows of a table of the reference, below a heading: its first column, without the code marks, and its last.
+    fn rows(heading: &str) -> Vec<(String, String)> {
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/proxy.md")).unwrap();
+        let section = text.split_once(&format!("\n## {heading}\n")).unwrap().1.split("\n## ").next().unwrap();
+        let rows = section.lines().filter(|line| line.starts_with("| `"));
+        let cells = rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>());
+        cells.map(|cells| (cells[0].trim_matches('`').to_owned(), cells.last().unwrap().clone())).collect()
+    }
+
+    fn of_file(text: &str) -> ProxyOptions {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("proxy.toml");
+        std::fs::write(&path, text).unwrap();
+        options(&read(&path).unwrap(), None, None).unwrap()
+    }
+
+    #[test]
+    fn the_limits_that_the_reference_names_are_those_that_hold() {
+        let rows = rows("`[limits]`");
+        assert_eq!(rows.len(), 12);
+        let said = |(key, value): &(String, String)| match value.strip_prefix('`') {
+            Some(value) => format!("{key} = {}\n", value.trim_end_matches('`')),
+            None => format!("# {key}: {value}\n"),
+        };
+        let file: String = rows.iter().map(said).collect();
+        let (told, usual) = (of_file(&format!("[limits]\n{file}")), of_file(""));
+        assert_eq!(told.limits, usual.limits, "{file}");
+        assert!(file.contains("# connections_per_client: no limit") && usual.max_connections_per_client.is_none());
+    }
+
+    #[test]
+    fn what_the_reference_says_of_the_top_holds() {
+        let value = |key: &str| rows("At the top").into_iter().find(|row| row.0 == key).unwrap().1;
+        let usual = of_file("");
+        assert_eq!(of_file(&format!("drain = {}", value("drain").trim_matches('`'))).drain, usual.drain);
+        assert_eq!((value("access_log").as_str(), usual.access_log), ("`\"off\"`", AccessLog::Off));
+        assert_eq!((value("forwarded_append").as_str(), usual.forwarding.append_peer), ("`true`", true));
+        assert_eq!((value("forwarded_scheme").as_str(), usual.forwarding.scheme_fields), ("`false`", false));
+        assert_eq!((value("metrics").as_str(), usual.metrics), ("none", None));
+        assert_eq!(value("workers"), "one per core");
+        assert_eq!(usual.workers, std::thread::available_parallelism().map_or(1, usize::from));
+        assert_eq!(usual.control_socket, usual.state_dir.join(SOCKET));
+        assert!(value("state_dir").contains("`/var/lib/coracle-proxy` for root") && value("control_socket").contains(SOCKET));
     }
 }

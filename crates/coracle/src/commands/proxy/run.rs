@@ -15,6 +15,9 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::log;
 
+/// How one begins.
+const EXAMPLE: &str = "coracle proxy --config proxy.toml";
+
 /// What it is run with.
 #[derive(Debug, Args)]
 pub(super) struct Running {
@@ -25,7 +28,7 @@ pub(super) struct Running {
     #[arg(long, requires = "config")]
     check: bool,
     /// Where to take requests; may be given more than once
-    #[arg(long, value_name = "ADDR:PORT", required_unless_present_any = ["https", "listen", "config"], conflicts_with = "config")]
+    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "config")]
     http: Vec<SocketAddr>,
     /// Where to take requests over TLS; may be given more than once
     #[arg(long, value_name = "ADDR:PORT", conflicts_with = "config")]
@@ -64,10 +67,10 @@ pub(super) struct Running {
     #[arg(long, value_name = "ADDR:PORT", conflicts_with = "config")]
     metrics: Option<SocketAddr>,
     /// The Unix socket on which it is told its table
-    #[arg(long, value_name = "PATH", required_unless_present = "config")]
+    #[arg(long, value_name = "PATH")]
     control_socket: Option<PathBuf>,
     /// Where it keeps its last table and certificates
-    #[arg(long, value_name = "DIR", required_unless_present = "config")]
+    #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Write a line of JSON per request to this file; `-` is standard output
     #[arg(long, value_name = "PATH", conflicts_with = "config")]
@@ -104,11 +107,19 @@ fn run_by_file(path: PathBuf, arguments: Running, context: &Context) -> Result<E
     }
 }
 
+/// What is missing on the command line of a proxy that has no file.
+fn missing(what: &str) -> Failure {
+    let failure = Failure::usage(format!("what to serve by? Without --config, {what} needed"));
+    failure.hint(format!("a proxy that stands alone is started by `{EXAMPLE}`"))
+}
+
 fn run_by_arguments(arguments: Running) -> Result<ExitCode, Failure> {
-    // The command line has made sure of both.
-    let missing = || Failure::usage("--control-socket and --state-dir are needed");
-    let control_socket = arguments.control_socket.ok_or_else(missing)?;
-    let mut options = ProxyOptions::new(arguments.http, control_socket, arguments.state_dir.ok_or_else(missing)?);
+    if arguments.http.is_empty() && arguments.https.is_empty() && arguments.listen.is_empty() {
+        return Err(missing("--http, --https or --listen, --control-socket and --state-dir are"));
+    }
+    let control_socket = arguments.control_socket.ok_or_else(|| missing("--control-socket is"))?;
+    let state_dir = arguments.state_dir.ok_or_else(|| missing("--state-dir is"))?;
+    let mut options = ProxyOptions::new(arguments.http, control_socket, state_dir);
     options.listeners.extend(arguments.https.into_iter().map(ListenerOptions::https));
     options.listeners.extend(arguments.listen);
     options.forwarding.trust = Trust::parse(&arguments.trust).map_err(|error| Failure::usage(format!("--trust: {error}")))?;
