@@ -55,7 +55,8 @@ fn unpack(incoming: &Path, reader: File, limits: IntakeLimits) -> Result<Tree, P
     archive::prune(&path, &ignore).map_err(|error| unusable(&path, &error))?;
     // Compose files are read again when the configuration changes, from what was sent.
     let kept = dir.path().join("sent.tar.gz");
-    let keeping = by_compose.then(|| Copy::begin(kept.clone())).transpose().map_err(|error| unusable(&kept, &error))?;
+    let keeping =
+        by_compose.then(|| Copy::begin(kept.clone(), limits.kept_bytes)).transpose().map_err(|error| unusable(&kept, &error))?;
     let kept = keeping.and_then(|mut copy| {
         let packed = archive::pack(&path, &ignore, &mut copy).is_ok() && copy.flush().is_ok();
         packed.then_some(kept)
