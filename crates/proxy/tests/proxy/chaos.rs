@@ -164,8 +164,10 @@ fn table(healthy: SocketAddr, dying: SocketAddr, chaos: &[(Chaos, Backend)]) -> 
     for (host, address) in chaotic.chain([("h".to_owned(), healthy), ("dying".to_owned(), dying)]) {
         let id = ServiceId(host.clone());
         table.routes.push(Route::new(host.clone(), format!("Host(`{host}`)"), id.clone()));
+        // Nobody else is to be hurried: the machine may be busy.
+        let hangs = host == Chaos::Hangs.host();
         let mut service = Service::new(Admission::Open, vec![Target::new(host, address)]);
-        service.response_timeout_ms = Some(100);
+        service.response_timeout_ms = hangs.then_some(100);
         table.services.insert(id, service);
     }
     table

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::capture::{Capture, Stream};
 use super::connection::{Connection, ConnectionError};
 use super::process::Ended;
-use super::slot::Slot;
+use super::slot::{Slot, Worker};
 use crate::collect;
 use crate::execution::{End, Event, Limits, Reason, Truncated, Usage};
 use crate::wire::{Answer, Request, WireError};
@@ -298,13 +298,22 @@ impl<'a> Run<'a> {
         incomplete
     }
 
+    /// A container has a group of the engine's own below its seat's. In version 1 the kernel counts whom it kills for want of
+    /// memory there, not here, and the engine may hear of it late; but that the seat was full is known here.
+    fn container_was_full(&self, ended: Ended) -> bool {
+        let Slot { worker, seat, .. } = &*self.slot;
+        let killed = ended.signal == Some(libc::SIGKILL) && self.killed.is_none();
+        let full = || seat.group.is_some() && seat.meter.memory_peak() >= self.task.limits.memory_bytes;
+        killed && matches!(worker, Worker::Container(_)) && full()
+    }
+
     fn end(&self, files: bool) -> End {
         let (ended, wall) = self.ended.unwrap_or((Ended::UNKNOWN, self.started.elapsed()));
         let (meter, counted) = (&self.slot.seat.meter, self.slot.seat.group.is_some());
         let reason = match (self.killed, ended) {
             (_, Ended { code: Some(0), .. }) => Reason::Ok,
             (Some(reason), Ended { code: None, .. }) => reason,
-            _ if ended.oom || meter.oom_kills() > 0 => Reason::Oom,
+            _ if ended.oom || meter.oom_kills() > 0 || self.container_was_full(ended) => Reason::Oom,
             (_, Ended { code: Some(_), .. }) => Reason::ExitNonzero,
             _ => Reason::Signal,
         };

@@ -27,7 +27,7 @@ const ABUSES: &[Abuse] = &[
     Abuse {
         name: "fork bomb whose first process leaves",
         code: "import os\nfor _ in range(1000):\n    try: os.fork()\n    except OSError: break",
-        expected: |done| reason(done, &[Reason::Ok, Reason::Oom]),
+        expected: |done| reason(done, &[Reason::Ok, Reason::Oom, Reason::Timeout]),
     },
     Abuse {
         name: "thread bomb",
@@ -198,7 +198,13 @@ async fn each_alone() {
 pub async fn alone(host: &Host) {
     let witness = Witness::new(host);
     for abuse in ABUSES.iter().chain(ATTACKS) {
-        let done = host.run(&execution(abuse)).await;
+        let mut execution = execution(abuse);
+        let mut done = host.run(&execution).await;
+        if !(abuse.expected)(&done) && reason(&done, &[Reason::Timeout]) {
+            // On a busy machine it may not have got where it wanted to go.
+            execution.limits.wall = None;
+            done = host.run(&execution).await;
+        }
         assert!((abuse.expected)(&done), "{}: {}", abuse.name, done.whole());
         host.python("print(42)").await.says("42\n");
     }

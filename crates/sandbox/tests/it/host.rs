@@ -349,7 +349,9 @@ fn start_daemon(socket: &std::path::Path, settings: &[String], first_uid: u32, d
         Some(delegated) => {
             // A copy, where the user can get at it.
             let copy = socket.with_file_name("sandbox");
-            std::fs::copy(&program, &copy).unwrap();
+            if !copy.exists() {
+                std::fs::copy(&program, &copy).unwrap();
+            }
             delegated.command(&copy)
         }
     };
