@@ -12,6 +12,7 @@ pub mod browser;
 pub mod deploying;
 pub mod engine;
 pub mod env;
+pub mod git;
 pub mod load;
 pub mod memory;
 pub mod program;

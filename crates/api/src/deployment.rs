@@ -346,6 +346,20 @@ impl DeployOptions {
     }
 }
 
+/// A push of git's that has come to the gate: the hook that git runs asks for it to be deployed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PushRequest {
+    /// What shows that the push is under way.
+    pub ticket: String,
+    /// The full name of the ref, as in `refs/heads/main`.
+    pub reference: String,
+    /// The object that it names until now; zeros: it is not there.
+    pub old: String,
+    /// The commit that is to be deployed.
+    pub new: String,
+}
+
 /// How to make a release out of what the server already has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]

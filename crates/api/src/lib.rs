@@ -27,6 +27,7 @@ pub use client::{Client, ClientError, ConfigSet, Endpoint, EventStream, LogStrea
 pub use config::{ConfigChange, ConfigEntry, ConfigList, ConfigPatch};
 pub use deployment::{
     ChangeOptions, DeployOptions, Deployment, DeploymentEvent, DeploymentKind, DeploymentList, DeploymentPlan, Outcome, Phase,
+    PushRequest,
 };
 pub use discovery::{Discovery, LabelProblem};
 pub use machine::{Check, CheckStatus, Doctor, Version};

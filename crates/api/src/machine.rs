@@ -24,6 +24,10 @@ pub struct Version {
     /// Addresses on which the proxy takes requests.
     #[schema(example = json!(["0.0.0.0:8080"]))]
     pub http: Vec<String>,
+    /// Where the API, and git, are reached over TCP with the server's token, if they are.
+    #[serde(default)]
+    #[schema(example = "127.0.0.1:9000")]
+    pub api_tcp: Option<String>,
 }
 
 /// What works on this machine, and why not.

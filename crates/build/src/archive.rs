@@ -1,6 +1,7 @@
 //! Source archives: a tree packed by the client as a gzipped tar, and unpacked by the server, which trusts nothing in it.
 
 mod pack;
+mod prune;
 #[cfg(test)]
 mod tests;
 mod unpack;
@@ -8,7 +9,8 @@ mod unpack;
 use std::path::PathBuf;
 
 pub use pack::{compose_ignore, pack, source_ignore};
-pub use unpack::unpack;
+pub use prune::prune;
+pub use unpack::{unpack, unpack_tar};
 
 use crate::ignore::IgnoreError;
 

@@ -12,7 +12,9 @@ pub mod procfile;
 pub mod static_site;
 mod tree;
 
-pub use archive::{PackError, PackFacts, UnpackError, UnpackFacts, UnpackLimits, compose_ignore, pack, source_ignore, unpack};
+pub use archive::{
+    PackError, PackFacts, UnpackError, UnpackFacts, UnpackLimits, compose_ignore, pack, prune, source_ignore, unpack, unpack_tar,
+};
 pub use context::{fingerprint_context, tar_context};
 pub use detect::{PlanError, plan};
 pub use ignore::{DockerIgnore, IgnoreError};

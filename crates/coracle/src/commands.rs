@@ -12,6 +12,7 @@ pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod domains;
 pub(crate) mod exec;
+pub(crate) mod git;
 pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod logs;
@@ -61,6 +62,7 @@ pub(crate) enum Command {
     Restart(restart::Arguments),
     Routes(routes::Arguments),
     Domains(domains::Arguments),
+    Git(git::Arguments),
     Certs(certs::Arguments),
     Apps(apps::Arguments),
     Destroy(destroy::Arguments),
@@ -100,6 +102,7 @@ impl Command {
             Self::Secrets(arguments) => secrets::run(arguments, context).await,
             Self::Restart(arguments) => restart::run(arguments, context).await,
             Self::Routes(arguments) => routes::run(arguments, context).await,
+            Self::Git(arguments) => git::run(arguments, context).await,
             Self::Domains(arguments) => domains::run(arguments, context).await,
             Self::Certs(arguments) => certs::run(arguments, context).await,
             Self::Apps(arguments) => apps::run(arguments, context).await,

@@ -10,6 +10,7 @@ mod context;
 mod failure;
 mod follow;
 mod git;
+mod hook;
 mod labelling;
 mod output;
 mod packing;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use coracle_engine_process::{shim_main, static_site};
+use coracle_git_door::hook::Hook;
 use tokio::runtime::{Builder, Runtime};
 
 use arguments::{CommandLine, Global};
@@ -40,6 +42,9 @@ const LEAVE: Duration = Duration::from_millis(500);
 fn main() -> ExitCode {
     if let Some(code) = beside_an_instance() {
         return code;
+    }
+    if let Some(hook) = std::env::args_os().next().and_then(|program| Hook::of(&program)) {
+        return hook::main(hook);
     }
     let line = match CommandLine::try_parse_from(arguments::familiar(std::env::args_os())) {
         Ok(line) => line,

@@ -38,6 +38,8 @@ pub(crate) struct Manner {
     pub(crate) live: bool,
     /// How many columns there are; `None`: nobody cuts lines.
     pub(crate) width: Option<usize>,
+    /// What stands before a phase of a deployment.
+    pub(crate) mark: &'static str,
 }
 
 impl Manner {
@@ -56,12 +58,13 @@ impl Manner {
             colour,
             live: colour && io::stderr().is_terminal(),
             width: if terminal { terminal::width() } else { None },
+            ..Self::plain()
         }
     }
 
     /// What tests and pipes get.
     pub(crate) const fn plain() -> Self {
-        Self { json: false, quiet: false, verbose: false, colour: false, live: false, width: None }
+        Self { json: false, quiet: false, verbose: false, colour: false, live: false, width: None, mark: "▸" }
     }
 }
 

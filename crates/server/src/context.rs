@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use coracle_engine::Engine;
 use coracle_engine_docker::DockerEngine;
+use coracle_git_door::Door;
 use coracle_model::EngineKind;
 use coracle_orchestrator::HostOrchestrator;
 use coracle_store::Store;
@@ -32,9 +33,13 @@ pub(crate) struct Context {
     pub proxy: Option<Arc<ProxyProcess>>,
     /// Where the proxy takes requests.
     pub http: Vec<SocketAddr>,
+    /// Where the API listens over TCP, if it does.
+    pub api_tcp: Option<SocketAddr>,
     pub state_dir: PathBuf,
     /// Where source trees are unpacked and read.
     pub sources: Sources,
+    /// Where git comes in.
+    pub door: Door,
     /// The connection behind the docker engine.
     pub docker: Option<DockerEngine>,
     /// Whether Docker is not to be used.

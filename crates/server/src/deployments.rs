@@ -13,6 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::gate::Pushed;
 use crate::journal::{Journal, Reader};
 use crate::source::{Sent, Sources};
 use crate::{problems, wire};
@@ -24,6 +25,8 @@ const ENDED_KEPT: usize = 16;
 pub(crate) enum Work {
     /// Deploys a tree, which is removed at the end.
     Deploy(Box<Sent>),
+    /// Deploys the commit of a push.
+    Push(Pushed),
     /// Changes configuration.
     Config(Vec<ConfigChange>),
     /// Takes up an earlier release.
@@ -154,14 +157,12 @@ impl Deployments {
         let progress = progress_into(journal.clone(), http.clone());
         let (app, cancel) = (&journal.app, &journal.cancel);
         let done = match work {
-            Work::Deploy(sent) => {
-                let deploying = async {
-                    let request = sources.request(app, &sent, None).await?;
-                    orchestrator.deploy(request, &progress, cancel).await.map_err(problems::orchestrator)
-                };
-                let deployed = deploying.await;
-                sent.tree.remove().await;
-                return deployed.map(drop);
+            Work::Deploy(sent) => return self.deploy(journal, *sent, &progress).await,
+            Work::Push(pushed) => {
+                let sent = pushed.check_out(sources, cancel).await?;
+                self.deploy(journal, sent, &progress).await?;
+                pushed.admit();
+                return Ok(());
             }
             Work::Config(changes) => match orchestrator.kept_source(app).await {
                 Ok(Some(kept)) => return self.reconfigure(journal, kept, changes, &progress).await,
@@ -172,6 +173,17 @@ impl Deployments {
             Work::Restart => orchestrator.restart(app, &progress, cancel).await.map(drop),
         };
         done.map_err(problems::orchestrator)
+    }
+
+    async fn deploy(&self, journal: &Journal, sent: Sent, progress: &Progress) -> Result<(), Problem> {
+        let Inner { orchestrator, sources, .. } = &*self.inner;
+        let deploying = async {
+            let request = sources.request(&journal.app, &sent, None).await?;
+            orchestrator.deploy(request, progress, &journal.cancel).await.map_err(problems::orchestrator)
+        };
+        let deployed = deploying.await;
+        sent.tree.remove().await;
+        deployed.map(drop)
     }
 
     /// Changes configuration that what the active release was made of may depend on: that is read again.

@@ -1,5 +1,7 @@
 //! Taking a source tree from a stranger: streamed to disk as it comes, bounded in every direction, removed afterwards.
 
+mod commit;
+
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -21,6 +23,8 @@ use tokio::sync::mpsc;
 
 use crate::compose::{self, Resolved};
 use crate::problems;
+
+pub(crate) use commit::check_out;
 
 /// What a source tree may cost.
 #[derive(Debug, Clone, Copy)]
@@ -184,15 +188,28 @@ impl Copy {
 
     /// Takes a piece, or gives up and leaves nothing: a copy is a convenience.
     fn take(mut self, piece: &Bytes) -> Option<Self> {
-        let fits = self.room >= piece.len() as u64;
-        if fits && self.file.write_all(piece).is_ok() {
-            self.room -= piece.len() as u64;
+        if self.write_all(piece).is_ok() {
             return Some(self);
         }
         if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::debug!(path = %self.path.display(), %error, "half a copy goes with its tree");
         }
         None
+    }
+}
+
+impl Write for Copy {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.room < bytes.len() as u64 {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        let written = self.file.write(bytes)?;
+        self.room -= written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
     }
 }
 

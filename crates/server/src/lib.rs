@@ -11,6 +11,7 @@ mod deployments;
 pub mod discovery;
 mod doctor;
 mod engines;
+mod gate;
 mod intake;
 mod journal;
 mod leftover;

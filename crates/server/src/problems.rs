@@ -2,6 +2,7 @@
 
 use coracle_api::{Problem, ProblemKind};
 use coracle_engine::EngineError;
+use coracle_git_door::DoorError;
 use coracle_model::NameError;
 use coracle_model::manifest::ManifestErrors;
 use coracle_orchestrator::OrchestratorError;
@@ -54,6 +55,16 @@ pub(crate) fn store(error: &StoreError) -> Problem {
 /// What to do about another deployment that is running.
 pub(crate) fn busy_hint(app: &coracle_model::AppName) -> String {
     format!("wait for it with `--wait`, or look at it with `coracle status -a {app}`")
+}
+
+pub(crate) fn door(error: &DoorError) -> Problem {
+    let (kind, hint) = match error {
+        DoorError::NoRepository(_) => (ProblemKind::NotFound, "push to it first: `git push`"),
+        DoorError::Moved => (ProblemKind::Conflict, "fetch first, as from any remote: `git pull`, then push again"),
+        DoorError::Start(_) => (ProblemKind::Unavailable, "install git on the server; `coracle doctor` tells what is missing"),
+        DoorError::Git(_) | DoorError::File { .. } => (ProblemKind::Internal, "the server's log has the details"),
+    };
+    Problem::new(kind, error.to_string()).hint(hint)
 }
 
 pub(crate) fn engine(error: &EngineError) -> Problem {

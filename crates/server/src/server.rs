@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use coracle_engine::{Engine, Neighbours};
 use coracle_engine_docker::DockerEngine;
+use coracle_git_door::{Door, DoorError};
 use coracle_labels::Entrance;
 use coracle_model::{ByteSize, Cpus, EngineKind};
 use coracle_orchestrator::{HostOrchestrator, OrchestratorError, Settings, TlsOffer, Traffic};
@@ -26,7 +27,7 @@ use crate::source::Sources;
 use crate::state_dir::{self, StateDirError};
 use crate::succession::{self, Successions};
 use crate::token::{self, TokenGuard};
-use crate::{api, connections, leftover};
+use crate::{api, connections, gate, leftover};
 
 /// How long deployments and requests may take to end once the server is asked to stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
@@ -125,6 +126,9 @@ pub enum StartError {
     /// What an earlier server left half-done cannot be settled.
     #[error("what was interrupted cannot be settled: {0}")]
     Recover(#[source] OrchestratorError),
+    /// The repositories that are pushed to cannot be used.
+    #[error("the git repositories cannot be used: {0}")]
+    Git(#[from] DoorError),
     /// The API cannot listen there.
     #[error("the API cannot listen on {place}: {source}")]
     Listen {
@@ -147,7 +151,7 @@ impl StartError {
     /// What to do about it.
     pub fn hint(&self) -> &str {
         match self {
-            Self::StateDir(_) => "choose a directory that this user may write to with `--state`",
+            Self::StateDir(_) | Self::Git(_) => "choose a directory that this user may write to with `--state`",
             Self::Store(StoreError::Locked { .. }) => "stop the other server first: `coracle server stop`",
             Self::Store(_) => "nothing was changed; `--state` chooses another directory",
             Self::Engine(_) => "`coracle doctor` tells what is missing; `--engine process` needs nothing installed",
@@ -250,6 +254,10 @@ impl Server {
         let sources = Sources { store: store.clone(), incoming, limits: options.intake, successions: successions.clone() };
         let (on, http) = (sources.clone(), parts.http.clone());
         let deployments = Deployments::new(orchestrator.clone(), on, http, stop.clone(), cut.clone());
+        let tasks = TaskTracker::new();
+        let (git, program) = (options.state_dir.join("git"), &options.program);
+        let door = Door::open(&git, program, &options.api_socket, tasks.clone(), stop.clone())?;
+        gate::settle(&door, &store).await;
         let context = Arc::new(Context {
             orchestrator: orchestrator.clone(),
             store,
@@ -263,9 +271,11 @@ impl Server {
             discovery: discovery.clone(),
             proxy: proxy.clone(),
             http: parts.http,
+            api_tcp: api_tcp.as_ref().and_then(|listener| listener.local_addr().ok()),
             state_dir: options.state_dir.clone(),
             sources,
-            tasks: TaskTracker::new(),
+            door,
+            tasks,
             stop,
         });
         let mut server = Self {
@@ -312,7 +322,7 @@ impl Server {
             let owner = connections::Owner { tasks: tasks.clone(), stop: stop.clone(), cut: cut.clone() };
             self.accepting.push(owned(connections::serve_tcp(listener, guarded, owner)));
         }
-        let router = router.layer(axum::middleware::from_fn(leftover::read));
+        let router = router.merge(api::of_hooks(self.context.clone())).layer(axum::middleware::from_fn(leftover::read));
         let listener: UnixListener = connections::bind_private(&self.api_socket)
             .map_err(|source| StartError::Listen { place: self.api_socket.display().to_string(), source })?;
         self.accepting.push(owned(connections::serve_unix(listener, router, connections::Owner { tasks, stop, cut })));

@@ -7,12 +7,13 @@ use std::path::Path;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
 use coracle_api::{Problem, ProblemKind};
 use coracle_model::Secret;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use subtle::ConstantTimeEq;
 
-use crate::api::ApiError;
+use crate::api::{ApiError, git};
 
 /// Digest of the token: what a request shows is hashed and compared in constant time, so neither the time it takes nor
 /// its length tells anything.
@@ -63,14 +64,31 @@ fn create(path: &Path) -> std::io::Result<Secret> {
     Ok(Secret::new(token))
 }
 
-/// Lets a request through if it shows the token (RFC 6750 section 2.1).
+/// What a request shows: a bearer token (RFC 6750 section 2.1); for git, which knows no such, also a password, or a user name
+/// without one (RFC 7617).
+fn shown(request: &Request) -> Option<Vec<u8>> {
+    let value = request.headers().get(AUTHORIZATION)?.as_bytes();
+    let credentials = |scheme: &[u8]| {
+        let (shown, rest) = value.split_at_checked(scheme.len())?;
+        shown.eq_ignore_ascii_case(scheme).then_some(rest)
+    };
+    if let Some(token) = credentials(b"Bearer ") {
+        return Some(token.to_owned());
+    }
+    let pair = credentials(b"Basic ").filter(|_| git::is_git(request.uri()))?;
+    let pair = base64::engine::general_purpose::STANDARD.decode(pair).ok()?;
+    let at = pair.iter().position(|byte| *byte == b':')?;
+    let (user, password) = (&pair[..at], &pair[at + 1..]);
+    Some(if password.is_empty() { user } else { password }.to_owned())
+}
+
+/// Lets a request through if it shows the token.
 pub(crate) async fn require(State(guard): State<TokenGuard>, request: Request, next: Next) -> Response {
-    let shown = request.headers().get(AUTHORIZATION).and_then(|value| {
-        let (scheme, token) = value.as_bytes().split_at_checked("Bearer ".len())?;
-        scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
-    });
-    if shown.is_some_and(|token| guard.admits(token)) {
+    if shown(&request).is_some_and(|token| guard.admits(&token)) {
         return next.run(request).await;
+    }
+    if git::is_git(request.uri()) {
+        return git::unauthorized();
     }
     let problem = Problem::new(ProblemKind::Unauthorized, "over TCP, the API wants the server's token")
         .hint("the token is in the file `token` of the server's state directory; set CORACLE_TOKEN to it");

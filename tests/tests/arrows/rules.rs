@@ -107,6 +107,11 @@ pub const CRATES: &[Rule] = &[
     },
     Rule { name: "coracle-api", may_use: &["coracle-model"], because: "a client needs nothing of the server" },
     Rule {
+        name: "coracle-git-door",
+        may_use: &["coracle-model"],
+        because: "it knows repositories and pushes; whoever decides about them stands behind it",
+    },
+    Rule {
         name: "coracle-server",
         may_use: &[
             "coracle-model",
@@ -122,6 +127,7 @@ pub const CRATES: &[Rule] = &[
             "coracle-labels",
             "coracle-orchestrator",
             "coracle-api",
+            "coracle-git-door",
         ],
         because: "it wires the control plane together, and nothing above it",
     },
@@ -132,6 +138,7 @@ pub const CRATES: &[Rule] = &[
             "coracle-build",
             "coracle-compose",
             "coracle-api",
+            "coracle-git-door",
             "coracle-server",
             "coracle-proxy",
             "coracle-proxy-config",

@@ -39,6 +39,7 @@ mod configuration;
 mod crash;
 mod discovery;
 mod examples;
+mod git_push;
 mod healing;
 mod hostile;
 mod import;

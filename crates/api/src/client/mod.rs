@@ -25,7 +25,7 @@ pub use transport::JsonStream;
 
 use crate::app::{AppList, AppStatus, AppSummary, ScaleRequest};
 use crate::config::{ConfigEntry, ConfigList, ConfigPatch};
-use crate::deployment::{ChangeOptions, DeployOptions, Deployment, DeploymentEvent, DeploymentList, DeploymentPlan};
+use crate::deployment::{ChangeOptions, DeployOptions, Deployment, DeploymentEvent, DeploymentList, DeploymentPlan, PushRequest};
 use crate::machine::{Doctor, Version};
 use crate::output::{ExecRequest, LogLine, LogOptions, RunLine, RunRequest};
 use crate::release::{Release, ReleaseList, RollbackRequest};
@@ -149,6 +149,11 @@ impl Client {
     pub async fn deploy(&self, app: &AppName, options: &DeployOptions, source: Source) -> Result<EventStream, ClientError> {
         let request = Request::new(Method::POST, format!("{PREFIX}/apps/{app}/deployments{}", query(options)?));
         self.stream(request.payload(Payload::Source(source, SOURCE_MEDIA_TYPE))).await
+    }
+
+    /// Deploys the commit of a push that is under way. Only the hook that git runs can ask for it, on the server's machine.
+    pub async fn deploy_push(&self, app: &AppName, push: &PushRequest) -> Result<EventStream, ClientError> {
+        self.stream(Request::new(Method::POST, format!("{PREFIX}/apps/{app}/pushes")).json(push)?).await
     }
 
     /// What a deployment of this source tree would do, without doing it.

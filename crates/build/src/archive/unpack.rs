@@ -22,14 +22,20 @@ const MOST_PADDING: u64 = 1 << 20;
 /// Bytes of a file name (`NAME_MAX`).
 const LONGEST_NAME: usize = 255;
 
-/// Unpacks an archive from a stranger into the empty directory `into`. Blocking.
+/// Unpacks a gzip-compressed archive from a stranger into the empty directory `into`, as [`unpack_tar`] does. Blocking.
+pub fn unpack<R: Read>(reader: R, into: &Path, limits: UnpackLimits) -> Result<UnpackFacts, UnpackError> {
+    unpack_tar(GzDecoder::new(reader), into, limits)
+}
+
+/// Unpacks an archive from a stranger into the empty directory `into`. Blocking. Without compression around it, an archive that
+/// was cut off between two entries looks whole: whoever made it has to be asked.
 ///
 /// What is refused: names that are absolute, not UTF-8 or contain `..`; links out of the tree; entries below a link; two
 /// entries of one name; devices, pipes and sparse files; more than the limits allow. Owners, setuid and the like are dropped.
 /// After an error, what was unpacked so far lies in `into`, for the caller to remove, and nowhere else.
-pub fn unpack<R: Read>(reader: R, into: &Path, limits: UnpackLimits) -> Result<UnpackFacts, UnpackError> {
+pub fn unpack_tar<R: Read>(reader: R, into: &Path, limits: UnpackLimits) -> Result<UnpackFacts, UnpackError> {
     let mut unpacker = Unpacker::new(into, limits)?;
-    let mut archive = Archive::new(GzDecoder::new(reader));
+    let mut archive = Archive::new(reader);
     for entry in archive.entries().map_err(damaged)?.raw(true) {
         unpacker.entry(entry.map_err(damaged)?)?;
     }

@@ -130,7 +130,7 @@ impl<'a> Progress<'a> {
                 bar.set_prefix(doing(phase));
                 bar.set_message("");
             }
-            None => self.line(&format!("▸ {}", doing(phase))),
+            None => self.line(&format!("{} {}", self.output.manner().mark, doing(phase))),
         }
     }
 

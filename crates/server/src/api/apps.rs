@@ -93,10 +93,14 @@ pub(super) async fn show(State(context): State<Shared>, App(app): App) -> Answer
 pub(super) async fn destroy(State(context): State<Shared>, App(app): App) -> Answer<StatusCode> {
     let turn = context.deployments.try_turn(&app)?;
     let (orchestrator, successions) = (context.orchestrator.clone(), context.sources.successions.clone());
+    let door = context.door.clone();
     // Half an app helps nobody: it goes on even if whoever asked for it goes away.
     let destroying = context.tasks.spawn(async move {
         let done = orchestrator.destroy(&app).await;
         successions.settle_entrances().await;
+        if let (Ok(_), Err(error)) = (&done, door.remove(&app).await) {
+            tracing::warn!(%app, %error, "the repository of a destroyed app stays");
+        }
         drop(turn);
         done
     });

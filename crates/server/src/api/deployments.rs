@@ -7,8 +7,9 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use coracle_api::{
     ChangeOptions, DeployOptions, Deployment, DeploymentEvent, DeploymentList, DeploymentPlan, Outcome, Problem, ProblemKind,
-    RollbackRequest,
+    PushRequest, RollbackRequest,
 };
+use coracle_git_door::Ticket;
 use coracle_model::DeploymentId;
 use coracle_orchestrator::StatefulChanges;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,7 @@ use super::answer;
 use super::extract::{App, Id, Json, Options};
 use super::{Answer, ApiError, Shared};
 use crate::deployments::Work;
+use crate::gate::Pushed;
 use crate::intake;
 use crate::journal::{Journal, Opening};
 use crate::source::{Sent, Sources};
@@ -48,6 +50,21 @@ pub(super) async fn deploy(
     let sent = take_in(&context, options, body).await?;
     let journal = context.deployments.begin(app, Work::Deploy(Box::new(sent)), change);
     opened(&journal, change.detach).await
+}
+
+/// Deploys the commit of a push that is under way. It is called off when the hook that asks goes away, as well as when whoever
+/// pushes does (until the switch).
+pub(super) async fn push(State(context): State<Shared>, App(app): App, Json(request): Json<PushRequest>) -> Answer<Response> {
+    let push = context.door.push(&Ticket::shown(&request.ticket)).filter(|push| *push.app() == app);
+    let push = push.ok_or_else(|| Problem::new(ProblemKind::NotFound, "no such push is under way"))?;
+    let pushed = Pushed::new(push.clone(), &request)?;
+    let journal = context.deployments.begin(app, Work::Push(pushed), ChangeOptions { detach: false, wait: true });
+    let (mut reader, followed) = (journal.reader(), journal.clone());
+    context.tasks.spawn(async move {
+        while push.gone().run_until_cancelled(reader.next()).await.flatten().is_some() {}
+        followed.cancel.cancel();
+    });
+    opened(&journal, false).await
 }
 
 /// What a deployment of this source tree would do, without doing it.

@@ -8,6 +8,7 @@ mod config;
 mod deployments;
 mod discovery;
 mod extract;
+pub(crate) mod git;
 mod machine;
 mod output;
 mod projects;
@@ -91,9 +92,15 @@ pub(crate) fn router(context: Shared) -> Router {
     let (router, _) = described().split_for_parts();
     router
         .route(&format!("{PREFIX}/openapi.json"), axum::routing::get(openapi))
+        .merge(git::router())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(context)
+}
+
+/// What git's hooks ask, on the Unix socket alone.
+pub(crate) fn of_hooks(context: Shared) -> Router {
+    Router::new().route(&format!("{PREFIX}/apps/{{app}}/pushes"), axum::routing::post(deployments::push)).with_state(context)
 }
 
 /// Written anew for each of its rare readers, rather than kept in memory for all the others.

@@ -1,0 +1,198 @@
+//! The door itself: all repositories, and the pushes that are under way.
+
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use coracle_model::AppName;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::git::GitError;
+use crate::hook::Hook;
+use crate::push::{Push, Ticket};
+use crate::repository::Repository;
+
+/// Why something could not be done with a repository.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    /// The app has no repository.
+    #[error("nothing has been pushed to {0} yet")]
+    NoRepository(AppName),
+    /// The ref names something else than when the push began.
+    #[error("somebody else has pushed meanwhile")]
+    Moved,
+    /// Git is not installed, or cannot be started.
+    #[error("git cannot be started: {0}")]
+    Start(std::io::Error),
+    /// Git says no.
+    #[error("git says: {0}")]
+    Git(String),
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl DoorError {
+    pub(crate) fn git(error: GitError) -> Self {
+        match error {
+            GitError::Start(error) => Self::Start(error),
+            GitError::Failed(told) => Self::Git(told),
+        }
+    }
+
+    pub(crate) fn start(error: std::io::Error) -> Self {
+        Self::Start(error)
+    }
+
+    pub(crate) fn file(path: &Path, source: std::io::Error) -> Self {
+        Self::File { path: path.to_owned(), source }
+    }
+}
+
+/// All repositories of a server. Cheap to clone.
+#[derive(Clone)]
+pub struct Door {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    /// One repository per app, `APP.git`.
+    repositories: PathBuf,
+    /// Where git finds its hooks: names for Coracle's own program.
+    pub(crate) hooks: PathBuf,
+    /// Where hooks reach the server.
+    pub(crate) socket: PathBuf,
+    pub(crate) tasks: TaskTracker,
+    /// Fires when the server stops.
+    pub(crate) stop: CancellationToken,
+    making: tokio::sync::Mutex<()>,
+    shelf: Mutex<Shelf>,
+}
+
+#[derive(Default)]
+struct Shelf {
+    pushes: HashMap<Ticket, Arc<Push>>,
+    /// One turn per app.
+    turns: HashMap<AppName, Arc<tokio::sync::Mutex<()>>>,
+}
+
+impl Door {
+    /// Opens the door: repositories lie in `dir`, hooks are `program`, and reach the server on `socket`. `tasks` own what runs,
+    /// and `stop` ends it.
+    pub fn open(
+        dir: &Path,
+        program: &Path,
+        socket: &Path,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Self, DoorError> {
+        let (repositories, hooks) = (dir.join("repositories"), dir.join("hooks"));
+        for path in [&repositories, &hooks] {
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+            made.map_err(|error| DoorError::file(path, error))?;
+        }
+        for hook in Hook::ALL {
+            let path = hooks.join(hook.name());
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(DoorError::file(&path, error)),
+                _ => symlink(program, &path).map_err(|error| DoorError::file(&path, error))?,
+            }
+        }
+        sweep(&repositories);
+        let (making, shelf, socket) = (tokio::sync::Mutex::default(), Mutex::default(), socket.to_owned());
+        Ok(Self { inner: Arc::new(Inner { repositories, hooks, socket, tasks, stop, making, shelf }) })
+    }
+
+    fn path(&self, app: &AppName) -> PathBuf {
+        self.inner.repositories.join(format!("{app}.git"))
+    }
+
+    /// The repository of an app, if it has one.
+    pub fn repository(&self, app: &AppName) -> Option<Repository> {
+        Repository::open(self.path(app))
+    }
+
+    /// The repository of an app, made if it is not there.
+    pub async fn ensure(&self, app: &AppName) -> Result<Repository, DoorError> {
+        let _making = self.inner.making.lock().await;
+        match self.repository(app) {
+            Some(repository) => Ok(repository),
+            None => Repository::create(self.path(app)).await,
+        }
+    }
+
+    /// Every app that has a repository.
+    pub fn apps(&self) -> Vec<AppName> {
+        let entries = std::fs::read_dir(&self.inner.repositories).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter_map(|name| name.strip_suffix(".git")?.parse().ok()).collect()
+    }
+
+    /// Forgets the repository of an app, if it has one. Pushes that are under way fail.
+    pub async fn remove(&self, app: &AppName) -> Result<(), DoorError> {
+        let turn = self.turn(app);
+        let _turn = turn.lock().await;
+        let path = self.path(app);
+        let removing = path.clone();
+        let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(removing)).await;
+        match removed.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(DoorError::file(&path, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The push that a ticket belongs to, while it is under way.
+    pub fn push(&self, ticket: &Ticket) -> Option<Arc<Push>> {
+        self.shelf().pushes.get(ticket).cloned()
+    }
+
+    pub(crate) fn begin(
+        &self,
+        app: &AppName,
+        repository: Repository,
+        gone: CancellationToken,
+    ) -> Result<(Ticket, Arc<Push>), DoorError> {
+        let ticket = Ticket::new()?;
+        let push = Arc::new(Push::new(app.clone(), repository, self.turn(app), gone));
+        self.shelf().pushes.insert(ticket.clone(), push.clone());
+        Ok((ticket, push))
+    }
+
+    pub(crate) fn ended(&self, ticket: &Ticket) {
+        self.shelf().pushes.remove(ticket);
+    }
+
+    fn turn(&self, app: &AppName) -> Arc<tokio::sync::Mutex<()>> {
+        let mut shelf = self.shelf();
+        // Whoever has or wants a turn holds its handle.
+        shelf.turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        shelf.turns.entry(app.clone()).or_default().clone()
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.inner.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Removes repositories that were never finished, and what pushes left that were cut off with their server.
+fn sweep(repositories: &Path) {
+    for entry in std::fs::read_dir(repositories).into_iter().flatten().flatten() {
+        let objects = entry.path().join("objects");
+        let left = std::fs::read_dir(&objects).into_iter().flatten().flatten().map(|entry| (entry.file_name(), entry.path()));
+        let unfinished = left.filter(|(name, _)| name.to_string_lossy().starts_with("tmp_objdir-")).map(|(_, path)| path);
+        let never = entry.file_name().to_string_lossy().starts_with("new-").then(|| entry.path());
+        for path in unfinished.chain(never) {
+            if let Err(error) = std::fs::remove_dir_all(&path) {
+                tracing::debug!(path = %path.display(), %error, "what an earlier push left stays");
+            }
+        }
+    }
+}

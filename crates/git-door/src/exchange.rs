@@ -1,0 +1,266 @@
+//! Git's smart-HTTP services without HTTP (gitprotocol-http(5)): what is asked goes into a git program, what it answers comes
+//! back as it is written, and a push is seen through to its end even when nobody listens any more.
+
+use std::io::{Error, ErrorKind, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_model::AppName;
+use flate2::write::GzDecoder;
+use futures::{Stream, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{ChildStdin, ChildStdout};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::door::{Door, DoorError};
+use crate::git::{Git, Running, told};
+use crate::hook::variables;
+use crate::pkt_line::{FLUSH, encoded};
+use crate::push::{Push, Ticket};
+use crate::repository::Repository;
+
+/// How long whoever asks may be silent.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// How long one exchange may take at most, with a deployment in it.
+const LONGEST: Duration = Duration::from_secs(2 * 3600);
+
+/// How much is read at a time.
+const PIECE: usize = 32 * 1024;
+
+/// Pieces on their way to whoever reads them.
+const AHEAD: usize = 8;
+
+/// Bytes of what a fetch says it wants and has, unpacked.
+const MOST_WANTS: u64 = 64 << 20;
+
+/// How much compressed input is unpacked at a time, so that a bomb cannot fill the memory: a byte becomes a thousand at most.
+const PINCH: usize = 2 * 1024;
+
+/// What git is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// Clones and fetches.
+    UploadPack,
+    /// Pushes.
+    ReceivePack,
+}
+
+impl Service {
+    /// The service of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::UploadPack, Self::ReceivePack].into_iter().find(|service| service.name() == name)
+    }
+
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UploadPack => "git-upload-pack",
+            Self::ReceivePack => "git-receive-pack",
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::UploadPack => "upload-pack",
+            Self::ReceivePack => "receive-pack",
+        }
+    }
+}
+
+/// What git answers, piece by piece. Dropping it before its end means that nobody listens any more.
+pub type Answer = mpsc::Receiver<Bytes>;
+
+/// The version of the protocol that is asked for, if it is one we pass on.
+fn version(protocol: Option<&str>) -> Option<&'static str> {
+    let asked = protocol?;
+    ["version=2", "version=1"].into_iter().find(|version| asked.split(':').any(|word| word == *version))
+}
+
+impl Door {
+    /// What refs there are, and what can be done with them. A push makes the repository if it is not there.
+    pub async fn advertise(&self, app: &AppName, service: Service, protocol: Option<&str>) -> Result<Bytes, DoorError> {
+        let repository = match service {
+            Service::ReceivePack => self.ensure(app).await?,
+            Service::UploadPack => self.repository(app).ok_or_else(|| DoorError::NoRepository(app.clone()))?,
+        };
+        let protocol = version(protocol).filter(|_| service == Service::UploadPack);
+        let mut git = repository.git(&[service.word(), "--stateless-rpc", "--advertise-refs"]);
+        git.argument(repository.path());
+        if let Some(protocol) = protocol {
+            git.env("GIT_PROTOCOL", protocol);
+        }
+        let refs = git.ask().await.map_err(DoorError::git)?;
+        let mut answer = Vec::new();
+        if protocol != Some("version=2") {
+            answer.extend(encoded(format!("# service={}\n", service.name()).as_bytes()));
+            answer.extend_from_slice(FLUSH);
+        }
+        answer.extend(refs);
+        Ok(answer.into())
+    }
+
+    /// A fetch. `compressed`: what is asked comes gzip-compressed.
+    pub fn upload_pack<B>(&self, app: &AppName, protocol: Option<&str>, compressed: bool, asked: B) -> Result<Answer, DoorError>
+    where
+        B: Stream<Item = std::io::Result<Bytes>> + Send + Unpin + 'static,
+    {
+        let repository = self.repository(app).ok_or_else(|| DoorError::NoRepository(app.clone()))?;
+        let mut git = repository.git(&[Service::UploadPack.word(), "--stateless-rpc"]);
+        git.argument(repository.path());
+        if let Some(protocol) = version(protocol) {
+            git.env("GIT_PROTOCOL", protocol);
+        }
+        let asked = Asked { body: asked, gunzip: compressed.then(|| GzDecoder::new(Vec::new())), unpacked: 0 };
+        let (sender, answer) = mpsc::channel(AHEAD);
+        let exchange = Exchange { running: git.start().map_err(DoorError::start)?, stop: self.inner.stop.clone() };
+        self.inner.tasks.spawn(async move { exchange.carry_out(asked, sender, None).await });
+        Ok(answer)
+    }
+
+    /// A push. When nobody listens any more, the gate is told, and git is let come to its end: what is live is what the ref says.
+    pub async fn receive_pack<B>(&self, app: &AppName, compressed: bool, asked: B) -> Result<Answer, DoorError>
+    where
+        B: Stream<Item = std::io::Result<Bytes>> + Send + Unpin + 'static,
+    {
+        let repository = self.repository(app).ok_or_else(|| DoorError::NoRepository(app.clone()))?;
+        let gone = self.inner.stop.child_token();
+        let (ticket, push) = self.begin(app, repository.clone(), gone)?;
+        let ending = Ending { door: self.clone(), ticket: ticket.clone() };
+        let git = self.receiving(app, &repository, &ticket).await?;
+        let asked = Asked { body: asked, gunzip: compressed.then(|| GzDecoder::new(Vec::new())), unpacked: 0 };
+        let (sender, answer) = mpsc::channel(AHEAD);
+        let exchange = Exchange { running: git.start().map_err(DoorError::start)?, stop: self.inner.stop.clone() };
+        self.inner.tasks.spawn(async move {
+            exchange.carry_out(asked, sender, Some(push.clone())).await;
+            push.settle().await;
+            drop(ending);
+            repository.tidy().await;
+        });
+        Ok(answer)
+    }
+
+    async fn receiving(&self, app: &AppName, repository: &Repository, ticket: &Ticket) -> Result<Git, DoorError> {
+        let branches = repository.candidates().await?;
+        let mut git = repository.git(&[Service::ReceivePack.word(), "--stateless-rpc"]);
+        git.argument(repository.path()).set("core.hooksPath", &self.inner.hooks);
+        for branch in &branches {
+            git.set("receive.procReceiveRefs", format!("refs/heads/{branch}"));
+        }
+        git.env(variables::SOCKET, &self.inner.socket).env(variables::APP, app.as_str());
+        git.env(variables::TICKET, ticket.as_str()).env(variables::BRANCHES, branches.join(" "));
+        Ok(git)
+    }
+}
+
+/// Takes the ticket away when the push has ended, however it ended.
+struct Ending {
+    door: Door,
+    ticket: Ticket,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.door.ended(&self.ticket);
+    }
+}
+
+/// What is asked, as it comes in.
+struct Asked<B> {
+    body: B,
+    gunzip: Option<GzDecoder<Vec<u8>>>,
+    unpacked: u64,
+}
+
+impl<B: Stream<Item = std::io::Result<Bytes>> + Unpin> Asked<B> {
+    async fn feed(mut self, mut into: ChildStdin) -> std::io::Result<()> {
+        loop {
+            let piece = tokio::time::timeout(SILENCE, self.body.next()).await.map_err(|_| Error::from(ErrorKind::TimedOut))?;
+            let Some(piece) = piece.transpose()? else { break };
+            for pinch in piece.chunks(if self.gunzip.is_some() { PINCH } else { piece.len().max(1) }) {
+                match &mut self.gunzip {
+                    None => into.write_all(pinch).await?,
+                    Some(gunzip) => {
+                        gunzip.write_all(pinch)?;
+                        let plain = std::mem::take(gunzip.get_mut());
+                        self.unpacked += plain.len() as u64;
+                        if self.unpacked > MOST_WANTS {
+                            return Err(Error::new(ErrorKind::InvalidData, "more is asked than anybody could want"));
+                        }
+                        into.write_all(&plain).await?;
+                    }
+                }
+            }
+        }
+        if let Some(gunzip) = self.gunzip {
+            into.write_all(&gunzip.finish()?).await?;
+        }
+        into.shutdown().await
+    }
+}
+
+struct Exchange {
+    running: Running,
+    stop: CancellationToken,
+}
+
+impl Exchange {
+    /// Passes both ways until git has ended.
+    async fn carry_out<B>(mut self, asked: Asked<B>, answer: mpsc::Sender<Bytes>, push: Option<Arc<Push>>)
+    where
+        B: Stream<Item = std::io::Result<Bytes>> + Unpin,
+    {
+        let (stdin, stdout) = (self.running.child.stdin.take(), self.running.child.stdout.take());
+        let (Some(stdin), Some(stdout)) = (stdin, stdout) else { return };
+        let complaint = self.running.complaint();
+        let passing = async {
+            let feeding = async {
+                // Cut off, git's input ends early, which it takes for what it is.
+                if let Some(Err(error)) = self.stop.run_until_cancelled(asked.feed(stdin)).await {
+                    tracing::debug!(%error, "what git is asked ended early");
+                }
+            };
+            let (_, (), complaint) = tokio::join!(feeding, pass_on(stdout, answer, push.as_deref()), complaint);
+            (self.running.child.wait().await, complaint)
+        };
+        match tokio::time::timeout(LONGEST, passing).await {
+            Ok((Ok(status), _)) if status.success() => {}
+            Ok((Ok(status), complaint)) => tracing::info!(%status, complaint = told(&complaint), "git did not succeed"),
+            Ok((Err(error), _)) => tracing::warn!(%error, "git cannot be waited for"),
+            Err(_) => tracing::warn!("an exchange with git did not end and is cut off"),
+        }
+    }
+}
+
+/// Hands on what git writes. Whoever fetches and goes away ends it; a push is read to its end, since git must not break off
+/// between the gate and the ref.
+async fn pass_on(mut from: ChildStdout, answer: mpsc::Sender<Bytes>, push: Option<&Push>) {
+    let mut listener = Some(answer);
+    let mut piece = vec![0; PIECE];
+    loop {
+        let read = match &listener {
+            None => from.read(&mut piece).await,
+            Some(answer) => tokio::select! {
+                read = from.read(&mut piece) => read,
+                () = answer.closed() => Ok(usize::MAX),
+            },
+        };
+        let gone = match read {
+            Ok(0) | Err(_) => return,
+            Ok(usize::MAX) => true,
+            Ok(length) => match &listener {
+                None => false,
+                Some(answer) => answer.send(Bytes::copy_from_slice(&piece[..length])).await.is_err(),
+            },
+        };
+        if gone {
+            listener = None;
+            match push {
+                Some(push) => push.gone().cancel(),
+                None => return,
+            }
+        }
+    }
+}

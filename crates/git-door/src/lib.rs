@@ -1,0 +1,24 @@
+//! The door that git comes in by: a bare repository per app, its smart-HTTP services, and the gate between a push and its ref.
+//!
+//! It knows repositories and pushes, and neither deployments nor HTTP: whoever holds it decides at the gate. Git's own
+//! programs read and write repositories, as children with bounded memory, an environment of ours alone and no shell; nothing
+//! that was pushed (hooks, configuration, attributes, names) makes them run anything.
+//!
+//! The gate is git's `proc-receive` hook (githooks(5)): when it runs, objects are stored and no ref has moved. The hook is
+//! Coracle's own program, named by `core.hooksPath` from the environment; it says yes or no to the branch that is deployed,
+//! with a reason, and git moves the ref. Other branches and tags never come to the gate.
+
+mod door;
+mod exchange;
+mod git;
+pub mod hook;
+mod object_id;
+mod pkt_line;
+mod push;
+mod repository;
+
+pub use door::{Door, DoorError};
+pub use exchange::{Answer, Service};
+pub use object_id::ObjectId;
+pub use push::{Push, Ticket};
+pub use repository::{Archive, Intent, Repository};
