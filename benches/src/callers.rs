@@ -1,4 +1,4 @@
-//! Callers: each asks again as soon as it has its answer, for a while, and all note how long each answer took.
+//! Callers: each asks again when it has its answer, at once or after a pause, for a while, and all note how long each answer took.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,11 +40,17 @@ impl Called {
 }
 
 /// So many callers at a time for so long. `prepare` makes a caller's way to ask, on its own thread, before the time begins.
-/// Whatever is asked is waited for. A caller whose question fails asks no more.
+/// Whatever is asked is waited for, and
+/// then there is a pause. A caller whose question fails asks no more.
 ///
 /// # Panics
 /// If a thread cannot be started or a caller panics.
-pub fn call<'a>(callers: usize, time: Duration, prepare: &(dyn Fn() -> Result<Call<'a>, String> + Sync)) -> Called {
+pub fn call<'a>(
+    callers: usize,
+    time: Duration,
+    pause: Duration,
+    prepare: &(dyn Fn() -> Result<Call<'a>, String> + Sync),
+) -> Called {
     let (ready, over) = (Barrier::new(callers + 1), AtomicBool::new(false));
     let mut called = Called::default();
     std::thread::scope(|scope| {
@@ -59,6 +65,9 @@ pub fn call<'a>(callers: usize, time: Duration, prepare: &(dyn Fn() -> Result<Ca
                     times.push(begun.elapsed().as_secs_f64() * 1000.0);
                     if over.load(Ordering::Relaxed) {
                         return Ok(());
+                    }
+                    if !pause.is_zero() {
+                        std::thread::sleep(pause);
                     }
                 }
             });
@@ -92,13 +101,13 @@ fn shares_of_few_answers_are_answers() {
 #[test]
 fn every_caller_asks_and_failures_are_told() {
     let asked = std::sync::atomic::AtomicUsize::new(0);
-    let called = call(3, Duration::ZERO, &|| {
+    let called = call(3, Duration::ZERO, Duration::ZERO, &|| {
         Ok(Box::new(|| {
             asked.fetch_add(1, Ordering::Relaxed);
             Ok(())
         }))
     });
     assert!(called.count() >= 3 && called.count() == asked.load(Ordering::Relaxed) && called.failed == 0);
-    let called = call(2, Duration::ZERO, &|| Err("nobody is there".to_owned()));
+    let called = call(2, Duration::ZERO, Duration::ZERO, &|| Err("nobody is there".to_owned()));
     assert_eq!((called.count(), called.failed, called.failure.as_deref()), (0, 2, Some("nobody is there")));
 }

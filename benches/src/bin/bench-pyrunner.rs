@@ -1,6 +1,10 @@
 //! `make bench-pyrunner`: PyRunner over HTTP with its history, beside a bare `python3 -c`, bubblewrap with Python, and a container
 //! per call through Docker, in turn in one run.
 //!
+//! Callers ask again as soon as they have their answer, so with one caller both processors are at work as well: the time to an
+//! answer is that of making the next sandbox. `pause` is one caller who waits 10 ms between calls, and sees the time to an
+//! answer alone.
+//!
 //! Each call executes `print(42)` and its output is looked at. Peers are called without HTTP: a process is started and waited
 //! for, or the engine is asked on one connection. Processor time per execution is what all processes of a server, its daemon
 //! and its sandboxes have used, those that have ended included, from a full pool to a full pool again, so that the refill is in
@@ -32,6 +36,9 @@ const CALLERS: [usize; 4] = [1, 2, 8, 64];
 
 /// More containers at a time would measure how the engine is overwhelmed, for minutes.
 const MOST_CONTAINERS: usize = 8;
+
+/// How long one caller who is not in a hurry waits between an answer and the next question.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The limit at which programs are killed.
 const LIMIT: Duration = Duration::from_millis(200);
@@ -172,6 +179,9 @@ impl Field {
             }
         }
         let ours_first = round.is_multiple_of(2);
+        if wanted("pause") {
+            self.unhurried(ours_first, into);
+        }
         if wanted("miss") {
             into.add("miss", self.miss());
         }
@@ -209,11 +219,27 @@ impl Field {
             Contender::Bubblewrap | Contender::Docker => Vec::new(),
         };
         let before = used();
-        let called = call(callers, self.seconds, &*prepare);
+        let called = call(callers, self.seconds, Duration::ZERO, &*prepare);
         let spent = used().into_iter().zip(before).map(|(after, before)| after.saturating_sub(before).as_secs_f64() * 1000.0);
         let parts: Vec<f64> = spent.map(|spent| spent / called.count() as f64).collect();
         let processor = if parts.is_empty() { f64::NAN } else { parts.iter().sum() };
         Some(Sample { called, processor, parts })
+    }
+
+    /// One caller who waits a little between calls: how long an answer takes where the next sandbox is made meanwhile.
+    fn unhurried(&self, ours_first: bool, into: &mut Measured) {
+        let ours = || call(1, self.seconds, PAUSE, &|| self.pyrunner.asking());
+        let peer = || call(1, self.seconds, PAUSE, &|| Ok(starting(bare)));
+        let (ours, peer) = if ours_first {
+            let ours = ours();
+            (ours, peer())
+        } else {
+            let peer = peer();
+            (ours(), peer)
+        };
+        assert_eq!((ours.failed, peer.failed), (0, 0), "{:?} {:?}", ours.failure, peer.failure);
+        into.add("pause_p50", (ours.at(0.5), peer.at(0.5)));
+        into.add("pause_p99", (ours.at(0.99), peer.at(0.99)));
     }
 
     /// A program that has to wait for its sandbox to be made, and a bare interpreter, each time one after the other: medians.
@@ -221,7 +247,7 @@ impl Field {
         let (mut ours, mut peer) = (Vec::new(), Vec::new());
         for _ in 0..MISSES {
             ours.extend(self.scarce.missed().unwrap());
-            peer.push(call(1, Duration::ZERO, &|| Ok(starting(bare))).at(0.5));
+            peer.push(call(1, Duration::ZERO, Duration::ZERO, &|| Ok(starting(bare))).at(0.5));
         }
         if ours.len() < MISSES / 2 {
             println!("miss: only {} of {MISSES} programs had to wait", ours.len());
@@ -350,6 +376,8 @@ fn scores(measured: &Measured) -> Scoreboard {
     // Ours goes over HTTP and is written down, and is compared all the same.
     let forked = measured.compare(1, WarmFork, p50);
     add("over_warm_fork_ms", "p50 in ms, 1 caller; a fork of a warm python3", forked, OverAtMost(0.2));
+    add("p50_ms_pause", "p50 in ms, 1 caller, 10 ms between calls; python3 -c", of("pause_p50"), AtMost(1.0));
+    add("p99_ms_pause", "p99 in ms, 1 caller, 10 ms between calls; python3 -c", of("pause_p99"), AtMost(3.0));
     add("pool_miss_ms", "ms when no sandbox waits; python3 -c", of("miss"), AtMost(5.0));
     add("cpu_bound_ratio", "ms of a computation; python3 -c", of("cpu"), RatioAtMost(1.01));
     add("slot_mb", "private MB of a waiting sandbox; an idle python3", of("slot"), AtMost(3.0));
