@@ -168,8 +168,7 @@ impl Site {
         let base = groups_of(self.owner.as_str());
         for name in [format!("{base}/supervisors"), base, "coracle".to_owned()] {
             if let Some(group) = self.means.hierarchy.find(&name) {
-                // Busy means that somebody needs it.
-                group.remove(Duration::ZERO).ok();
+                group.remove_if_unused();
             }
         }
     }

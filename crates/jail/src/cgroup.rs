@@ -104,10 +104,18 @@ impl Hierarchy {
     /// [`Hierarchy::controllers`] first.
     pub fn create(&self, name: &str, limits: &GroupLimits) -> Result<Group, JailError> {
         check_name(name)?;
-        match self {
+        let create = || match self {
             Self::V2(v2) => v2.create(name, limits).map(Group::V2),
             Self::V1(v1) => v1.create(name, limits).map(Group::V1),
             Self::None { why } => Err(io::Error::other(why.clone())).step(|| format!("create cgroup {name}")),
+        };
+        let mut tries = 10;
+        loop {
+            match create() {
+                // Whoever found the group above empty has removed it meanwhile.
+                Err(error) if tries > 0 && is_gone(&error.source) => tries -= 1,
+                created => return created,
+            }
         }
     }
 
@@ -259,6 +267,15 @@ impl Group {
         }
     }
 
+    /// Removes the group if there is neither a process nor a group in it, however empty that one is: somebody may be about to
+    /// join it. Else it stays.
+    pub fn remove_if_unused(&self) {
+        for place in self.places() {
+            // Busy means that somebody needs it.
+            std::fs::remove_dir(place).ok();
+        }
+    }
+
     /// Removes the group and those below it. One that is gone is no error. A group whose last process has just ended is busy for a moment, so
     /// this tries until `within` has passed.
     pub fn remove(&self, within: Duration) -> Result<(), JailError> {
@@ -276,6 +293,11 @@ impl Group {
         }
         Ok(())
     }
+}
+
+/// Whether a directory of a hierarchy, or a file in it, is not there any more.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
 }
 
 /// Lets others through the directories above a group: they may have been made by somebody who lets nobody in.

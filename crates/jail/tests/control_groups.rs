@@ -49,6 +49,43 @@ fn what_is_in_a_group_is_counted_killed_and_removed() {
 }
 
 #[test]
+fn a_group_with_an_empty_one_in_it_is_in_use() {
+    let Some((hierarchy, name)) = hierarchy("above") else { return };
+    let below = hierarchy.create(&format!("{name}/below"), &GroupLimits::default()).unwrap();
+    let above = hierarchy.find(&name).unwrap();
+    above.remove_if_unused();
+    assert_eq!(hierarchy.children(&name), [format!("{name}/below")], "somebody is about to join it");
+    below.remove_if_unused();
+    above.remove_if_unused();
+    assert!(hierarchy.find(&name).is_none());
+}
+
+#[test]
+fn groups_are_made_while_somebody_removes_those_above_that_are_empty() {
+    let Some((hierarchy, name)) = hierarchy("race") else { return };
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                hierarchy.find(&name).iter().for_each(coracle_jail::Group::remove_if_unused);
+            }
+        });
+        let made: Result<Vec<_>, _> = (0..20)
+            .map(|number| {
+                let group = hierarchy.create(&format!("{name}/{number}"), &GroupLimits::default())?;
+                let mut child = waiting("");
+                let joined = group.add(child.id());
+                release(&mut child);
+                child.wait().unwrap();
+                group.remove(Duration::from_secs(5)).and(joined)
+            })
+            .collect();
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        made.unwrap();
+    });
+}
+
+#[test]
 fn memory_beyond_the_limit_is_refused_by_killing_and_counted() {
     let Some((hierarchy, name)) = hierarchy("memory") else { return };
     let group = hierarchy.create(&name, &GroupLimits { memory: Some(32 << 20), ..GroupLimits::default() }).unwrap();

@@ -13,10 +13,11 @@ use http::Method;
 /// How long a database may take to start for the first time.
 const FIRST_START: Duration = Duration::from_secs(60);
 
-/// A worker: it does not take requests, and two of it would be one too many.
+/// A worker: it does not take requests, and two of it would be one too many. Python as PID 1 leaves SIGTERM alone.
 const BEAT: &str = "  beat:
     build: .
     restart: always
+    stop_signal: SIGKILL
     command: [\"python\", \"-u\", \"-c\", \"import time\\nwhile True:\\n    print('beat', flush=True)\\n    time.sleep(1)\"]
 ";
 
@@ -79,7 +80,15 @@ impl Project {
         self.run("web", &words).await;
         self.run(
             "beat",
-            &[&web, "python", "-u", "-c", "import time\nwhile True:\n    print('beat', flush=True)\n    time.sleep(1)"],
+            &[
+                "--stop-signal",
+                "SIGKILL",
+                &web,
+                "python",
+                "-u",
+                "-c",
+                "import time\nwhile True:\n    print('beat', flush=True)\n    time.sleep(1)",
+            ],
         )
         .await;
     }
@@ -266,7 +275,10 @@ async fn an_import_that_comes_to_nothing_leaves_the_project_as_it_was() {
     is_as_before(&env, &project, &dir).await;
 
     // The server is killed in the middle of another, and gives it back when it starts.
-    project.app.tree.write("Dockerfile", format!("{}CMD [\"sleep\", \"600\"]\n", project.app.tree.read("Dockerfile")));
+    project
+        .app
+        .tree
+        .write("Dockerfile", format!("{}STOPSIGNAL SIGKILL\nCMD [\"sleep\", \"600\"]\n", project.app.tree.read("Dockerfile")));
     let mut interrupted = env.command(&["import", &project.name]).kill_on_drop(true).spawn().unwrap();
     eventually("the database has changed over", Duration::from_secs(60), async || {
         let changed = env.belongings().containers.iter().any(|name| name.contains(".web."));
@@ -288,7 +300,7 @@ async fn an_import_that_comes_to_nothing_leaves_the_project_as_it_was() {
     is_as_before(&env, &project, &dir).await;
 
     // What has come to nothing twice may be done again.
-    project.app.tree.write("course.py", sound).change("Dockerfile", "CMD [\"sleep\", \"600\"]\n", "");
+    project.app.tree.write("course.py", sound).change("Dockerfile", "STOPSIGNAL SIGKILL\nCMD [\"sleep\", \"600\"]\n", "");
     env.coracle(&["import", &project.name, "--remove-old"]).await.succeeds();
     assert_eq!(project.state().await, ["beat gone", "db gone", "redis gone", "web gone"]);
     assert!(project.students().await.contains("an old student"));

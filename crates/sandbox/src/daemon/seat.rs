@@ -50,8 +50,8 @@ pub(super) fn clear(hierarchy: &Hierarchy, parent: &str) {
     }
     elsewhere::clear(parent);
     // Other daemons may have theirs in the family's.
-    if let Some(family) = hierarchy.find(FAMILY).filter(|_| hierarchy.children(FAMILY).is_empty()) {
-        family.remove(Duration::ZERO).ok();
+    if let Some(family) = hierarchy.find(FAMILY) {
+        family.remove_if_unused();
     }
 }
 
