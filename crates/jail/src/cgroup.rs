@@ -281,17 +281,32 @@ impl Group {
     pub fn remove(&self, within: Duration) -> Result<(), JailError> {
         let deadline = Instant::now() + within;
         // The lowest come first.
-        for place in self.places().iter().flat_map(|place| with_those_below(place).into_iter().rev()) {
-            loop {
-                match std::fs::remove_dir(&place) {
-                    Ok(()) => break,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                    Err(error) if Instant::now() >= deadline => return Err(error).step(|| format!("remove {}", place.display())),
-                    Err(_) => std::thread::sleep(Duration::from_millis(2)),
-                }
-            }
+        let mut places = self.places().into_iter().flat_map(|place| with_those_below(&place).into_iter().rev());
+        places.try_for_each(|place| remove_by(&place, deadline).step(|| format!("remove {}", place.display())))
+    }
+}
+
+/// Where hierarchies of either version are mounted, whether or not limits are set in them here.
+pub fn mount_points() -> Vec<PathBuf> {
+    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts::parse(&mountinfo).into_iter().map(|mount| mount.point).collect()
+}
+
+/// Removes the directory of a group, in whichever hierarchy, and those of the groups below it, as far as they can be before the
+/// deadline. Answers whether it is gone. Nobody is killed for it: a group with a process in it stays.
+pub fn remove_directory(place: &Path, deadline: Instant) -> bool {
+    with_those_below(place).iter().rev().fold(true, |_, place| remove_by(place, deadline).is_ok())
+}
+
+/// Removes one directory; one that is gone is no error. It is busy for a moment after its last process.
+fn remove_by(place: &Path, deadline: Instant) -> io::Result<()> {
+    loop {
+        match std::fs::remove_dir(place) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if Instant::now() >= deadline => return Err(error),
+            Err(_) => std::thread::sleep(Duration::from_millis(2)),
         }
-        Ok(())
     }
 }
 

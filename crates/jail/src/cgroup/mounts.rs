@@ -65,3 +65,18 @@ pub(super) fn own_groups(text: &str) -> Vec<OwnGroup> {
 fn unescape(text: &str) -> String {
     text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_of_both_versions_are_found_and_nothing_else() {
+        let mountinfo = "30 25 0:26 / /sys/fs/cgroup rw - tmpfs cgroup rw\n\
+                         31 30 0:27 / /sys/fs/cgroup/blkio rw,relatime shared:9 - cgroup cgroup rw,blkio\n\
+                         32 30 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\nnonsense\n";
+        let points: Vec<PathBuf> = parse(mountinfo).into_iter().map(|mount| mount.point).collect();
+        let expected = ["/sys/fs/cgroup/blkio", "/sys/fs/cgroup/unified"].map(PathBuf::from);
+        assert_eq!(points, expected);
+    }
+}
