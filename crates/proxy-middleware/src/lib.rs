@@ -41,6 +41,7 @@ pub use client::Client;
 pub use encoder::Encoder;
 pub use fetch::{Fetch, FetchError, Fetched, FetchedResponse};
 pub use state::State;
+pub use watched::Stamp;
 
 use coracle_proxy_table::MiddlewareId;
 

@@ -24,16 +24,21 @@ struct Seen {
     failure: Option<String>,
 }
 
-/// What tells one version of a file from another.
+/// What tells one version of a file from another: when it was changed, its length in bytes, its inode.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stamp {
+pub struct Stamp {
     modified: Option<SystemTime>,
     len: u64,
     inode: u64,
 }
 
 impl Stamp {
-    pub(crate) fn of(metadata: &Metadata) -> Self {
+    /// The version of a file that is there now. Blocks.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        std::fs::metadata(path).map(|metadata| Self::of(&metadata))
+    }
+
+    fn of(metadata: &Metadata) -> Self {
         use std::os::unix::fs::MetadataExt;
         Self { modified: metadata.modified().ok(), len: metadata.len(), inode: metadata.ino() }
     }
@@ -73,7 +78,7 @@ impl Watched {
 
     /// Nothing if it is the version that is known.
     fn read_unless(&self, known: Option<&Stamp>) -> io::Result<Option<(Stamp, Vec<u8>)>> {
-        let stamp = Stamp::of(&std::fs::metadata(&self.path)?);
+        let stamp = Stamp::at(&self.path)?;
         if known == Some(&stamp) {
             return Ok(None);
         }

@@ -3,12 +3,11 @@
 //!
 //! Files are read when a table is taken, and again when they change, by whoever calls [`Trusts::look_again`]; never by a request.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::time::SystemTime;
 
 use coracle_certs::ClientTrust;
+use coracle_proxy_middleware::Stamp;
 use coracle_proxy_table::{AuthTls, Middleware, Table};
 use tokio_rustls::rustls::ClientConfig;
 
@@ -22,9 +21,6 @@ struct Trusted {
     config: Arc<ClientConfig>,
     stamps: [Option<Stamp>; 3],
 }
-
-/// What tells one version of a file from another: when it was changed, its length, its inode.
-type Stamp = (SystemTime, u64, u64);
 
 impl Trusts {
     /// What these settings come to; nothing if no table has them, or had them just before.
@@ -126,10 +122,7 @@ fn trust(settings: &AuthTls) -> ClientTrust {
 }
 
 fn stamps(settings: &AuthTls) -> [Option<Stamp>; 3] {
-    [&settings.ca_file, &settings.cert_file, &settings.key_file].map(|file| {
-        let metadata = std::fs::metadata(Path::new(file.as_ref()?)).ok()?;
-        Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
-    })
+    [&settings.ca_file, &settings.cert_file, &settings.key_file].map(|file| Stamp::at(Path::new(file.as_ref()?)).ok())
 }
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ impl Pages {
 
 /// A page, as it was if it has not changed or cannot be read, which is told once for each version of the file.
 fn read(path: &Path, before: Option<&Page>) -> Page {
-    let stamp = std::fs::metadata(path).map(|metadata| Stamp::of(&metadata)).ok();
+    let stamp = Stamp::at(path).ok();
     if let Some(before) = before.filter(|before| before.stamp == stamp) {
         return before.clone();
     }
