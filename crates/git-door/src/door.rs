@@ -10,7 +10,6 @@ use coracle_model::AppName;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::git::GitError;
 use crate::hook::Hook;
 use crate::push::{Push, Ticket};
 use crate::repository::Repository;
@@ -41,17 +40,6 @@ pub enum DoorError {
 }
 
 impl DoorError {
-    pub(crate) fn git(error: GitError) -> Self {
-        match error {
-            GitError::Start(error) => Self::Start(error),
-            GitError::Failed(told) => Self::Git(told),
-        }
-    }
-
-    pub(crate) fn start(error: std::io::Error) -> Self {
-        Self::Start(error)
-    }
-
     pub(crate) fn file(path: &Path, source: std::io::Error) -> Self {
         Self::File { path: path.to_owned(), source }
     }
@@ -118,6 +106,11 @@ impl Door {
     /// The repository of an app, if it has one.
     pub fn repository(&self, app: &AppName) -> Option<Repository> {
         Repository::open(self.path(app))
+    }
+
+    /// The repository that something was pushed to.
+    pub(crate) fn known(&self, app: &AppName) -> Result<Repository, DoorError> {
+        self.repository(app).ok_or_else(|| DoorError::NoRepository(app.clone()))
     }
 
     /// The repository of an app, made if it is not there.

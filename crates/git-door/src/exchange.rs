@@ -84,7 +84,7 @@ impl Door {
     pub async fn advertise(&self, app: &AppName, service: Service, protocol: Option<&str>) -> Result<Bytes, DoorError> {
         let repository = match service {
             Service::ReceivePack => self.ensure(app).await?,
-            Service::UploadPack => self.repository(app).ok_or_else(|| DoorError::NoRepository(app.clone()))?,
+            Service::UploadPack => self.known(app)?,
         };
         let protocol = version(protocol).filter(|_| service == Service::UploadPack);
         let mut git = repository.git(&[service.word(), "--stateless-rpc", "--advertise-refs"]);
@@ -92,7 +92,7 @@ impl Door {
         if let Some(protocol) = protocol {
             git.env("GIT_PROTOCOL", protocol);
         }
-        let refs = git.ask().await.map_err(DoorError::git)?;
+        let refs = git.ask().await?;
         let mut answer = Vec::new();
         if protocol != Some("version=2") {
             answer.extend(encoded(format!("# service={}\n", service.name()).as_bytes()));
@@ -107,15 +107,15 @@ impl Door {
     where
         B: Stream<Item = std::io::Result<Bytes>> + Send + Unpin + 'static,
     {
-        let repository = self.repository(app).ok_or_else(|| DoorError::NoRepository(app.clone()))?;
+        let repository = self.known(app)?;
         let mut git = repository.git(&[Service::UploadPack.word(), "--stateless-rpc"]);
         git.argument(repository.path());
         if let Some(protocol) = version(protocol) {
             git.env("GIT_PROTOCOL", protocol);
         }
-        let asked = Asked { body: asked, gunzip: compressed.then(|| GzDecoder::new(Vec::new())), unpacked: 0 };
+        let asked = Asked::new(asked, compressed);
         let (sender, answer) = mpsc::channel(AHEAD);
-        let exchange = Exchange { running: git.start().map_err(DoorError::start)?, stop: self.inner.stop.clone() };
+        let exchange = Exchange { running: git.start()?, stop: self.inner.stop.clone() };
         self.inner.tasks.spawn(async move { exchange.carry_out(asked, sender, None).await });
         Ok(answer)
     }
@@ -125,14 +125,14 @@ impl Door {
     where
         B: Stream<Item = std::io::Result<Bytes>> + Send + Unpin + 'static,
     {
-        let repository = self.repository(app).ok_or_else(|| DoorError::NoRepository(app.clone()))?;
+        let repository = self.known(app)?;
         let gone = self.inner.stop.child_token();
         let (ticket, push) = self.begin(app, repository.clone(), gone)?;
         let ending = Ending { door: self.clone(), ticket: ticket.clone() };
         let git = self.receiving(app, &repository, &ticket).await?;
-        let asked = Asked { body: asked, gunzip: compressed.then(|| GzDecoder::new(Vec::new())), unpacked: 0 };
+        let asked = Asked::new(asked, compressed);
         let (sender, answer) = mpsc::channel(AHEAD);
-        let exchange = Exchange { running: git.start().map_err(DoorError::start)?, stop: self.inner.stop.clone() };
+        let exchange = Exchange { running: git.start()?, stop: self.inner.stop.clone() };
         self.inner.tasks.spawn(async move {
             exchange.carry_out(asked, sender, Some(push.clone())).await;
             push.settle().await;
@@ -175,6 +175,10 @@ struct Asked<B> {
 }
 
 impl<B: Stream<Item = std::io::Result<Bytes>> + Unpin> Asked<B> {
+    fn new(body: B, compressed: bool) -> Self {
+        Self { body, gunzip: compressed.then(|| GzDecoder::new(Vec::new())), unpacked: 0 }
+    }
+
     async fn feed(mut self, mut into: ChildStdin) -> std::io::Result<()> {
         loop {
             let piece = tokio::time::timeout(SILENCE, self.body.next()).await.map_err(|_| Error::from(ErrorKind::TimedOut))?;

@@ -12,6 +12,8 @@ use rustix::process::{Pid, Resource, Rlimit, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
+use crate::door::DoorError;
+
 /// Bytes of address space of each child. What git maps of its packs is kept below it by the windows below.
 const MEMORY: u64 = 1536 << 20;
 
@@ -116,32 +118,32 @@ impl Git {
     }
 
     /// Starts it.
-    pub(crate) fn start(self) -> std::io::Result<Running> {
-        let child = self.command().spawn()?;
+    pub(crate) fn start(self) -> Result<Running, DoorError> {
+        let child = self.command().spawn().map_err(DoorError::Start)?;
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let running = Running { child, group };
         // It waits for its input yet, or is about to read a repository; its own children inherit the limit.
         let limit = Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) };
         match rustix::process::prlimit(group, Resource::As, limit) {
             Ok(_) | Err(rustix::io::Errno::SRCH) => Ok(running),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(DoorError::Start(error.into())),
         }
     }
 
     /// Runs it to its end without input; what it wrote, or what it complained of.
-    pub(crate) async fn ask(self) -> Result<Vec<u8>, GitError> {
-        let mut running = self.start().map_err(GitError::Start)?;
+    pub(crate) async fn ask(self) -> Result<Vec<u8>, DoorError> {
+        let mut running = self.start()?;
         drop(running.child.stdin.take());
         let (stdout, stderr) = (running.child.stdout.take(), running.child.stderr.take());
         let asking = async {
             let (answer, complaint) = tokio::join!(read(stdout, LONGEST_ANSWER), read(stderr, LONGEST_COMPLAINT));
-            let status = running.child.wait().await.map_err(GitError::Start)?;
+            let status = running.child.wait().await.map_err(DoorError::Start)?;
             match status.success() && answer.len() as u64 <= LONGEST_ANSWER {
                 true => Ok(answer),
-                false => Err(GitError::Failed(told(&complaint))),
+                false => Err(DoorError::Git(told(&complaint))),
             }
         };
-        tokio::time::timeout(QUESTION, asking).await.map_err(|_| GitError::Failed("it does not end".to_owned()))?
+        tokio::time::timeout(QUESTION, asking).await.map_err(|_| DoorError::Git("it does not end".to_owned()))?
     }
 }
 
@@ -160,15 +162,6 @@ async fn read(from: Option<impl AsyncRead + Unpin>, most: u64) -> Vec<u8> {
 pub(crate) fn told(complaint: &[u8]) -> String {
     let text = String::from_utf8_lossy(complaint);
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
-}
-
-/// Why git could not be asked.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum GitError {
-    #[error("git cannot be started: {0}")]
-    Start(std::io::Error),
-    #[error("git failed: {0}")]
-    Failed(String),
 }
 
 /// A git program that runs. Dropping it ends it with all its children.

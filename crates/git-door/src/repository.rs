@@ -52,7 +52,7 @@ impl Repository {
             tempfile::Builder::new().prefix("new-").tempdir_in(parent).map_err(|error| DoorError::file(parent, error))?;
         let mut git = Git::new(making.path(), &["init", "--quiet", "--bare", "--template=", "--initial-branch=main"]);
         git.argument(making.path());
-        git.ask().await.map_err(DoorError::git)?;
+        git.ask().await?;
         std::fs::rename(making.keep(), &path).map_err(|error| DoorError::file(&path, error))?;
         Ok(Self { path })
     }
@@ -68,7 +68,7 @@ impl Repository {
 
     /// The branch that is deployed, by what is said (`HEAD`).
     pub async fn branch(&self) -> Result<String, DoorError> {
-        let name = self.git(&["symbolic-ref", "--quiet", "HEAD"]).ask().await.map_err(DoorError::git)?;
+        let name = self.git(&["symbolic-ref", "--quiet", "HEAD"]).ask().await?;
         let name = String::from_utf8_lossy(&name);
         let name = name.trim_end_matches('\n');
         Ok(name.strip_prefix("refs/heads/").unwrap_or(name).to_owned())
@@ -85,13 +85,12 @@ impl Repository {
 
     /// From now on this branch is the one that is deployed.
     pub async fn set_branch(&self, reference: &str) -> Result<(), DoorError> {
-        self.git(&["symbolic-ref", "HEAD", reference]).ask().await.map(drop).map_err(DoorError::git)
+        self.git(&["symbolic-ref", "HEAD", reference]).ask().await.map(drop)
     }
 
     /// What a ref names; `None` if it is not there.
     pub async fn resolve(&self, reference: &str) -> Result<Option<ObjectId>, DoorError> {
-        let list = self.git(&["for-each-ref", "--count=1", "--format=%(objectname) %(refname)", reference]).ask().await;
-        let list = list.map_err(DoorError::git)?;
+        let list = self.git(&["for-each-ref", "--count=1", "--format=%(objectname) %(refname)", reference]).ask().await?;
         let list = String::from_utf8_lossy(&list);
         let named = list.lines().find_map(|line| line.split_once(' ').filter(|(_, name)| *name == reference));
         Ok(named.and_then(|(id, _)| id.parse().ok()))
@@ -99,7 +98,7 @@ impl Repository {
 
     /// Whether an object is a commit (and there at all).
     pub async fn is_commit(&self, id: &ObjectId) -> Result<bool, DoorError> {
-        let kind = self.git(&["cat-file", "-t", id.as_str()]).ask().await.map_err(DoorError::git)?;
+        let kind = self.git(&["cat-file", "-t", id.as_str()]).ask().await?;
         Ok(kind == b"commit\n")
     }
 
@@ -107,7 +106,7 @@ impl Repository {
     pub async fn submodules(&self, commit: &ObjectId) -> Result<Vec<String>, DoorError> {
         use tokio::io::{AsyncBufReadExt, BufReader};
         let listing = self.git(&["ls-tree", "-r", "-z", "--full-tree", commit.as_str()]);
-        let mut running = listing.start().map_err(DoorError::start)?;
+        let mut running = listing.start()?;
         drop(running.child.stdin.take());
         let complaint = tokio::spawn(running.complaint());
         let Some(stdout) = running.child.stdout.take() else { return Ok(Vec::new()) };
@@ -126,7 +125,7 @@ impl Repository {
             running.child.wait().await
         };
         let ended = tokio::time::timeout(crate::git::QUESTION, listing).await;
-        match ended.map_err(|_| DoorError::Git("listing a commit's files does not end".to_owned()))?.map_err(DoorError::start)? {
+        match ended.map_err(|_| DoorError::Git("listing a commit's files does not end".to_owned()))?.map_err(DoorError::Start)? {
             status if status.success() => Ok(found),
             _ => Err(DoorError::Git(told(&complaint.await.unwrap_or_default()))),
         }
@@ -135,7 +134,7 @@ impl Repository {
     /// The files of a commit as a tar archive, as it is being written. Attributes of the repository may leave files out or
     /// fill in `$Format$` (gitattributes(5)); nothing they name is run.
     pub fn archive(&self, commit: &ObjectId) -> Result<Archive, DoorError> {
-        let mut running = self.git(&["archive", "--format=tar", commit.as_str()]).start().map_err(DoorError::start)?;
+        let mut running = self.git(&["archive", "--format=tar", commit.as_str()]).start()?;
         drop(running.child.stdin.take());
         let complaint = tokio::spawn(running.complaint());
         Ok(Archive { stdout: running.child.stdout.take(), running, complaint })
@@ -143,7 +142,7 @@ impl Repository {
 
     /// Moves a ref, if it still names what it is said to.
     pub async fn update(&self, reference: &str, new: &ObjectId, old: &ObjectId) -> Result<(), DoorError> {
-        self.git(&["update-ref", reference, new.as_str(), old.as_str()]).ask().await.map(drop).map_err(DoorError::git)
+        self.git(&["update-ref", reference, new.as_str(), old.as_str()]).ask().await.map(drop)
     }
 
     /// Writes down what is about to become live.
@@ -211,7 +210,7 @@ impl Archive {
     pub async fn end(mut self) -> Result<(), DoorError> {
         drop(self.stdout.take());
         let status = tokio::time::timeout(crate::git::QUESTION, self.running.child.wait()).await;
-        match status.map_err(|_| DoorError::Git("an archive does not end".to_owned()))?.map_err(DoorError::start)? {
+        match status.map_err(|_| DoorError::Git("an archive does not end".to_owned()))?.map_err(DoorError::Start)? {
             status if status.success() => Ok(()),
             status => {
                 let complaint = told(&self.complaint.await.unwrap_or_default());
