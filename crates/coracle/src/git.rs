@@ -1,4 +1,5 @@
-//! The git commit of a tree, asked from git itself. A tree without git, or a machine without it, simply has none.
+//! Git, as it is run in somebody's working tree, and the commit of a tree: one without git, or on a machine without it, simply has
+//! none.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -13,17 +14,17 @@ pub(crate) fn commit(root: &Path) -> Option<String> {
     known.then(|| if changed() { format!("{commit}-dirty") } else { commit })
 }
 
+/// Git in this tree.
+pub(crate) fn command(root: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new("git");
+    // A repository of somebody else's must not run programs of its choice here.
+    command.arg("-C").arg(root).args(["-c", "core.fsmonitor=false", "--no-optional-locks"]);
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
 fn git(root: &Path, arguments: &[&str]) -> Option<String> {
-    let answer = Command::new("git")
-        .arg("-C")
-        .arg(root)
-        // A repository of somebody else's must not run programs of its choice here.
-        .args(["-c", "core.fsmonitor=false", "--no-optional-locks"])
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
+    let answer = command(root, arguments).stderr(Stdio::null()).output().ok()?;
     answer.status.success().then(|| String::from_utf8_lossy(&answer.stdout).into_owned())
 }
 

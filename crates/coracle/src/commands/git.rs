@@ -2,7 +2,6 @@
 
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::process::{Command, Stdio};
 
 use clap::{Args, Subcommand};
 use coracle_api::{Client, Endpoint};
@@ -124,7 +123,7 @@ fn quoted(word: &str) -> String {
 }
 
 fn git(context: &Context, words: &[&str]) -> Result<(), Failure> {
-    let running = Command::new("git").args(words).current_dir(&context.directory).stdin(Stdio::null()).output();
+    let running = crate::git::command(&context.directory, words).output();
     let output = running.map_err(|error| Failure::failed(format!("git cannot be started: {error}")).hint("install git"))?;
     match output.status.success() {
         true => Ok(()),
