@@ -40,8 +40,7 @@ impl Called {
 }
 
 /// So many callers at a time for so long. `prepare` makes a caller's way to ask, on its own thread, before the time begins.
-/// Whatever is asked is waited for, and
-/// then there is a pause. A caller whose question fails asks no more.
+/// Whatever is asked is waited for, and then there is a pause. A caller whose question fails asks no more.
 ///
 /// # Panics
 /// If a thread cannot be started or a caller panics.

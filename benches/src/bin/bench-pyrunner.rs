@@ -230,13 +230,7 @@ impl Field {
     fn unhurried(&self, ours_first: bool, into: &mut Measured) {
         let ours = || call(1, self.seconds, PAUSE, &|| self.pyrunner.asking());
         let peer = || call(1, self.seconds, PAUSE, &|| Ok(starting(bare)));
-        let (ours, peer) = if ours_first {
-            let ours = ours();
-            (ours, peer())
-        } else {
-            let peer = peer();
-            (ours(), peer)
-        };
+        let (ours, peer) = in_turn(ours_first, ours, peer);
         assert_eq!((ours.failed, peer.failed), (0, 0), "{:?} {:?}", ours.failure, peer.failure);
         into.add("pause_p50", (ours.at(0.5), peer.at(0.5)));
         into.add("pause_p99", (ours.at(0.99), peer.at(0.99)));
@@ -274,17 +268,18 @@ fn computing(ours_first: bool) -> (f64, f64) {
         answer["stdout"].as_str().and_then(|text| text.trim().parse().ok()).unwrap_or_else(|| panic!("{answer}"))
     };
     let outside = || printed(&mut bare(COMPUTING));
-    let pairs: Vec<(f64, f64)> = (0..COMPUTATIONS)
-        .map(|_| {
-            if ours_first {
-                let ours = inside();
-                return (ours, outside());
-            }
-            let peer = outside();
-            (inside(), peer)
-        })
-        .collect();
+    let pairs: Vec<(f64, f64)> = (0..COMPUTATIONS).map(|_| in_turn(ours_first, inside, outside)).collect();
     (median(pairs.iter().map(|pair| pair.0)), median(pairs.iter().map(|pair| pair.1)))
+}
+
+/// Both, one after the other.
+fn in_turn<T>(ours_first: bool, ours: impl FnOnce() -> T, peer: impl FnOnce() -> T) -> (T, T) {
+    if ours_first {
+        let ours = ours();
+        return (ours, peer());
+    }
+    let peer = peer();
+    (ours(), peer)
 }
 
 impl Measured {

@@ -227,6 +227,15 @@ async fn push_until(env: &Env, app: &App, line: &str) -> tokio::process::Child {
     child
 }
 
+/// A shop whose first version was pushed and is live.
+async fn pushed_shop(env: &Env) -> App {
+    let shop = env.app("flask");
+    shop.tree.version("v1");
+    shop.becomes_a_repository(env).await;
+    shop.push(env, &["main"]).await.succeeds();
+    shop
+}
+
 /// A second version that takes its time to start.
 async fn slow_second_version(env: &Env, shop: &App) {
     shop.tree.version("v2").append("shop.py", "time.sleep(3)");
@@ -236,10 +245,7 @@ async fn slow_second_version(env: &Env, shop: &App) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_push_that_is_broken_off_changes_nothing() {
     let env = Env::start_for_pushes(EngineKind::Process).await;
-    let shop = env.app("flask");
-    shop.tree.version("v1");
-    shop.becomes_a_repository(&env).await;
-    shop.push(&env, &["main"]).await.succeeds();
+    let shop = pushed_shop(&env).await;
     let v1 = shop.head(&env).await;
     slow_second_version(&env, &shop).await;
     let mut pushing = push_until(&env, &shop, "waiting until they are healthy").await;
@@ -263,10 +269,7 @@ async fn a_push_that_is_broken_off_changes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_pushes_the_second_waits_and_finds_the_branch_moved() {
     let env = Env::start_for_pushes(EngineKind::Process).await;
-    let shop = env.app("flask");
-    shop.tree.version("v1");
-    shop.becomes_a_repository(&env).await;
-    shop.push(&env, &["main"]).await.succeeds();
+    let shop = pushed_shop(&env).await;
     let other = env.path("other");
     let url = env.git_url("shop", &env.token()).await;
     env.git(&env.path("home"), &["clone", "-q", &url, other.to_str().unwrap()]).await.succeeds();
@@ -285,10 +288,7 @@ async fn of_two_pushes_the_second_waits_and_finds_the_branch_moved() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_killed_leaves_the_branch_at_what_is_live() {
     let env = Env::start_for_pushes(EngineKind::Process).await;
-    let shop = env.app("flask");
-    shop.tree.version("v1");
-    shop.becomes_a_repository(&env).await;
-    shop.push(&env, &["main"]).await.succeeds();
+    let shop = pushed_shop(&env).await;
     let v1 = shop.head(&env).await;
     slow_second_version(&env, &shop).await;
     for (phase, live) in [("waiting until they are healthy", 1), ("letting requests on the old instances end", 2)] {
