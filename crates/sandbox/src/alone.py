@@ -35,7 +35,8 @@ def alone(directory, seconds):
     out, err, null = os.dup(1), os.dup(2), os.open("/dev/null", os.O_RDWR)
     os.chdir(HOME)
     OURS = set(sys.modules)
-    warm_up(null)
+    os.close(warm_up(null))
+    os.unlink(MAIN)
     for saved, number in ((out, 1), (err, 2)):
         os.dup2(saved, number)
         os.close(saved)

@@ -7,6 +7,7 @@ mod connection;
 mod container;
 mod decision;
 mod elsewhere;
+mod farewell;
 mod maker;
 mod pool;
 mod process;
@@ -15,6 +16,7 @@ mod seat;
 mod serve;
 mod session;
 mod slot;
+mod streams;
 mod watched;
 mod zygote;
 

@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use coracle_jail::process::{Fork, exit_now, fork};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-pub(crate) use order::{Order, Report, send as send_order, send_with as send_datagram};
+pub(crate) use order::{Order, Report, receive_with, send as send_order, send_with as send_datagram};
 
 use crate::image::Image;
 use seat::Seats;

@@ -47,7 +47,8 @@ pub fn programs() -> Result<Programs, SeccompError> {
     let last =
         SeccompFilter::new(rules(ENTERING.iter().chain(REFUSED))?, SeccompAction::Allow, refuse(), arch).map_err(compile)?;
     let list = answers().into_iter().chain(BpfProgram::try_from(list).map_err(compile)?);
-    Ok(Programs { list: bytes(list), last: bytes(BpfProgram::try_from(last).map_err(compile)?) })
+    let last = farewell().into_iter().chain(BpfProgram::try_from(last).map_err(compile)?);
+    Ok(Programs { list: bytes(list), last: bytes(last) })
 }
 
 fn rules<'a>(list: impl IntoIterator<Item = &'a Allowed>) -> Result<BTreeMap<i64, Vec<SeccompRule>>, SeccompError> {
@@ -90,18 +91,50 @@ fn rule(only: Only) -> Result<Option<SeccompRule>, SeccompError> {
     SeccompRule::new(conditions).map(Some).map_err(compile)
 }
 
-/// Steps before the list: calls that are answered with an error of their own. The list itself checks the processor's mode
-/// first and kills what comes from another one; here another one's numbers must not be mistaken for ours.
-fn answers() -> Vec<sock_filter> {
-    const LOAD: u16 = 0x20;
-    const JUMP_IF_EQUAL: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    const NUMBER: u32 = 0;
-    const ARCHITECTURE: u32 = 4;
-    const FIRST_ARGUMENT: u32 = 16;
-    const ERRNO: u32 = 0x0005_0000;
-    let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };
+/// What a worker's last call, exit_group(2), has in the upper half of its first argument. The kernel's exit codes are in the
+/// lower half, so the call means the same without it.
+pub(crate) const FAREWELL: u32 = 0x6661_7265;
+
+/// Of struct sock_filter: what steps do.
+const LOAD: u16 = 0x20;
+const JUMP_IF_EQUAL: u16 = 0x15;
+const RETURN: u16 = 0x06;
+/// Of struct seccomp_data: where things are. Both processors that are known have the lower half first.
+const NUMBER: u32 = 0;
+const ARCHITECTURE: u32 = 4;
+const FIRST_ARGUMENT: u32 = 16;
+const ITS_UPPER_HALF: u32 = FIRST_ARGUMENT + 4;
+
+const fn step(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
+    sock_filter { code, jt, jf, k }
+}
+
+/// Steps that apply to this processor's own calls alone: the lists themselves kill what comes from another mode of it, and
+/// here another mode's numbers must not be mistaken for ours.
+fn native_only(body: Vec<sock_filter>) -> Vec<sock_filter> {
     let native = if cfg!(target_arch = "x86_64") { 0xC000_003E } else { 0xC000_00B7 };
+    let skip = u8::try_from(body.len()).unwrap_or(u8::MAX);
+    let mut steps = vec![step(LOAD, 0, 0, ARCHITECTURE), step(JUMP_IF_EQUAL, 0, skip, native)];
+    steps.extend(body);
+    steps
+}
+
+/// Steps before the last list: a worker's last call waits until whoever listens has heard of it, and ends the process then.
+/// Where nobody listens, the kernel answers ENOSYS.
+fn farewell() -> Vec<sock_filter> {
+    let number = u32::try_from(libc::SYS_exit_group).unwrap_or(u32::MAX);
+    native_only(vec![
+        step(LOAD, 0, 0, NUMBER),
+        step(JUMP_IF_EQUAL, 0, 3, number),
+        step(LOAD, 0, 0, ITS_UPPER_HALF),
+        step(JUMP_IF_EQUAL, 0, 1, FAREWELL),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_USER_NOTIF),
+    ])
+}
+
+/// Steps before the list: calls that are answered with an error of their own.
+fn answers() -> Vec<sock_filter> {
+    const ERRNO: u32 = 0x0005_0000;
     let mut body = vec![step(LOAD, 0, 0, NUMBER)];
     for answered in ANSWERS {
         let number = u32::try_from(answered.call).unwrap_or(u32::MAX);
@@ -117,10 +150,7 @@ fn answers() -> Vec<sock_filter> {
             ]),
         }
     }
-    let skip = u8::try_from(body.len()).unwrap_or(u8::MAX);
-    let mut steps = vec![step(LOAD, 0, 0, ARCHITECTURE), step(JUMP_IF_EQUAL, 0, skip, native)];
-    steps.extend(body);
-    steps
+    native_only(body)
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ MAIN = HOME + "/main.py"
 U32 = Struct("<I")
 THREE = Struct("<3Q")
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 38, 22
+# More than most jobs have, and no more than the interpreter has at hand.
+AHEAD = 4096
 
 # PyDLL keeps the interpreter's lock: nothing else runs here, and letting it go would only cost time.
 libc = ctypes.PyDLL(None, use_errno=True)
@@ -50,11 +52,22 @@ def filters(programs):
     return Filter(programs[4 : 4 + length]), Filter(programs[8 + length :])
 
 
-def receive(control):
-    """The job, or None if the daemon went away or gave this slot up."""
-    head = read_exactly(control, 4)
-    frame = head and read_exactly(control, U32.unpack(head)[0])
-    return frame and Job(frame)
+def receive(descriptor, ahead=4):
+    """The job, or None if the daemon went away or gave this slot up. Where nothing comes behind the job, `ahead` may be more
+    than its length takes, and one call does for most jobs."""
+    piece = os.read(descriptor, ahead)
+    if len(piece) < 4:
+        rest = piece and read_exactly(descriptor, 4 - len(piece))
+        if not rest:
+            return None
+        piece += rest
+    left = U32.unpack_from(piece)[0] + 4 - len(piece)
+    if left:
+        rest = read_exactly(descriptor, left)
+        if rest is None:
+            return None
+        piece += rest
+    return Job(piece)
 
 
 def read_exactly(descriptor, left):
@@ -69,14 +82,14 @@ def read_exactly(descriptor, left):
 
 
 class Job:
-    """{3 u64 limits, u8 mode, arguments, variables, files, code}: a list is a u32 and so many items, a text a u32 and so many
-    bytes. The limits are the process's own (address space in bytes, processor seconds, processes of its user), where no
+    """{u32 length of what follows, 3 u64 limits, u8 mode, arguments, variables, files, code}: a list is a u32 and so many
+    items, a text a u32 and so many bytes. The limits are the process's own (address space in bytes, processor seconds, processes of its user), where no
     cgroup keeps the whole of them; 0 leaves what is."""
 
     def __init__(self, frame):
-        self.frame, self.at = frame, 25
-        self.limits = THREE.unpack_from(frame)
-        self.mode = frame[24]
+        self.frame, self.at = frame, 29
+        self.limits = THREE.unpack_from(frame, 4)
+        self.mode = frame[28]
         self.arguments = [self.text() for _ in range(self.number())]
         self.variables = [(self.text(), self.text()) for _ in range(self.number())]
         self.files = [(self.text(), self.text()) for _ in range(self.number())]
@@ -104,6 +117,11 @@ def place(path, content):
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         descriptor = os.open(path, PLACE, 0o644)
+    fill(descriptor, content)
+
+
+def fill(descriptor, content):
+    """Writes all of it and closes."""
     try:
         view = memoryview(content)
         while view:
@@ -121,13 +139,20 @@ def lower(limits):
             resource.setrlimit(kind, (limit, limit + 1 if kind == resource.RLIMIT_CPU else limit))
 
 
-def perform(job):
+def perform(job, main=None):
+    """Does the job and ends. `main` is the main file, open and empty, if it is there already."""
     try:
         for key, value in job.variables:
             os.environb[key] = value
         for path, content in job.files:
             place(os.path.join(os.fsencode(HOME), path), content)
-        place(MAIN, job.code)
+        if main is not None and not job.files:
+            fill(main, job.code)
+        else:
+            # One of the files may have been put in its place.
+            if main is not None:
+                os.close(main)
+            place(MAIN, job.code)
         if any(job.limits):
             lower(job.limits)
     except (OSError, ValueError) as error:
@@ -223,6 +248,10 @@ def end(code, names):
         show(error, error.__traceback__)
     if not let_go(names):
         code = code or 120
+    leave(code)
+
+
+def leave(code):
     os._exit(code)
 
 
@@ -267,22 +296,27 @@ print(42, [square(n) for n in range(3)], f"{1.5:>5}")
 
 
 def warm_up(null):
-    """Touches the pages that every program touches: copying them now costs the program nothing later."""
+    """Touches the pages that every program touches: copying them now costs the program nothing later. Answers the main file,
+    open and empty."""
     os.dup2(null, 1)
     os.dup2(null, 2)
     place(MAIN, WARM)
     rehearse()
-    os.unlink(MAIN)
+    return os.open(MAIN, PLACE)
 
 
 # As it comes through `receive`.
 WARM_JOB = THREE.pack(0, 0, 0) + bytes(13) + U32.pack(len(WARM)) + WARM
+WARM_JOB = U32.pack(len(WARM_JOB)) + WARM_JOB
 
 
 def rehearse():
     """Runs a small program to its end, but for threads and exit functions, which may be somebody's who was imported ahead."""
     gc.enable()
-    job = Job(WARM_JOB)
+    reading, writing = os.pipe()
+    fill(writing, WARM_JOB)
+    job = receive(reading, AHEAD)
+    os.close(reading)
     main = main_module()
     attempt(job.code, main.__dict__)
     let_go(main.__dict__)

@@ -10,13 +10,16 @@ runs a line of anybody's program. Descriptor 3 is a SOCK_SEQPACKET socket to the
 
 A copy (the worker) is the daemon's child, not the zygote's (CLONE_PARENT), so the daemon learns from the kernel how it ends.
 It joins the slot, gives up everything, runs a small program to touch the pages that any program touches, writes one byte to
-`control` and waits there for its job: {u32 length} and then what `Job` reads. If something fails before, the byte is `!` and
-a text follows. Nothing is ever read from `control` by the daemon after that byte.
+`control` and waits there for its job, as `Job` reads it. If something fails before, the byte is `!` and a text follows.
+Nothing is ever read from `control` by the daemon after that byte.
+
+With the byte goes the descriptor at which the kernel tells the daemon of the worker's last call (see `leave`), where the
+kernel has one to give.
 
 argv: the user and group inside, `groups-stay` where the kernel lets nobody drop groups, then modules to import ahead.
 """
 from struct import unpack_from
-from _socket import socket, CMSG_SPACE
+from _socket import socket, AF_UNIX, CMSG_SPACE, SCM_RIGHTS, SOCK_STREAM, SOL_SOCKET
 
 CLONE_PARENT, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID = 0x8000, 0x200000, 0x1000000
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
@@ -41,7 +44,11 @@ for function in (before_fork, after_fork_parent, after_fork_child):
     function.restype = None
 
 X86 = os.uname().machine == "x86_64"
-SYS_CLONE, SYS_CAPSET, SYS_CLOSE_RANGE = (56, 126, 436) if X86 else (220, 91, 436)
+SYS_CLONE, SYS_CAPSET, SYS_EXIT_GROUP, SYS_SECCOMP = (56, 126, 231, 317) if X86 else (220, 91, 94, 277)
+SYS_CLOSE_RANGE = 436
+SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER = 1, 8
+# In the upper half of an exit code, of which the kernel passes on nothing: what the filter tells the daemon of.
+FAREWELL = 0x66617265 << 32
 
 
 def thread_id_address():
@@ -104,23 +111,23 @@ class Zygote:
         control = descriptors[1]
         try:
             self.enter_slot(descriptors)
-            self.give_up(descriptors)
+            listener = self.give_up()
             reseed()
-            warm_up(self.null)
-            for number, descriptor in enumerate(descriptors[2:5]):
+            main = warm_up(self.null)
+            # All have numbers from 4 on, so none is overwritten before it is copied.
+            for number, descriptor in enumerate((*descriptors[2:5], control, main)):
                 os.dup2(descriptor, number)
-            os.dup2(control, 3)
-            control = 3
-            syscall(SYS_CLOSE_RANGE, 4, 0xFFFFFFFF, 0, 0, 0)
-            os.write(control, b"+")
+            control, main = 3, 4
+            say_ready(control, listener)
+            syscall(SYS_CLOSE_RANGE, 5, 0xFFFFFFFF, 0, 0, 0)
         except BaseException as error:
             os.write(control, b"!" + str(error).encode("utf-8", "replace"))
             os._exit(125)
-        job = receive(control)
+        job = receive(control, AHEAD)
         if job is None:
             os._exit(0)
         os.close(control)
-        perform(job)
+        perform(job, main)
 
     def enter_slot(self, descriptors):
         # Before anything else, so that what is touched from here on is on this execution's account.
@@ -133,7 +140,8 @@ class Zygote:
             refused("join the slot")
         os.chdir("/work")
 
-    def give_up(self, descriptors):
+    def give_up(self):
+        """Answers the descriptor for the daemon, or a negative number."""
         if not self.groups_stay:
             os.setgroups(())
         os.setresgid(self.group, self.group, self.group)
@@ -148,7 +156,27 @@ class Zygote:
         if prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0:
             refused("set no_new_privs")
         os.setsid()
-        self.last.install()
+        listener = syscall(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, self.last.address, 0, 0)
+        if listener < 0:
+            # There can be one only, and a container around everything may have one.
+            self.last.install()
+        return listener
+
+
+def say_ready(control, listener):
+    if listener < 0:
+        os.write(control, b"+")
+        return
+    way = socket(AF_UNIX, SOCK_STREAM, 0, control)
+    way.sendmsg([b"+"], [(SOL_SOCKET, SCM_RIGHTS, U32.pack(listener))])
+    way.detach()
+
+
+def leave(code):
+    """Ends the process. The daemon hears the code from the kernel before all the memory is given back, which takes longer
+    than a short program; if it does not listen, the call is refused."""
+    syscall(SYS_EXIT_GROUP, FAREWELL | code, 0, 0, 0, 0)
+    os._exit(code)
 
 
 def reseed():

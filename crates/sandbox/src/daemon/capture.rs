@@ -3,8 +3,8 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use tokio::net::unix::pipe;
 
+use super::streams::Output;
 use crate::execution::Event;
 use crate::wire::Answer;
 
@@ -35,14 +35,14 @@ impl Capture {
     }
 
     /// Reads what is there, as far as `room` goes at once, and passes on what is kept. Answers whether there may be more.
-    pub(super) fn read(&mut self, pipe: &pipe::Receiver, room: &mut [u8], outgoing: &mut BytesMut) -> bool {
-        let got = pipe.try_read(room);
+    pub(super) fn read(&mut self, output: &Output, room: &mut [u8], outgoing: &mut BytesMut) -> bool {
+        let got = output.read(room);
         self.take(got, room, outgoing)
     }
 
     /// The same without asking the runtime first whether there is anything: it may not have looked yet.
-    pub(super) fn read_now(&mut self, pipe: &pipe::Receiver, room: &mut [u8], outgoing: &mut BytesMut) -> bool {
-        let got = rustix::io::read(pipe, &mut *room).map_err(io::Error::from);
+    pub(super) fn read_now(&mut self, output: &Output, room: &mut [u8], outgoing: &mut BytesMut) -> bool {
+        let got = output.read_now(room);
         self.take(got, room, outgoing)
     }
 

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::process::Ended;
 use super::seat::{Seat, Seats};
 use super::slot::{self, Keeper, Slot, Worker};
+use super::streams::{Input, Output};
 use crate::docker::Engine;
 use crate::execution::Limits;
 use crate::image::{ALONE, Image};
@@ -139,7 +140,8 @@ pub(super) async fn make(all: &Arc<Containers>, image: &Image, seat: Seat, seats
     match connected.unwrap_or_else(late) {
         Ok((worker, stdin, stdout, stderr)) => {
             let keeper = Keeper::Container(container);
-            let mut slot = Slot { keeper, worker, control: None, stdin: Some(stdin), stdout, stderr, seat };
+            let (stdin, stdout, stderr) = (Some(Input::Watched(stdin)), Output::Watched(stdout), Output::Watched(stderr));
+            let mut slot = Slot { keeper, worker, control: None, farewell: None, stdin, stdout, stderr, seat };
             slot.seat.meter.start();
             Ok(slot)
         }

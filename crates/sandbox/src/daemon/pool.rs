@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::container::{self, Containers};
 use super::maker::Maker;
@@ -22,6 +23,13 @@ use crate::image::Image;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// While at least half of the slots are left, the next is made when an execution has begun so long ago: most are over by then,
+/// and what makes slots would only be in their way.
+const AFTER_START: Duration = Duration::from_millis(4);
+/// And when one has ended so long ago: its answer has got through by then, and who asks one thing after the other has asked
+/// again.
+const AFTER_END: Duration = Duration::from_millis(1);
+
 /// The waiting slots of an image.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -33,6 +41,8 @@ pub(super) struct Pool {
     waiting: AtomicU32,
     /// Told when there is something to do.
     changed: Notify,
+    /// Until when making slots can wait, unless few are left.
+    quiet: Mutex<Instant>,
     state: Mutex<State>,
     pub(super) failures: AtomicU64,
 }
@@ -115,6 +125,7 @@ impl Pool {
             available: Semaphore::new(0),
             waiting: AtomicU32::new(0),
             changed: Notify::new(),
+            quiet: Mutex::new(Instant::now()),
             state: Mutex::new(State { interpreter: String::new(), trouble }),
             failures: AtomicU64::new(0),
         }
@@ -129,34 +140,42 @@ impl Pool {
                 match self.available.try_acquire() {
                     Ok(permit) => permit.forget(),
                     Err(_) => {
-                        // Whoever waits is what slots are made for; who finds one has it to himself for a moment.
+                        // Whoever waits is what slots are made for.
                         self.refill();
                         self.available.acquire().await.ok()?.forget();
                     }
                 }
-                let (slot, left) = {
-                    let mut ready = lock(&self.ready);
-                    (ready.pop_front(), ready.len())
-                };
-                // Where few are left, executions come faster than they end, and the next slot is made beside this one.
-                if left * 2 < self.image.slots {
-                    self.refill();
-                }
-                let Some(mut slot) = slot else { continue };
+                let Some(mut slot) = lock(&self.ready).pop_front() else { continue };
+                self.refill_after(AFTER_START);
                 if slot.is_alive() {
                     return Some(slot);
                 }
                 // The machine has killed one of its processes meanwhile.
                 slot.retire(Arc::clone(seats));
-                self.refill();
             }
         };
         tokio::time::timeout(patience, search).await.ok().flatten()
     }
 
-    /// Has the slots brought back to their number.
-    pub(super) fn refill(&self) {
+    /// Has the slots brought back to their number, now that an execution has ended.
+    pub(super) fn ended(&self) {
+        self.refill_after(AFTER_END);
+    }
+
+    fn refill_after(&self, time: Duration) {
+        *lock(&self.quiet) = Instant::now() + time;
+        self.refill();
+    }
+
+    fn refill(&self) {
         self.changed.notify_one();
+    }
+
+    /// Until when the next slot can wait; `None` where few are left or somebody waits for one.
+    fn quiet_until(&self) -> Option<Instant> {
+        let few = lock(&self.ready).len() * 2 < self.image.slots.max(1);
+        let until = *lock(&self.quiet);
+        (!few && self.waiting() == 0 && Instant::now() < until).then_some(until)
     }
 
     pub(super) fn waiting(&self) -> u32 {
@@ -201,7 +220,9 @@ impl Pool {
         let mut making = JoinSet::new();
         loop {
             let missing = self.image.slots.max(1).saturating_sub(lock(&self.ready).len() + making.len());
+            let quiet = self.quiet_until().filter(|_| missing > 0);
             let hands = usize::try_from(workshop.makers).unwrap_or(1).saturating_sub(making.len());
+            let hands = if quiet.is_some() { 0 } else { hands };
             let mut out_of_seats = false;
             for _ in 0..missing.min(hands) {
                 if warm.as_ref().is_some_and(Warm::is_worn) {
@@ -224,6 +245,7 @@ impl Pool {
                     }
                 }
                 () = self.changed.notified() => {}
+                () = tokio::time::sleep_until(quiet.unwrap_or_else(Instant::now)), if quiet.is_some() => {}
                 () = workshop.seats.freed.notified(), if out_of_seats => {}
             }
         }

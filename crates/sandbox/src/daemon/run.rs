@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::UnixStream;
-use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
 use super::capture::{Capture, Stream};
 use super::connection::{Connection, ConnectionError};
+use super::farewell;
 use super::process::Ended;
 use super::slot::{Slot, Worker};
+use super::streams::Input;
 use crate::collect;
 use crate::execution::{End, Event, Limits, Reason, Truncated, Usage};
 use crate::wire::{Answer, Request, WireError};
@@ -23,7 +24,8 @@ const ROOM: usize = 64 << 10;
 const MOST_TYPED: usize = 1 << 20;
 /// How long streams may stay open after everybody who could write is dead.
 const CLOSING: Duration = Duration::from_secs(2);
-/// What comes in this time from the start is sent together: most programs are over by then, and their clients wake up once.
+/// What comes in this time from the start is read and sent together: most programs are over by then, and both sides wake up
+/// once.
 const TOGETHER: Duration = Duration::from_millis(2);
 /// The shortest time between two looks at the processor time.
 const SHORTEST_LOOK: Duration = Duration::from_millis(5);
@@ -118,34 +120,59 @@ impl<'a> Run<'a> {
     async fn step(&mut self) {
         let reading = self.client.is_ok() && (self.typed.len() < MOST_TYPED || !self.typing);
         let unsent = !self.connection.outgoing.is_empty();
-        let together = self.started + TOGETHER;
-        let sending = unsent && Instant::now() >= together;
+        let (now, together) = (Instant::now(), self.started + TOGETHER);
+        if now >= together {
+            self.slot.stdout.watch();
+            self.slot.stderr.watch();
+        }
+        let sending = unsent && now >= together;
         let talking = self.client.is_ok() && (reading || sending);
         let stdin_waits = self.slot.stdin.is_some() && !self.typed.is_empty();
         let look = self.closing.unwrap_or(self.look);
-        let look = if unsent && !sending { look.min(together) } else { look };
+        let wake = if now < together { look.min(together) } else { look };
         tokio::select! {
             biased;
+            code = farewell::code(self.slot.farewell.as_ref()), if self.ended.is_none() => self.worker_leaves(code),
             ended = self.slot.worker.ended(), if self.ended.is_none() => self.worker_ended(ended),
             ready = self.connection.ready(reading, sending), if talking => self.talk(ready, reading),
             _ = self.slot.stdout.readable(), if self.out.open => self.read_stdout(),
             _ = self.slot.stderr.readable(), if self.err.open => self.read_stderr(),
             _ = control_writable(self.slot.control.as_ref()), if !self.task.job.is_empty() => self.feed_job(),
             _ = writable(self.slot.stdin.as_ref()), if stdin_waits => self.feed_stdin(),
-            () = tokio::time::sleep_until(look) => self.look_at_clocks(),
+            () = tokio::time::sleep_until(wake) => self.look_at_clocks(),
         }
+    }
+
+    /// The worker has said its last. Whoever it leaves behind has no say any more, nor has it itself.
+    fn worker_leaves(&mut self, code: Option<i32>) {
+        let Some(code) = code else {
+            // It will not say so, but only end.
+            self.slot.farewell = None;
+            return;
+        };
+        let now = Instant::now();
+        self.ended = Some((Ended { code: Some(code), ..Ended::UNKNOWN }, now - self.started));
+        self.read_what_is_there();
+        self.closing = Some(now);
     }
 
     fn worker_ended(&mut self, ended: io::Result<Ended>) {
         let wall = self.started.elapsed();
         // It cannot fail for a child that nobody else waits for; if it does, nothing is known about its end.
         self.ended = Some((ended.unwrap_or(Ended::UNKNOWN), wall));
-        while self.out.open && self.out.read_now(&self.slot.stdout, &mut self.room, &mut self.connection.outgoing) {}
-        while self.err.open && self.err.read_now(&self.slot.stderr, &mut self.room, &mut self.connection.outgoing) {}
+        self.read_what_is_there();
         if self.out.open || self.err.open {
             // Somebody it has left behind holds a stream; the execution is over for him too.
             self.slot.kill();
             self.closing = Some(Instant::now() + CLOSING);
+        }
+    }
+
+    fn read_what_is_there(&mut self) {
+        for (capture, stream) in [(&mut self.out, &self.slot.stdout), (&mut self.err, &self.slot.stderr)] {
+            // Somebody may be left who goes on writing.
+            while capture.open && !capture.is_flood() && capture.read_now(stream, &mut self.room, &mut self.connection.outgoing) {
+            }
         }
     }
 
@@ -229,15 +256,17 @@ impl<'a> Run<'a> {
                 Err(_) => self.task.job.clear(),
             }
         }
+        // Nothing else comes this way, and to be told that it has been read helps nobody.
+        self.slot.control = None;
     }
 
     fn feed_stdin(&mut self) {
-        let Some(stdin) = &self.slot.stdin else {
+        let Some(stdin) = &mut self.slot.stdin else {
             self.typed.clear();
             return;
         };
         while !self.typed.is_empty() {
-            match stdin.try_write(&self.typed) {
+            match stdin.write(&self.typed) {
                 Ok(bytes) => self.typed.advance(bytes),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => {
@@ -254,7 +283,7 @@ impl<'a> Run<'a> {
     }
 
     fn look_at_clocks(&mut self) {
-        if self.ended.is_some() {
+        if self.ended.is_some() || Instant::now() < self.look {
             return;
         }
         let used = Duration::from_micros(self.slot.seat.meter.cpu_us());
@@ -329,7 +358,7 @@ impl<'a> Run<'a> {
     }
 }
 
-async fn writable(stdin: Option<&pipe::Sender>) -> io::Result<()> {
+async fn writable(stdin: Option<&Input>) {
     match stdin {
         Some(stdin) => stdin.writable().await,
         None => std::future::pending().await,

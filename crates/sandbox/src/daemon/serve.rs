@@ -32,10 +32,6 @@ use crate::wire::{self, Answer, Refusal, RefusalKind, Request, Submission};
 const MOST_PATTERNS: usize = 64;
 const LONGEST_PATTERN: usize = 1024;
 
-/// Making the next slot waits until an execution is over, but no longer than this: most are over by then, and what makes
-/// slots would only be in their way.
-const REFILL_AFTER: std::time::Duration = std::time::Duration::from_millis(4);
-
 struct Daemon {
     options: Options,
     choice: Choice,
@@ -206,16 +202,7 @@ impl Daemon {
         let queued = arrived.elapsed();
         Answer::Event(Event::Started { queued }).encode(&mut connection.outgoing);
         let outcome = match held.slot.as_mut() {
-            Some(slot) => {
-                let mut run = std::pin::pin!(self.run(slot, connection, submission, queued));
-                match tokio::time::timeout(REFILL_AFTER, &mut run).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => {
-                        pool.refill();
-                        run.await
-                    }
-                }
-            }
+            Some(slot) => self.run(slot, connection, submission, queued).await,
             None => Ok(()),
         };
         // Its end comes before its client has read everything.
@@ -350,7 +337,7 @@ impl Drop for Held<'_> {
             slot.retire(Arc::clone(&self.daemon.seats));
             self.daemon.running.fetch_sub(1, Ordering::Relaxed);
             self.daemon.executed.fetch_add(1, Ordering::Relaxed);
-            self.pool.refill();
+            self.pool.ended();
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::net::unix::pipe;
 use super::maker::{DEADLINE, adopt};
 use super::seat::Seat;
 use super::slot::{Keeper, Slot, Worker};
+use super::streams::{Input, Output};
 use crate::image::{ALONE, Image};
 use crate::maker::VARIABLES;
 
@@ -49,7 +50,9 @@ pub(super) async fn make(image: &Image, place: &Path, seat: Seat, longest: Durat
             let connected = connect(stdin, stdout, stderr).await;
             match connected {
                 Ok((stdin, stdout, stderr)) => {
-                    Ok(Slot { keeper: Keeper::Session(session), worker, control: None, stdin: Some(stdin), stdout, stderr, seat })
+                    let (keeper, stdin) = (Keeper::Session(session), Some(Input::Watched(stdin)));
+                    let (stdout, stderr) = (Output::Watched(stdout), Output::Watched(stderr));
+                    Ok(Slot { keeper, worker, control: None, farewell: None, stdin, stdout, stderr, seat })
                 }
                 Err(why) => {
                     session.kill();

@@ -8,16 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
-use tokio::net::unix::pipe;
 
 use super::container::{Container, Ending};
+use super::farewell::Farewell;
 use super::maker::{DEADLINE, Maker};
 use super::process::{Ended, Process};
 use super::seat::{Seat, Seats};
 use super::session::Session;
+use super::streams::{Input, Output};
 use super::zygote::Zygote;
+use crate::maker::receive_with;
 
 /// How long dying may take before it is reported.
 const DEATH: Duration = Duration::from_secs(30);
@@ -29,9 +31,11 @@ pub(super) struct Slot {
     pub(super) worker: Worker,
     /// The job's own way in; where there is none, it comes first on standard input.
     pub(super) control: Option<UnixStream>,
-    pub(super) stdin: Option<pipe::Sender>,
-    pub(super) stdout: pipe::Receiver,
-    pub(super) stderr: pipe::Receiver,
+    /// Where a worker's end is heard of before the kernel is through with it.
+    pub(super) farewell: Option<Farewell>,
+    pub(super) stdin: Option<Input>,
+    pub(super) stdout: Output,
+    pub(super) stderr: Output,
     pub(super) seat: Seat,
 }
 
@@ -101,9 +105,11 @@ pub(super) async fn make(maker: &Maker, zygote: &Zygote, image: u32, seat: Seat,
         }
     };
     match inhabit(zygote, &init, &seat).await {
-        Ok((worker, control, stdin, stdout, stderr)) => {
-            let (keeper, worker, control) = (Keeper::Init(init), Worker::Child(worker), Some(control));
-            let mut slot = Slot { keeper, worker, control, stdin: Some(stdin), stdout, stderr, seat };
+        Ok(Inhabited { worker, control, farewell, stdin, stdout, stderr }) => {
+            let (keeper, worker, control, stdin) = (Keeper::Init(init), Worker::Child(worker), Some(control), Some(stdin));
+            // Only a group tells what a process has used before it has ended.
+            let farewell = farewell.filter(|_| seat.group.is_some());
+            let mut slot = Slot { keeper, worker, control, farewell, stdin, stdout, stderr, seat };
             // What it has used so far was used to make it.
             slot.seat.meter.start();
             Ok(slot)
@@ -115,7 +121,14 @@ pub(super) async fn make(maker: &Maker, zygote: &Zygote, image: u32, seat: Seat,
     }
 }
 
-type Inhabited = (Process, UnixStream, pipe::Sender, pipe::Receiver, pipe::Receiver);
+struct Inhabited {
+    worker: Process,
+    control: UnixStream,
+    farewell: Option<Farewell>,
+    stdin: Input,
+    stdout: Output,
+    stderr: Output,
+}
 
 /// Has the zygote copy itself into a slot and waits until the copy is ready.
 async fn inhabit(zygote: &Zygote, init: &Process, seat: &Seat) -> Result<Inhabited, String> {
@@ -137,19 +150,21 @@ async fn inhabit(zygote: &Zygote, init: &Process, seat: &Seat) -> Result<Inhabit
     control.set_nonblocking(true).map_err(text)?;
     let mut control = UnixStream::from_std(control).map_err(text)?;
     let said = tokio::time::timeout(DEADLINE, hear(&mut control)).await;
-    said.map_err(|_| format!("a worker was not ready within {} s", DEADLINE.as_secs()))??;
-    let stdin = pipe::Sender::from_owned_fd(OwnedFd::from(stdin)).map_err(text)?;
-    let stdout = pipe::Receiver::from_owned_fd(OwnedFd::from(stdout)).map_err(text)?;
-    let stderr = pipe::Receiver::from_owned_fd(OwnedFd::from(stderr)).map_err(text)?;
-    Ok((worker, control, stdin, stdout, stderr))
+    let listener = said.map_err(|_| format!("a worker was not ready within {} s", DEADLINE.as_secs()))??;
+    let farewell = listener.map(|listener| Farewell::new(listener, worker.pid())).transpose().map_err(text)?;
+    let stdin = Input::new(stdin.into()).map_err(text)?;
+    let stdout = Output::new(stdout.into()).map_err(text)?;
+    let stderr = Output::new(stderr.into()).map_err(text)?;
+    Ok(Inhabited { worker, control, farewell, stdin, stdout, stderr })
 }
 
-/// Waits for a worker's one word, before any of the user's code can speak in its place.
-async fn hear(control: &mut UnixStream) -> Result<(), String> {
+/// Waits for a worker's one word, before any of the user's code can speak in its place, and for what comes with it.
+async fn hear(control: &mut UnixStream) -> Result<Option<OwnedFd>, String> {
     let mut word = [0_u8; 1];
-    match control.read(&mut word).await {
-        Ok(1) if word == *b"+" => Ok(()),
-        Ok(1) => {
+    let heard = control.async_io(Interest::READABLE, || Ok(receive_with(control.as_fd(), &mut word)?)).await;
+    match heard {
+        Ok((1, listener)) if word == *b"+" => Ok(listener.into_iter().next()),
+        Ok((1, _)) => {
             let mut why = Vec::new();
             control.take(1000).read_to_end(&mut why).await.ok();
             Err(format!("a worker could not confine itself: {}", String::from_utf8_lossy(&why)))
@@ -186,9 +201,15 @@ impl Slot {
         Ok(rustix::fs::openat(proc, "work", flags, Mode::empty())?)
     }
 
-    /// Waits until everybody in it is dead; the worker must have been waited for.
+    /// Kills everybody in it and waits until they are dead.
     pub(super) async fn dead(&mut self) -> io::Result<()> {
         self.kill();
+        if let Worker::Child(process) = &mut self.worker
+            && process.descriptor().is_some()
+        {
+            // PID 1 is held up by whoever has not been waited for.
+            process.ended().await?;
+        }
         self.keeper.dead().await
     }
 

@@ -1,4 +1,4 @@
-//! Descriptors that the runtime watches: the one `unsafe` of the daemon.
+//! Descriptors that the runtime watches.
 #![allow(unsafe_code)]
 
 use std::io;

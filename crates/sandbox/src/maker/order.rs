@@ -64,11 +64,17 @@ pub(crate) fn send_with(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[Bor
 /// Waits for an order; `None` when the daemon is gone.
 pub(super) fn receive(socket: &OwnedFd) -> Result<Option<(Order, Vec<OwnedFd>)>, Errno> {
     let mut bytes = [0_u8; 64];
+    let (got, descriptors) = receive_with(socket.as_fd(), &mut bytes)?;
+    Ok(bytes.get(..got).and_then(Order::decode).map(|order| (order, descriptors)))
+}
+
+/// Takes what a socket has, and the descriptors that came with it.
+pub(crate) fn receive_with(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<(usize, Vec<OwnedFd>), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let got = loop {
-        let into = &mut [IoSliceMut::new(&mut bytes)];
-        match rustix::net::recvmsg(socket.as_fd(), into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+        let into = &mut [IoSliceMut::new(bytes)];
+        match rustix::net::recvmsg(socket, into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
             Err(Errno::INTR) => {}
             got => break got?,
         }
@@ -81,7 +87,7 @@ pub(super) fn receive(socket: &OwnedFd) -> Result<Option<(Order, Vec<OwnedFd>)>,
         })
         .flatten()
         .collect();
-    Ok(bytes.get(..got.bytes).and_then(Order::decode).map(|order| (order, descriptors)))
+    Ok((got.bytes, descriptors))
 }
 
 /// What has become of an order, or of an image at the start (`id` is its number then).

@@ -371,4 +371,5 @@ pub const ENTERING: &[Allowed] = &[
     when(&[SYS_prctl], 0, PR_CAPBSET_DROP as u64, "giving up capabilities for ever"),
     when(&[SYS_prctl], 0, PR_SET_DUMPABLE as u64, "having a /proc/self of one's own after changing the user"),
     when(&[SYS_prctl], 0, PR_SET_SECCOMP as u64, "taking these away"),
+    when(&[SYS_seccomp], 0, SECCOMP_SET_MODE_FILTER as u64, "taking these away, and having the daemon told of the end"),
 ];

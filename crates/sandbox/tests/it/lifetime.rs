@@ -80,6 +80,44 @@ async fn ends_are_the_kernels_word() {
     }
 }
 
+/// A worker's last call tells the daemon the code before the process has ended. Whoever else makes that call, and whatever
+/// else is in it, the word that counts is how the worker ends.
+#[tokio::test]
+async fn the_last_call_is_the_workers_own() {
+    let Some(host) = Host::start(&["slots=2"]).await else { return };
+    let call = "import ctypes, os, threading, time\nlast = 0x66617265 << 32\ndef say(code):\n    ctypes.CDLL(None).syscall(ctypes.c_long(231 if os.uname().machine == 'x86_64' else 94), ctypes.c_long(code))\n";
+    for (code, exit, said) in [
+        // A child that comes to the end of the program as the worker would.
+        (
+            "if os.fork() == 0:\n    print('child', flush=True); raise SystemExit(7)\nos.wait(); print('on'); raise SystemExit(3)",
+            3,
+            "child\non\n",
+        ),
+        (
+            "for _ in range(20):\n    if os.fork() == 0: say(last | 9); os._exit(9)\nfor _ in range(20): assert os.waitstatus_to_exitcode(os.wait()[1]) == 9\nprint('on')",
+            0,
+            "on\n",
+        ),
+        // Another thread's call is refused, as nobody listens to it any more, and what it does then is its own affair.
+        ("thread = threading.Thread(target=say, args=(last | 5,))\nthread.start(); thread.join(); raise SystemExit(4)", 4, ""),
+        ("def end(): say(last | 5); os._exit(6)\nthreading.Thread(target=end).start()\ntime.sleep(100)", 6, ""),
+        ("print('said', flush=True); say(last | 0x1234); print('never')", 0x34, "said\n"),
+        ("print('half', end=''); say(5)", 5, ""),
+        // What is left behind has the stream, and no say.
+        ("if os.fork() == 0:\n    while True: time.sleep(1)\nprint('on'); raise SystemExit(2)", 2, "on\n"),
+    ] {
+        let code = format!("{call}{code}");
+        let done = host.python(&code).await;
+        assert_eq!(
+            (done.end.exit_code, String::from_utf8_lossy(&done.out).as_ref()),
+            (Some(exit), said),
+            "{code}: {}",
+            done.whole()
+        );
+    }
+    host.quiet().await;
+}
+
 #[tokio::test]
 async fn input_that_never_ends_does_not_keep_it_alive() {
     let Some(host) = Host::start(&["slots=1"]).await else { return };
