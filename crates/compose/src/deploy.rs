@@ -248,13 +248,14 @@ impl Maker<'_> {
 
     /// Services keep their names as far as they are names of processes; what differs is told, and the name resolves anyway.
     fn name_services(&mut self) {
+        let mut taken = BTreeSet::new();
         for service in self.project.services.keys() {
             let lower = service.to_ascii_lowercase();
             let begins = lower.starts_with(|first: char| first.is_ascii_lowercase());
             let mut text = if begins { lower } else { format!("s{lower}") };
             text.truncate(32);
             match text.trim_end_matches(['.', '-']).replace("..", ".").parse::<ProcessName>() {
-                Ok(name) if self.names.values().any(|taken| *taken == name) => {
+                Ok(name) if !taken.insert(name.clone()) => {
                     self.wrong(&["services", service], format!("there is another service that is called {name} here"));
                 }
                 Ok(name) => {
@@ -271,8 +272,10 @@ impl Maker<'_> {
             let is_own = |name: &&String| self.project.networks.get(*name).is_none_or(|network| !network.external);
             service.networks.keys().filter(is_own).cloned().collect()
         };
-        let all: Vec<(&String, BTreeSet<String>)> =
-            self.project.services.iter().map(|(name, service)| (name, own(service))).collect();
+        // The first service of each set of networks speaks for the others, of which there may be thousands.
+        let mut seen = BTreeSet::new();
+        let all = self.project.services.iter().map(|(name, service)| (name, own(service)));
+        let all: Vec<(&String, BTreeSet<String>)> = all.filter(|(_, networks)| seen.insert(networks.clone())).collect();
         let apart = all.iter().enumerate().find_map(|(at, (one, networks))| {
             let other = all[at + 1..]
                 .iter()

@@ -232,11 +232,13 @@ impl AppSpec {
     }
 
     fn check_ports(&self) -> Result<(), StackError> {
-        let mut taken: Vec<(&ProcessName, &PublishedPort)> = Vec::new();
+        let mut taken: BTreeMap<u16, Vec<(&ProcessName, &PublishedPort)>> = BTreeMap::new();
         for (name, part) in self.parts() {
             for port in &part.container.ports {
+                let Some(host) = port.host else { continue };
+                let taken = taken.entry(host).or_default();
                 if let Some((first, _)) = taken.iter().find(|(_, other)| collide(other, port)) {
-                    let port = format!("{}/{}", port.host.unwrap_or_default(), port.protocol);
+                    let port = format!("{host}/{}", port.protocol);
                     return Err(StackError::SamePort { port, first: (*first).clone(), second: name.clone() });
                 }
                 taken.push((name, port));
@@ -247,21 +249,37 @@ impl AppSpec {
 
     /// All parts, each after everything that it waits for: groups that may be started side by side.
     pub fn start_order(&self) -> Result<Vec<Vec<ProcessName>>, StackError> {
-        let mut left: BTreeMap<&ProcessName, BTreeSet<&ProcessName>> = self
-            .parts()
-            .map(|(name, part)| (name, part.depends_on.keys().filter(|on| self.part(on).is_some()).collect()))
-            .collect();
-        let mut groups = Vec::new();
-        while !left.is_empty() {
-            let free: Vec<ProcessName> = left.iter().filter(|(_, on)| on.is_empty()).map(|(name, _)| (*name).clone()).collect();
-            if free.is_empty() {
-                return Err(StackError::Cycle(left.into_keys().cloned().collect()));
-            }
-            left.retain(|name, _| !free.contains(name));
-            left.values_mut().for_each(|on| on.retain(|name| !free.contains(name)));
-            groups.push(free);
+        // For how many a part still waits, and who waits for it.
+        let mut left: BTreeMap<&ProcessName, usize> = BTreeMap::new();
+        let mut awaited_by: BTreeMap<&ProcessName, Vec<&ProcessName>> = BTreeMap::new();
+        for (name, part) in self.parts() {
+            let on: Vec<&ProcessName> = part.depends_on.keys().filter(|on| self.part(on).is_some()).collect();
+            left.insert(name, on.len());
+            on.into_iter().for_each(|on| awaited_by.entry(on).or_default().push(name));
         }
-        Ok(groups)
+        let mut free: Vec<&ProcessName> = left.iter().filter(|(_, left)| **left == 0).map(|(name, _)| *name).collect();
+        let mut groups = Vec::new();
+        while !free.is_empty() {
+            let mut next = Vec::new();
+            for name in &free {
+                left.remove(name);
+                for waiting in awaited_by.remove(name).into_iter().flatten() {
+                    if let Some(left) = left.get_mut(waiting) {
+                        *left -= 1;
+                        if *left == 0 {
+                            next.push(waiting);
+                        }
+                    }
+                }
+            }
+            next.sort();
+            groups.push(free.into_iter().cloned().collect());
+            free = next;
+        }
+        match left.is_empty() {
+            true => Ok(groups),
+            false => Err(StackError::Cycle(left.into_keys().cloned().collect())),
+        }
     }
 
     /// The processes that those which receive requests need, directly or not, and these themselves. The others work in

@@ -30,13 +30,14 @@ const LABELLED_PORT: &str = ".loadbalancer.server.port";
 impl Maker<'_> {
     /// Two services that want one port of the machine cannot both have it, wherever it leads.
     pub(super) fn check_ports(&mut self) {
-        let mut taken: Vec<(&str, &Port)> = Vec::new();
+        let mut taken: BTreeMap<&str, Vec<(&str, &Port)>> = BTreeMap::new();
         let mut clashes = Vec::new();
         for (name, service) in &self.project.services {
             for (index, port) in service.ports.iter().enumerate() {
+                let Some(published) = port.published.as_deref() else { continue };
+                let taken = taken.entry(published).or_default();
                 let clash = taken.iter().find(|(other, known)| *other != name && collide(known, port));
                 if let Some((other, _)) = clash {
-                    let published = port.published.clone().unwrap_or_default();
                     clashes.push((
                         name.clone(),
                         index,
@@ -44,8 +45,7 @@ impl Maker<'_> {
                     ));
                 }
                 taken.push((name, port));
-                let fixed = port.published.as_deref().and_then(|published| published.parse().ok());
-                self.claimed.extend(fixed.map(|number: u16| (port.protocol.clone(), number)));
+                self.claimed.extend(published.parse().ok().map(|number: u16| (port.protocol.clone(), number)));
             }
         }
         for (name, index, message) in clashes {
