@@ -86,8 +86,10 @@ async fn leave_nothing(host: &Host, first: usize, then: usize) {
     assert_eq!(before.files, after.files);
     // A few groups more may be seats that were not needed before; there are no more than executions and slots at a time.
     assert!(after.groups <= 80 && after.processes <= before.processes + 2, "{before:?} {after:?}");
-    // What each run leaves behind is looked for: 2 MB over 10,000 runs would be 200 bytes of each.
-    assert!(after.memory <= before.memory + (2 << 20), "{before:?} {after:?}");
+    // What each run leaves behind is looked for: 2 MB over 10,000 runs would be 200 bytes of each. Over a few, what the allocator
+    // keeps for threads that were not needed before is more than that.
+    let noise = if then < 1000 { 8 << 20 } else { 2 << 20 };
+    assert!(after.memory <= before.memory + noise, "{before:?} {after:?}");
 }
 
 /// What a daemon has while it waits.
