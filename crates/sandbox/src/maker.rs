@@ -75,6 +75,10 @@ pub(crate) fn start(plan: &Plan) -> io::Result<(rustix::process::Pid, OwnedFd)> 
 fn work(plan: &Plan, socket: &OwnedFd) -> Result<(), coracle_jail::JailError> {
     let step = |error: rustix::io::Errno| coracle_jail::JailError { step: "receive an order".to_owned(), source: error.into() };
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(step)?;
+    // The daemon goes before the programs that it watches. They do not inherit that, nor does what is made for the next ones.
+    if rustix::process::getpriority_process(None).map_err(step)? < 0 {
+        rustix::process::setpriority_process(None, 0).map_err(step)?;
+    }
     let proc = File::open("/proc").map_err(|source| coracle_jail::JailError { step: "open /proc".to_owned(), source })?;
     let roots = roots::build(plan, socket);
     let mut seats = Seats::new(plan.users, proc.into());

@@ -242,7 +242,7 @@ impl<'a> Run<'a> {
         if self.ended.is_none() {
             self.killed.get_or_insert(reason);
             self.slot.kill();
-            self.slot.seat.hasten();
+            self.slot.hasten();
         }
     }
 

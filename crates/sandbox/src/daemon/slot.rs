@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
 
+use super::PRECEDENCE;
 use super::container::{Container, Ending};
 use super::farewell::Farewell;
 use super::maker::{DEADLINE, Maker};
@@ -187,6 +188,17 @@ impl Slot {
     /// Kills everybody in it.
     pub(super) fn kill(&self) {
         self.keeper.kill();
+    }
+
+    /// Lets those who have been killed die at once, however busy they keep the machine.
+    pub(super) fn hasten(&mut self) {
+        if let Keeper::Init(init) = &self.keeper
+            && init.descriptor().is_some()
+            && let Err(error) = rustix::process::setpriority_process(rustix::process::Pid::from_raw(init.pid()), PRECEDENCE)
+        {
+            tracing::debug!(%error, "PID 1 of a slot gets no precedence over whom it ends");
+        }
+        self.seat.hasten();
     }
 
     /// Opens its working directory, which can be read also after everybody in there is dead.

@@ -63,8 +63,6 @@ fn become_python(image: &Image, plan: &Plan) -> io::Result<()> {
     close_on_exec_from(4)?;
     unblock_signals();
     default_signals();
-    // The daemon goes before the programs that it watches, and they are not to inherit that.
-    rustix::process::setpriority_process(None, 0)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let limits = [
         (Resource::Nofile, plan.nofile),
