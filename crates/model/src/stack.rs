@@ -265,7 +265,7 @@ impl AppSpec {
                 left.remove(name);
                 for waiting in awaited_by.remove(name).into_iter().flatten() {
                     if let Some(left) = left.get_mut(waiting) {
-                        *left -= 1;
+                        *left = left.saturating_sub(1);
                         if *left == 0 {
                             next.push(waiting);
                         }

@@ -93,7 +93,7 @@ fn rule(only: Only) -> Result<Option<SeccompRule>, SeccompError> {
 
 /// What a worker's last call, exit_group(2), has in the upper half of its first argument. The kernel's exit codes are in the
 /// lower half, so the call means the same without it.
-pub(crate) const FAREWELL: u32 = 0x6661_7265;
+const FAREWELL: u32 = 0x6661_7265;
 
 /// Of struct sock_filter: what steps do.
 const LOAD: u16 = 0x20;
@@ -119,8 +119,8 @@ fn native_only(body: Vec<sock_filter>) -> Vec<sock_filter> {
     steps
 }
 
-/// Steps before the last list: a worker's last call waits until whoever listens has heard of it, and ends the process then.
-/// Where nobody listens, the kernel answers ENOSYS.
+/// Steps before the last list: a worker's last call is told to whoever listens, and waits for an answer, which never comes: the
+/// worker is killed where it waits. Where nobody listens, the kernel answers ENOSYS.
 fn farewell() -> Vec<sock_filter> {
     let number = u32::try_from(libc::SYS_exit_group).unwrap_or(u32::MAX);
     native_only(vec![
@@ -165,6 +165,16 @@ mod tests {
             assert_eq!(program.len() % 8, 0);
             assert!(program.len() / 8 < 4096, "the kernel takes 4096 steps");
         }
+    }
+
+    /// Otherwise a worker would end without a farewell, and nobody would notice but by the time that it takes.
+    #[test]
+    fn the_zygote_says_farewell_as_the_filter_expects_it() {
+        let zygote = include_str!("zygote.py");
+        assert!(zygote.contains(&format!("FAREWELL = 0x{FAREWELL:08x} << 32")));
+        let steps = programs().unwrap().last;
+        let told = FAREWELL.to_ne_bytes();
+        assert!(steps.chunks_exact(8).any(|step| step[4..] == told), "no step of the filter knows it");
     }
 
     #[test]

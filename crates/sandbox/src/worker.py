@@ -16,7 +16,7 @@ MAIN = HOME + "/main.py"
 U32 = Struct("<I")
 THREE = Struct("<3Q")
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 38, 22
-# More than most jobs have, and no more than the interpreter has at hand.
+# In bytes; most jobs have fewer.
 AHEAD = 4096
 
 # PyDLL keeps the interpreter's lock: nothing else runs here, and letting it go would only cost time.
@@ -83,8 +83,8 @@ def read_exactly(descriptor, left):
 
 class Job:
     """{u32 length of what follows, 3 u64 limits, u8 mode, arguments, variables, files, code}: a list is a u32 and so many
-    items, a text a u32 and so many bytes. The limits are the process's own (address space in bytes, processor seconds, processes of its user), where no
-    cgroup keeps the whole of them; 0 leaves what is."""
+    items, a text a u32 and so many bytes. The limits are the process's own (address space in bytes, processor seconds,
+    processes of its user), where no cgroup keeps the whole of them; 0 leaves what is."""
 
     def __init__(self, frame):
         self.frame, self.at = frame, 29
@@ -252,6 +252,7 @@ def end(code, names):
 
 
 def leave(code):
+    """Ends the process; the zygote has its own way."""
     os._exit(code)
 
 

@@ -114,12 +114,15 @@ class Zygote:
             listener = self.give_up()
             reseed()
             main = warm_up(self.null)
-            # All have numbers from 4 on, so none is overwritten before it is copied.
+            # None is overwritten before it is copied: 3 and 4 are the zygote's own socket and the null device.
             for number, descriptor in enumerate((*descriptors[2:5], control, main)):
                 os.dup2(descriptor, number)
             control, main = 3, 4
+            if listener >= 0:
+                listener = os.dup2(listener, 5)
+            if syscall(SYS_CLOSE_RANGE, 6 if listener >= 0 else 5, 0xFFFFFFFF, 0, 0, 0) < 0:
+                refused("close what is left")
             say_ready(control, listener)
-            syscall(SYS_CLOSE_RANGE, 5, 0xFFFFFFFF, 0, 0, 0)
         except BaseException as error:
             os.write(control, b"!" + str(error).encode("utf-8", "replace"))
             os._exit(125)
@@ -168,8 +171,15 @@ def say_ready(control, listener):
         os.write(control, b"+")
         return
     way = socket(AF_UNIX, SOCK_STREAM, 0, control)
-    way.sendmsg([b"+"], [(SOL_SOCKET, SCM_RIGHTS, U32.pack(listener))])
-    way.detach()
+    try:
+        way.sendmsg([b"+"], [(SOL_SOCKET, SCM_RIGHTS, U32.pack(listener))])
+    except OSError:
+        # A neighbour of the same user may have as many descriptors under way as that user may have. It is heard without.
+        os.write(control, b"+")
+    finally:
+        way.detach()
+    # If it stayed open here, the kernel would wait for this process to hear its own last call.
+    os.close(listener)
 
 
 def leave(code):

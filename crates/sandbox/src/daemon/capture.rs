@@ -26,12 +26,14 @@ pub(super) struct Capture {
     /// How many bytes are kept.
     cap: u64,
     written: u64,
+    /// Whether it could not be read to its end.
+    cut: bool,
     pub(super) open: bool,
 }
 
 impl Capture {
     pub(super) fn new(stream: Stream, cap: u64) -> Self {
-        Self { stream, cap, written: 0, open: true }
+        Self { stream, cap, written: 0, cut: false, open: true }
     }
 
     /// Reads what is there, as far as `room` goes at once, and passes on what is kept. Answers whether there may be more.
@@ -54,8 +56,9 @@ impl Capture {
             }
             Ok(bytes) => bytes,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return false,
-            Err(_) => {
-                self.open = false;
+            Err(error) => {
+                tracing::warn!(stream = ?self.stream, %error, "a program's output cannot be read any more");
+                (self.open, self.cut) = (false, true);
                 return false;
             }
         };
@@ -73,7 +76,7 @@ impl Capture {
     }
 
     pub(super) fn truncated(&self) -> bool {
-        self.written > self.cap
+        self.written > self.cap || self.cut
     }
 
     /// Whether so much has been dropped that the program should not go on.

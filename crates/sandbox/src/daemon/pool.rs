@@ -26,8 +26,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// While at least half of the slots are left, the next is made when an execution has begun so long ago: most are over by then,
 /// and what makes slots would only be in their way.
 const AFTER_START: Duration = Duration::from_millis(4);
-/// And when one has ended so long ago: its answer has got through by then, and who asks one thing after the other has asked
-/// again.
+/// And when one has ended so long ago, also if another has begun meanwhile: its answer has got through by then. Calls that follow
+/// each other more closely find half of the slots, at least, and the next are made beside them.
 const AFTER_END: Duration = Duration::from_millis(1);
 
 /// The waiting slots of an image.
@@ -158,7 +158,7 @@ impl Pool {
     }
 
     /// Has the slots brought back to their number, now that an execution has ended.
-    pub(super) fn ended(&self) {
+    pub(super) fn execution_ended(&self) {
         self.refill_after(AFTER_END);
     }
 

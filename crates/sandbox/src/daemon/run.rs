@@ -315,6 +315,7 @@ impl<'a> Run<'a> {
             Ok(Some(work)) if self.client.is_ok() => work,
             _ => return true,
         };
+        self.slot.hasten();
         let dead = tokio::time::timeout(CLOSING, self.slot.dead()).await;
         if !matches!(dead, Ok(Ok(()))) {
             return true;

@@ -337,7 +337,7 @@ impl Drop for Held<'_> {
             slot.retire(Arc::clone(&self.daemon.seats));
             self.daemon.running.fetch_sub(1, Ordering::Relaxed);
             self.daemon.executed.fetch_add(1, Ordering::Relaxed);
-            self.pool.ended();
+            self.pool.execution_ended();
         }
     }
 }

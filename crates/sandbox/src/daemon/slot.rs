@@ -110,6 +110,12 @@ pub(super) async fn make(maker: &Maker, zygote: &Zygote, image: u32, seat: Seat,
             let (keeper, worker, control, stdin) = (Keeper::Init(init), Worker::Child(worker), Some(control), Some(stdin));
             // Only a group tells what a process has used before it has ended.
             let farewell = farewell.filter(|_| seat.group.is_some());
+            if farewell.is_none() {
+                tracing::debug!(
+                    seat = seat.number,
+                    "the end of this slot's program is heard of when the kernel is through with it"
+                );
+            }
             let mut slot = Slot { keeper, worker, control, farewell, stdin, stdout, stderr, seat };
             // What it has used so far was used to make it.
             slot.seat.meter.start();

@@ -14,7 +14,7 @@ pub(super) enum Output {
     Unwatched(OwnedFd),
     /// The runtime tells when there is something.
     Watched(pipe::Receiver),
-    /// The runtime cannot watch it: it counts as ended.
+    /// The runtime cannot watch it: reading it fails.
     Lost,
 }
 
@@ -55,7 +55,7 @@ impl Output {
         let pipe: BorrowedFd<'_> = match self {
             Self::Unwatched(pipe) => pipe.as_fd(),
             Self::Watched(pipe) => pipe.as_fd(),
-            Self::Lost => return Ok(0),
+            Self::Lost => return Err(io::ErrorKind::BrokenPipe.into()),
         };
         Ok(rustix::io::read(pipe, room)?)
     }
