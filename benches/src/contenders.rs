@@ -105,8 +105,16 @@ impl Contender {
     /// # Panics
     /// If it is not ours, or does not take the table.
     pub async fn publish(&self, table: &Table) {
+        self.publish_json(serde_json::to_vec(table).unwrap()).await;
+    }
+
+    /// The same for a table that has been written as JSON already.
+    ///
+    /// # Panics
+    /// If it is not ours, or does not take the table.
+    pub async fn publish_json(&self, table: Vec<u8>) {
         let Process::Coracle(proxy) = &self.process else { panic!("only ours is told a table") };
-        proxy.publish(table).await.unwrap().unwrap_or_else(|refused| panic!("the table is refused: {refused:?}"));
+        proxy.publish_json(table).await.unwrap().unwrap_or_else(|refused| panic!("the table is refused: {refused:?}"));
     }
 }
 

@@ -7,6 +7,9 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
+/// How many different requests there are where hosts are taken by chance.
+const REQUESTS: usize = 10_000;
+
 /// What to ask.
 #[derive(Debug, Clone)]
 pub struct Asking {
@@ -27,7 +30,8 @@ pub enum How {
     KeepAlive,
     /// HTTP/1.1, each on a connection of its own, and over TLS with a full handshake: wrk never resumes a session.
     NewConnections,
-    /// HTTP/1.1, each time of a host taken by chance from so many: `host-0.localhost`, `host-1.localhost` and so on.
+    /// HTTP/1.1, each time one of [`REQUESTS`] different requests, taken by chance, for so many hosts: `host-0.localhost`,
+    /// `host-1.localhost` and so on. Whatever the number of hosts is, the client has as much to do.
     Hosts(usize),
     /// HTTP/2, with so many requests at a time on each connection.
     Http2(usize),
@@ -80,10 +84,11 @@ impl Asking {
             How::Hosts(count) => format!(
                 "local requests = {{}}\n\
                  function init(arguments)\n  \
-                 for i = 1, {count} do\n    \
-                 requests[i] = wrk.format('GET', nil, {{ ['Host'] = 'host-' .. (i - 1) .. '.localhost' }})\n  \
+                 for i = 0, {REQUESTS} - 1 do\n    \
+                 local host, number = 'host-' .. i % {count} .. '.localhost', string.format('%05d', i)\n    \
+                 requests[i + 1] = wrk.format('GET', nil, {{ ['Host'] = host, ['X-Number'] = number }})\n  \
                  end\nend\n\
-                 function request() return requests[math.random({count})] end\n"
+                 function request() return requests[math.random({REQUESTS})] end\n"
             ),
             _ => String::new(),
         };

@@ -77,7 +77,11 @@ impl Proxy {
     /// Replaces the whole table. When it returns, every later request goes by it. The outer error is that of a proxy that
     /// does not answer.
     pub async fn publish(&self, table: &impl Serialize) -> Result<Result<(), Refused>> {
-        let table = serde_json::to_vec(table)?;
+        self.publish_json(serde_json::to_vec(table)?).await
+    }
+
+    /// The same for a table that has been written as JSON already.
+    pub async fn publish_json(&self, table: Vec<u8>) -> Result<Result<(), Refused>> {
         let answer = browser::ask_socket(&self.socket(), Method::PUT, "/v1/table", table).await?;
         if answer.status.is_success() {
             return Ok(Ok(()));

@@ -9,6 +9,9 @@ use coracle_toml_reading::{Entry, Mistakes, Values, cut, entries, meant};
 use ipnet::IpNet;
 use toml::de::DeTable;
 
+/// The choice that people mean by `false`.
+const OFF: &str = "off";
+
 /// The entries of one table; each is taken once.
 pub(crate) struct Section<'a, 'i> {
     entries: Vec<Entry<'a, 'i>>,
@@ -102,6 +105,10 @@ impl<'t> Reader<'t> {
 
     /// One of several words.
     pub(crate) fn choice<T: Copy>(&mut self, entry: &Entry<'_, '_>, choices: &[(&str, T)]) -> Option<T> {
+        if entry.value.get_ref().as_bool() == Some(false) && choices.iter().any(|(word, _)| *word == OFF) {
+            self.wrong_type(entry, "a string", Some(format!("write {OFF:?}")));
+            return None;
+        }
         let text = self.text(entry)?;
         let found = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if found.is_none() {

@@ -7,7 +7,7 @@
 
 use std::borrow::Borrow;
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use crate::pathindex::{PathIndex, Place};
@@ -98,30 +98,24 @@ impl<T> Router<T> {
         let mut routes: Vec<_> = routes.into_iter().collect();
         routes.sort_by_key(|(_, priority, _)| Reverse(*priority));
         let (rules, values): (Vec<Rule>, Vec<T>) = routes.into_iter().map(|(rule, _, value)| (rule, value)).unzip();
-        let (mut exact, mut below) = (HashMap::new(), HashMap::new());
-        let mut anywhere = Vec::new();
+        let (mut exact, mut below, mut anywhere) = (Vec::new(), Vec::new(), Vec::new());
         for (number, rule) in (0..).zip(&rules) {
-            let prefix = requirement::path_prefix(&rule.expression);
             let unsettled = Place { number, settled: false };
             let Some(keys) = requirement::hosts(&rule.expression) else {
-                anywhere.push((prefix, unsettled));
+                anywhere.push(unsettled);
                 continue;
             };
             let by_name = Place { number, settled: requirement::is_hosts_alone(&rule.expression) };
             for key in keys {
-                let (map, name, place): (&mut HashMap<_, Vec<_>>, _, _) = match key {
-                    HostKey::Exact(name) => (&mut exact, name, by_name),
-                    HostKey::Below(domain) => (&mut below, domain, unsettled),
-                };
-                map.entry(name).or_default().push((prefix.clone(), place));
+                match key {
+                    HostKey::Exact(name) => exact.push((name, by_name)),
+                    HostKey::Below(domain) => below.push((domain, unsettled)),
+                }
             }
         }
-        let filed = |map: HashMap<String, Vec<_>>| {
-            map.into_iter()
-                .map(|(name, entries)| Filed { name: Name::new(name.as_bytes()), index: PathIndex::new(entries) })
-                .collect()
-        };
-        Self { exact: filed(exact), below: filed(below), anywhere: PathIndex::new(anywhere), rules, values }
+        let filing = Filing(&rules);
+        let (exact, below, anywhere) = (filing.by_name(exact), filing.by_name(below), filing.by_path(&anywhere));
+        Self { exact, below, anywhere, rules, values }
     }
 
     /// How many rules there are.
@@ -166,6 +160,33 @@ impl<T> Router<T> {
         }
         search(&self.anywhere);
         value(best)
+    }
+}
+
+/// Files rules; those it is told of stand here.
+struct Filing<'r>(&'r [Rule]);
+
+impl Filing<'_> {
+    /// By these names.
+    fn by_name(&self, mut named: Vec<(String, Place)>) -> HostMap {
+        // Neighbours are of one name then, each in the order in which they count.
+        named.sort_unstable();
+        let of_one_name = named.chunk_by(|one, other| one.0 == other.0);
+        let filed = of_one_name.filter_map(|rules| {
+            let (name, place) = rules.first()?;
+            let index = match rules.len() {
+                1 => PathIndex::One(*place),
+                _ => self.by_path(&rules.iter().map(|(_, place)| *place).collect::<Vec<_>>()),
+            };
+            Some(Filed { name: Name::new(name.as_bytes()), index })
+        });
+        filed.collect()
+    }
+
+    /// By how the path must begin.
+    fn by_path(&self, places: &[Place]) -> PathIndex {
+        let prefix = |place: &Place| requirement::path_prefix(&self.0[place.number as usize].expression);
+        PathIndex::new(places.iter().map(|place| (prefix(place), *place)).collect())
     }
 }
 

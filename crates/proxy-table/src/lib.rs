@@ -167,11 +167,10 @@ impl std::error::Error for TableError {}
 impl Table {
     /// Checks what the types cannot: every reference leads somewhere and no two things have the same name.
     pub fn check(&self) -> Result<(), TableError> {
-        let mut seen = std::collections::BTreeSet::new();
+        if let Some(id) = twice(self.routes.iter().map(|route| &route.id)) {
+            return Err(TableError::DuplicateRoute(id.clone()));
+        }
         for route in &self.routes {
-            if !seen.insert(&route.id) {
-                return Err(TableError::DuplicateRoute(route.id.clone()));
-            }
             if let Some(service) = route.service.as_ref().filter(|service| !self.services.contains_key(service)) {
                 return Err(TableError::MissingService { route: route.id.clone(), service: service.clone() });
             }
@@ -180,13 +179,19 @@ impl Table {
             }
         }
         for (id, service) in &self.services {
-            let mut seen = std::collections::BTreeSet::new();
-            if let Some(twice) = service.targets.iter().find(|target| !seen.insert(&target.id)) {
-                return Err(TableError::DuplicateTarget { service: id.clone(), target: twice.id.clone() });
+            if let Some(target) = twice(service.targets.iter().map(|target| &target.id)) {
+                return Err(TableError::DuplicateTarget { service: id.clone(), target: target.clone() });
             }
         }
         Ok(())
     }
+}
+
+/// What is there twice; of several the one that sorts first.
+fn twice<'a, T: Ord>(all: impl Iterator<Item = &'a T>) -> Option<&'a T> {
+    let mut all: Vec<&T> = all.collect();
+    all.sort_unstable();
+    all.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
 /// Writes the rule that matches a host (`*.` before it takes one label more, `*` any) and a path prefix by whole segments.

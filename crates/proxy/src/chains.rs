@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use coracle_proxy_middleware::{Chain, ConfigError, State};
 use coracle_proxy_table::{Middleware, MiddlewareId, Route, Table};
+use tokio::sync::Notify;
 
 use crate::https::{Trusts, asks_over_tls};
 use crate::plane::Plane;
@@ -20,18 +21,26 @@ pub(crate) struct Kept {
     state: State,
     /// Whom services asked over TLS are trusted by.
     pub(crate) trusts: Trusts,
+    /// A chain has been made, perhaps of files.
+    made: Arc<Notify>,
 }
 
 impl Kept {
     /// Reads files that middlewares are made of again when they change. Never ends. They are looked at on a thread where nobody
-    /// waits, and not at all while there are none.
+    /// waits, and nothing wakes up while there are none.
     pub(crate) async fn watch_files(plane: Weak<Plane>) {
         loop {
-            tokio::time::sleep(BETWEEN).await;
-            let Some(plane) = plane.upgrade() else { return };
-            if !plane.middlewares.has_files() {
+            let made = match plane.upgrade() {
+                None => return,
+                Some(plane) if plane.middlewares.has_files() => None,
+                Some(plane) => Some(Arc::clone(&plane.middlewares.made)),
+            };
+            if let Some(made) = made {
+                made.notified().await;
                 continue;
             }
+            tokio::time::sleep(BETWEEN).await;
+            let Some(plane) = plane.upgrade() else { return };
             let looked = tokio::task::spawn_blocking(move || plane.middlewares.look_again()).await;
             if let Err(error) = looked {
                 tracing::error!(%error, "files of middlewares could not be looked at");
@@ -97,6 +106,7 @@ fn check_services(list: &[MiddlewareId], table: &Table) -> Result<(), ConfigErro
 fn compile(list: &[MiddlewareId], all: &BTreeMap<MiddlewareId, Middleware>, kept: &Kept) -> Result<Chain, ConfigError> {
     let named: Vec<_> = list.iter().filter_map(|id| Some((id.clone(), all.get(id)?.clone()))).collect();
     let chain = Chain::compile(&named, &kept.state)?;
+    kept.made.notify_one();
     for (id, middleware) in &named {
         if let Some(tls) = asks_over_tls(middleware) {
             let wrong = |reason| ConfigError { middleware: id.clone(), reason: format!("tls: {reason}") };

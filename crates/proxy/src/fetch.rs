@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::balance::{Asker, says_failed};
+use crate::dial::dial;
 use crate::h2::{self, H2Upstream};
 use crate::https::is_https;
 use crate::pool;
@@ -123,7 +124,7 @@ impl<'s> Fetcher<'s> {
                 Err(Failure::Broken(_)) => {}
             }
         }
-        let stream = self.in_time(TcpStream::connect(target.address)).await?;
+        let stream = self.in_time(dial(target.address)).await?;
         stream.set_nodelay(true).map_err(failed)?;
         let mut up = H1Upstream::new(stream, self.limits);
         let answer = exchange(&mut up, head).await?;
@@ -222,7 +223,7 @@ fn host_and_port(authority: &str, usual: u16) -> (&str, u16) {
 async fn connect(host: &str, port: u16) -> std::io::Result<TcpStream> {
     let mut result = Err(std::io::Error::other("the name has no address"));
     for address in tokio::net::lookup_host((host, port)).await? {
-        result = TcpStream::connect(address).await;
+        result = dial(address).await;
         if result.is_ok() {
             break;
         }

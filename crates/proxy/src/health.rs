@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::balance::chance;
+use crate::dial::dial;
 use crate::options::Limits;
 use crate::side::{Sink, Upstream};
 use crate::target::Target;
@@ -150,7 +151,7 @@ enum Unhealthy {
 /// Asks once.
 async fn ask(address: SocketAddr, check: &Check, limits: &Limits) -> Result<(), Unhealthy> {
     let asked = async {
-        let stream = TcpStream::connect(address).await?;
+        let stream = dial(address).await?;
         match check.protocol {
             Protocol::Http1 => get(stream, address, &check.plan, limits).await,
             Protocol::H2c => Ok(()),

@@ -44,6 +44,7 @@ mod metrics;
 mod options;
 mod plane;
 mod pool;
+pub mod program_pages;
 mod proxy;
 mod refusal;
 mod request_id;

@@ -209,7 +209,7 @@ impl Plane {
         self.watch_over(&snapshot);
         let needed: HashSet<*const Target> = snapshot.targets().map(Arc::as_ptr).collect();
         self.targets.sweep(|target| needed.contains(&Arc::as_ptr(target)));
-        self.metrics.sweep(|route| snapshot.route(route).is_some());
+        self.metrics.sweep(snapshot.table.routes.len(), |route| snapshot.route(route).is_some());
     }
 
     /// Where a request goes that came in there. It is counted in flight before the snapshot can be replaced, so whoever

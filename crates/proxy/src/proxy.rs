@@ -21,6 +21,7 @@ use crate::life::Life;
 use crate::listener::{self, Accepting, Listener};
 use crate::options::{ListenerOptions, ProxyOptions};
 use crate::plane::Plane;
+use crate::program_pages;
 use crate::request_id::RequestIds;
 use crate::router::BadTable;
 use crate::scrape;
@@ -127,6 +128,7 @@ pub fn run_with(options: ProxyOptions, mut source: impl Source) -> Result<(), St
         let mut signals = Signals::new()?;
         let mut proxy = Proxy::start(options).await?;
         give_way();
+        program_pages::let_go();
         loop {
             tokio::select! {
                 () = proxy.ended() => return Ok(()),

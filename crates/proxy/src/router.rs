@@ -1,5 +1,6 @@
 //! The table, compiled for looking up: which route does a request go by?
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -73,24 +74,24 @@ impl Snapshot {
         // What can fail comes first: a table that is refused has changed nothing.
         let mut places: Vec<usize> = (0..table.routes.len()).collect();
         // Of equal priorities the one whose id sorts first wins.
-        places.sort_by(|a, b| table.routes[*a].id.cmp(&table.routes[*b].id));
+        places.sort_unstable_by(|a, b| table.routes[*a].id.cmp(&table.routes[*b].id));
         let router = before.router_for(&table, &places)?;
         let chains = Chains::compile(&table, (&before.table, &before.chains), kept)?;
         let services: HashMap<ServiceId, Arc<Service>> =
             table.services.iter().map(|(id, plan)| (id.clone(), service(id, plan))).collect();
+        let mut former = Former::of(before);
         let route = |place: &usize| {
             let plan = &table.routes[*place];
-            let service = plan.service.as_ref().and_then(|id| services.get(id));
-            before
-                .route_as(plan, chains.of(plan), service)
-                .unwrap_or_else(|| Arc::new(Route::new(plan, chains.of(plan).cloned(), service.cloned(), metrics.of(&plan.id))))
+            let (chain, service) = (chains.of(plan), plan.service.as_ref().and_then(|id| services.get(id)));
+            let known = former.place_of(&plan.id).and_then(|place| before.route_as(place, plan, chain, service));
+            known.unwrap_or_else(|| Arc::new(Route::new(plan, chain.cloned(), service.cloned(), metrics.of(&plan.id))))
         };
         let routes = places.iter().map(route).collect();
         Ok(Self { router, routes, places, chains, services, table })
     }
 
-    /// A router for a table's routes, in this order: the one there is if their rules are the same, otherwise one with as many of
-    /// its rules as fit. Tables come many times a second when many targets come and go; most differ in targets only.
+    /// A router for a table's routes, in this order: the one there is if their rules are the same, otherwise one with the rules of
+    /// those that have not changed. Tables come many times a second when many targets come and go; most differ in targets only.
     fn router_for(&self, table: &Table, places: &[usize]) -> Result<Arc<Router<u32>>, BadTable> {
         let same = |(new, old): (&usize, &usize)| {
             let (new, old) = (&table.routes[*new], &self.table.routes[*old]);
@@ -99,16 +100,18 @@ impl Snapshot {
         if places.len() == self.places.len() && places.iter().zip(&self.places).all(same) {
             return Ok(Arc::clone(&self.router));
         }
-        let known: HashMap<(&str, bool), &Rule> =
-            self.router.iter().map(|(rule, _)| ((rule.text(), rule.dialect() == Dialect::V2), rule)).collect();
+        let mut known: Vec<Option<&Rule>> = vec![None; self.routes.len()];
+        self.router.iter().for_each(|(rule, number)| known[*number as usize] = Some(rule));
+        let mut former = Former::of(self);
         let mut rules = Vec::with_capacity(places.len());
         for (number, plan) in (0..).zip(places.iter().map(|place| &table.routes[*place])) {
             let dialect = match plan.dialect {
                 coracle_proxy_table::Dialect::V3 => Dialect::V3,
                 coracle_proxy_table::Dialect::V2 => Dialect::V2,
             };
-            let rule = match known.get(&(plan.rule.as_str(), dialect == Dialect::V2)) {
-                Some(rule) => (*rule).clone(),
+            let is_same = |rule: &&Rule| rule.text() == plan.rule && rule.dialect() == dialect;
+            let rule = match former.place_of(&plan.id).and_then(|place| known[place]).filter(is_same) {
+                Some(rule) => rule.clone(),
                 None => Rule::parse(&plan.rule, dialect).map_err(|error| BadTable::Rule { route: plan.id.0.clone(), error })?,
             };
             let priority = plan.priority.unwrap_or_else(|| rule.priority());
@@ -146,18 +149,42 @@ impl Snapshot {
         self.routes.get(place)
     }
 
-    /// The route that was made of the same as this one would be, if there is one.
+    /// The route at this place, if it was made of the same as this one would be.
     fn route_as(
         &self,
+        place: usize,
         plan: &coracle_proxy_table::Route,
         chain: Option<&Arc<Chain>>,
         service: Option<&Arc<Service>>,
     ) -> Option<Arc<Route>> {
-        let place = self.routes.binary_search_by(|route| route.id.cmp(&plan.id)).ok()?;
         let route = &self.routes[place];
         let is_same = self.table.routes[self.places[place]] == *plan
             && route.chain.as_ref().map(Arc::as_ptr) == chain.map(Arc::as_ptr)
             && route.service.as_ref().map(Arc::as_ptr) == service.map(Arc::as_ptr);
         is_same.then(|| Arc::clone(route))
+    }
+}
+
+/// Finds routes of the table before by their ids, if these are asked for in their order: most tables have the routes that the one
+/// before had, and to go along both is less than to look each of them up.
+struct Former<'s> {
+    routes: &'s [Arc<Route>],
+    next: usize,
+}
+
+impl<'s> Former<'s> {
+    fn of(snapshot: &'s Snapshot) -> Self {
+        Self { routes: &snapshot.routes, next: 0 }
+    }
+
+    /// The place of this id; it comes after all that were asked for before.
+    fn place_of(&mut self, id: &RouteId) -> Option<usize> {
+        loop {
+            match self.routes.get(self.next)?.id.cmp(id) {
+                Ordering::Less => self.next += 1,
+                Ordering::Equal => return Some(self.next),
+                Ordering::Greater => return None,
+            }
+        }
     }
 }

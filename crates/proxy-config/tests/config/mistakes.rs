@@ -52,6 +52,7 @@ fn grammar_of_the_file() {
     shows("[listen]", "names no listener");
     shows("[listen]\nhttp = []", "listen.http: names no address");
     shows("listen = 80", "expected a table, found an integer");
+    shows("[sites.a]\nto = 1\ntls = false", "\n   = write \"off\"");
     shows("[listen]\nhttp = { address = \":1\", proxy_protocol = true }", "anybody could claim to be any client");
     shows("[listen]\na = \":1\"\nb = \":1\"", "[::]:1 is listed twice");
     shows("[services.\"a b\"]\ntargets = 1", "printable ASCII");

@@ -77,6 +77,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
         () = signals.next() => return Err(Failure::failed("stopped while it was starting")),
     };
     tell_ready(&server, arguments.print_ready, context);
+    coracle_proxy::program_pages::let_go();
     serve(server, signals).await
 }
 
