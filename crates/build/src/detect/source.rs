@@ -50,6 +50,25 @@ impl<'a> Source<'a> {
         Ok(Some(text.trim_start_matches('\u{feff}').to_owned()))
     }
 
+    /// The paths of the files that lie in a folder, in order.
+    pub(crate) fn files_in(&self, folder: &str) -> Vec<String> {
+        let names = self.names_in(folder).into_iter().map(|name| if folder == "." { name } else { format!("{folder}/{name}") });
+        names.filter(|path| self.is_file(path)).collect()
+    }
+
+    /// The names of the folders that lie in a folder, in order.
+    pub(crate) fn folders_in(&self, folder: &str) -> Vec<String> {
+        self.names_in(folder).into_iter().filter(|name| self.is_folder(&format!("{folder}/{name}"))).collect()
+    }
+
+    fn names_in(&self, folder: &str) -> Vec<String> {
+        let Some(real) = self.within(folder) else { return Vec::new() };
+        let entries = fs::read_dir(real).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// The names of the folders in the root that Python can import: `shop`, but not `.git` or `my-app`.
     pub(crate) fn packages(&self) -> Vec<String> {
         let entries = fs::read_dir(self.root).into_iter().flatten().flatten();
