@@ -20,6 +20,7 @@ use coracle_model::spec::BuilderChoice;
 use coracle_model::stack::PullPolicy;
 use coracle_model::{AppSpec, BuildPlan, COMPOSE_FILES, CommandLine, EngineKind, ProcessName};
 
+use crate::ignore::DockerIgnore;
 use crate::procfile::{Procfile, ProcfileError};
 use crate::static_site;
 use source::Source;
@@ -54,7 +55,15 @@ fn unsuitable(message: impl Into<String>, hint: impl Into<String>) -> PlanError 
 
 /// Decides how the tree at `root` is built for this engine, and which processes it names. Reads the tree and nothing else.
 pub fn plan(root: &Path, spec: &AppSpec, engine: EngineKind) -> Result<BuildPlan, PlanError> {
-    let source = Source::new(root);
+    plan_for(Source::new(root), spec, engine)
+}
+
+/// What [`plan`] would decide about the tree once these rules have left out of it what is not sent.
+pub fn plan_without(root: &Path, ignore: &DockerIgnore, spec: &AppSpec, engine: EngineKind) -> Result<BuildPlan, PlanError> {
+    plan_for(Source::without(root, ignore), spec, engine)
+}
+
+fn plan_for(source: Source<'_>, spec: &AppSpec, engine: EngineKind) -> Result<BuildPlan, PlanError> {
     if let Some(reference) = &spec.build.image {
         return image(reference, engine);
     }
@@ -189,7 +198,7 @@ impl Tree<'_> {
             _ if self.knows_web() => self.plain(has_package),
             Ok(plan) => Ok(plan),
             // There is a site, but not one that can be served as the manifest wants it.
-            Err(error) if static_site::site_root(self.source.root(), None).is_some() => Err(error),
+            Err(error) if static_site::site_root(&self.source, None).is_some() => Err(error),
             Err(_) => self.plain(has_package),
         }
     }
@@ -278,7 +287,7 @@ impl Tree<'_> {
 
     fn static_site(&self) -> Result<BuildPlan, PlanError> {
         let wanted = self.spec.build.root.as_deref();
-        let Some(root) = static_site::site_root(self.source.root(), wanted) else {
+        let Some(root) = static_site::site_root(&self.source, wanted) else {
             return Err(match wanted {
                 Some(folder) => unsuitable(
                     format!("the folder {folder} of the static site is not there"),
