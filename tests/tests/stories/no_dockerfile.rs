@@ -77,7 +77,10 @@ async fn the_dockerfile_that_is_printed_is_the_one_that_was_built() {
     let Some(env) = with_docker("no_dockerfile::printed").await else { return };
     let flask = env.app("no-dockerfile/flask");
     // A path of health, so that nobody has to wait for the image's own check.
-    flask.tree.write("coracle.toml", "app = \"flask\"\n\n[http]\nhealth = \"/\"\n").write("Procfile", "web: gunicorn app:app\nidle: sleep 1000\n");
+    flask
+        .tree
+        .write("coracle.toml", "app = \"flask\"\n\n[http]\nhealth = \"/\"\n")
+        .write("Procfile", "web: gunicorn app:app\nidle: sleep 1000\n");
     flask.deploy_as_it_is().await.succeeds();
     let printed = flask.coracle(&["init", "--dockerfile"]).await;
     printed.succeeds().says("FROM python:3.11-slim").says("CMD [\"gunicorn\",\"app:app\"]").says("gunicorn==27.0.1");
@@ -87,11 +90,12 @@ async fn the_dockerfile_that_is_printed_is_the_one_that_was_built() {
     let deployed = flask.deploy("v2").await;
     told(&deployed, "found Dockerfile");
     installed_nothing(&deployed);
-    flask.get("/").await.says("v2 by gunicorn/").says("user 10001");
+    let page = flask.get("/").await;
+    page.says("v2 by gunicorn/");
+    page.says("user 10001");
     let web = container_of(&env, "web");
-    let health = || docker(&["inspect", "--format", "{{.State.Health.Status}}", &web]);
     eventually("the image's own check passes", Duration::from_secs(60), async || {
-        let health = health().await.unwrap();
+        let health = docker(&["inspect", "--format", "{{.State.Health.Status}}", &web]).await.unwrap();
         if health.trim() == "healthy" { Ok(()) } else { Err(health) }
     })
     .await;

@@ -23,7 +23,7 @@ use crate::failure::Failure;
 #[command(after_help = "Examples:
   coracle init
   coracle init -a shop --ignore-file ./shop
-  coracle init --dockerfile > Dockerfile.coracle
+  coracle init --dockerfile                      prints it
   coracle init --dockerfile --write")]
 pub(crate) struct Arguments {
     /// The directory of the app
