@@ -67,7 +67,11 @@ pub(super) fn web_command(tree: &Tree<'_>, app: &PythonApp) -> Result<(Suggested
     web::command_for(tree, &packages::names(tree, &app.dependencies)?)
 }
 
-/// The server that a command which somebody wrote down begins with, where the dependencies do not bring it.
+/// The server that a command which somebody wrote down begins with, where the dependencies do not bring it. What a package of the
+/// tree itself brings is not known, and its author has seen to it.
 pub(super) fn missing_server(tree: &Tree<'_>, app: &PythonApp, command: &CommandLine) -> Result<Option<String>, PlanError> {
+    if app.needs_tree {
+        return Ok(None);
+    }
     web::missing(&packages::names(tree, &app.dependencies)?, command)
 }

@@ -488,6 +488,8 @@ fn a_server_is_added_where_the_dependencies_bring_none() {
     assert_eq!(written.python().added.as_deref(), Some("gunicorn==27.0.1"));
     let brought = tree(&[("requirements.txt", "flask\ngunicorn"), ("app.py", FLASK), ("Procfile", "web: gunicorn app:app")]);
     assert_eq!(brought.python().added, None);
+    let unknown = tree(&[("requirements.txt", "-e ."), ("app.py", FLASK), ("Procfile", "web: gunicorn app:app")]);
+    assert_eq!((unknown.python().added, unknown.python().needs_tree), (None, true));
 }
 
 #[test]
