@@ -3,21 +3,24 @@
 //! The manifest's word comes first, then a Dockerfile (docker engine only), then what the tree's files say. Nothing is
 //! guessed that could deploy the wrong thing: where the web process stays unclear, the error says what was looked for.
 
-mod node;
-mod python;
+mod compiled;
+pub(crate) mod node;
+pub(crate) mod python;
 pub(crate) mod source;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use coracle_model::command::{Piece, Word};
-use coracle_model::plan::Recipe;
+use coracle_model::plan::{Recipe, Serving};
 use coracle_model::spec::BuilderChoice;
 use coracle_model::stack::PullPolicy;
 use coracle_model::{AppSpec, BuildPlan, COMPOSE_FILES, CommandLine, EngineKind, ProcessName};
 
+use crate::ignore::DockerIgnore;
 use crate::procfile::{Procfile, ProcfileError};
 use crate::static_site;
 use source::Source;
@@ -52,7 +55,15 @@ fn unsuitable(message: impl Into<String>, hint: impl Into<String>) -> PlanError 
 
 /// Decides how the tree at `root` is built for this engine, and which processes it names. Reads the tree and nothing else.
 pub fn plan(root: &Path, spec: &AppSpec, engine: EngineKind) -> Result<BuildPlan, PlanError> {
-    let source = Source::new(root);
+    plan_for(Source::new(root), spec, engine)
+}
+
+/// What [`plan`] would decide about the tree once these rules have left out of it what is not sent.
+pub fn plan_without(root: &Path, ignore: &DockerIgnore, spec: &AppSpec, engine: EngineKind) -> Result<BuildPlan, PlanError> {
+    plan_for(Source::without(root, ignore), spec, engine)
+}
+
+fn plan_for(source: Source<'_>, spec: &AppSpec, engine: EngineKind) -> Result<BuildPlan, PlanError> {
     if let Some(reference) = &spec.build.image {
         return image(reference, engine);
     }
@@ -62,10 +73,27 @@ pub fn plan(root: &Path, spec: &AppSpec, engine: EngineKind) -> Result<BuildPlan
     }
     let tree = Tree { source, spec, engine, procfile };
     let mut plan = if spec.build.builder == BuilderChoice::Static { tree.static_site()? } else { tree.detect()? };
+    plan.serving = serving(&plan, spec);
+    if engine == EngineKind::Docker {
+        crate::dockerfile::check(&plan)?;
+    }
     if engine == EngineKind::Process && (spec.build.dockerfile.is_some() || tree.source.is_file("Dockerfile")) {
         plan.reason += "; the Dockerfile is ignored, since the process engine has no use for it";
     }
     Ok(plan)
+}
+
+/// How it is served, by the manifest or else by the tree.
+fn serving(plan: &BuildPlan, spec: &AppSpec) -> Serving {
+    let web = ProcessName::web();
+    let of_manifest = spec.processes.get(&web).and_then(|process| process.command.clone());
+    let host = spec.http.hosts.iter().find(|host| !host.as_str().contains('*'));
+    Serving {
+        command: of_manifest.or_else(|| plan.processes.get(&web).cloned()),
+        port: spec.http.port,
+        health: spec.http.health.clone(),
+        host: host.map(ToString::to_string),
+    }
 }
 
 fn image(reference: &str, engine: EngineKind) -> Result<BuildPlan, PlanError> {
@@ -78,6 +106,7 @@ fn image(reference: &str, engine: EngineKind) -> Result<BuildPlan, PlanError> {
         processes: BTreeMap::new(),
         release_command: None,
         reason: "the manifest names an image".to_owned(),
+        serving: Serving::default(),
     })
 }
 
@@ -115,6 +144,7 @@ fn from_dockerfile(path: String, spec: &AppSpec, procfile: Option<Procfile>) -> 
         processes: procfile.processes,
         release_command: procfile.release,
         reason,
+        serving: Serving::default(),
     }
 }
 
@@ -140,19 +170,36 @@ struct Suggested {
 
 impl Tree<'_> {
     fn detect(&self) -> Result<BuildPlan, PlanError> {
-        let python = python::recognise(self)?;
         let package = node::Package::read(self)?;
-        match (python, package) {
-            (Some(python), Some(package)) if self.is_run_by_node() => self.node(&package, Some(python)),
+        if let Some(package) = package.as_ref().filter(|_| self.is_run_by_node()) {
+            return self.node(package, matches!(python::recognise(self), Ok(Some(_))));
+        }
+        match (python::recognise(self)?, package) {
             (Some(python), _) => self.python(python),
-            (None, Some(package)) if self.knows_web() || package.can_start(self) => self.node(&package, None),
-            (None, package) => match self.static_site() {
-                _ if self.knows_web() => self.plain(package.is_some()),
-                Ok(plan) => Ok(plan),
-                // There is a site, but not one that can be served as the manifest wants it.
-                Err(error) if static_site::site_root(self.source.root(), None).is_some() => Err(error),
-                Err(_) => self.plain(package.is_some()),
-            },
+            (None, Some(package)) if self.knows_web() || package.can_start(self) => self.node(&package, false),
+            (None, package) => self.neither(package.is_some()),
+        }
+    }
+
+    /// Neither Python nor what Node.js starts.
+    fn neither(&self, has_package: bool) -> Result<BuildPlan, PlanError> {
+        if let Some(program) = compiled::recognise(self)? {
+            if self.engine == EngineKind::Docker {
+                let web = self.suggested(|| Ok(program.web_command()))?;
+                return Ok(self.with_web(program.recognised, web));
+            }
+            if !self.knows_web() {
+                let message = format!("the process engine does not compile {} programs", program.recognised.recipe);
+                let hint = "write engine = \"docker\" in coracle.toml, or a Procfile that starts a program you have built";
+                return Err(unsuitable(message, hint));
+            }
+        }
+        match self.static_site() {
+            _ if self.knows_web() => self.plain(has_package),
+            Ok(plan) => Ok(plan),
+            // There is a site, but not one that can be served as the manifest wants it.
+            Err(error) if static_site::site_root(&self.source, None).is_some() => Err(error),
+            Err(_) => self.plain(has_package),
         }
     }
 
@@ -167,16 +214,33 @@ impl Tree<'_> {
 
     /// Whether the web process, as far as it is known, is a Node.js program.
     fn is_run_by_node(&self) -> bool {
-        let of_procfile = self.procfile.as_ref().and_then(|procfile| procfile.processes.get(&ProcessName::web()));
-        let of_manifest = self.spec.processes.get(&ProcessName::web()).and_then(|process| process.command.as_ref());
-        let program = of_manifest.or(of_procfile).and_then(|command| command.words.first());
+        let program = self.web_of_author().and_then(|command| command.words.first());
         let Some([Piece::Text(program)]) = program.map(|word| word.0.as_slice()) else { return false };
         matches!(program.as_str(), "node" | "npm" | "npx" | "yarn" | "pnpm")
     }
 
-    fn python(&self, python: Recognised) -> Result<BuildPlan, PlanError> {
-        let web = self.suggested(|| python::web_command(self, &python.recipe))?;
-        Ok(self.with_web(python, web))
+    fn python(&self, python: python::Python) -> Result<BuildPlan, PlanError> {
+        let python::Python { mut app, found: mut reason } = python;
+        let mut added = None;
+        let web = self.suggested(|| {
+            let (suggested, server) = python::web_command(self, &app)?;
+            added = server;
+            Ok(suggested)
+        })?;
+        if let Some(command) = self.web_of_author() {
+            added = python::missing_server(self, &app, command)?;
+            if let Some(added) = &added {
+                reason += &format!("; its server is not among the dependencies, so {added} is added");
+            }
+        }
+        app.added = added;
+        Ok(self.with_web(Recognised { recipe: Recipe::Python(app), reason }, web))
+    }
+
+    /// The web command that the author has written down: in the manifest, else in the Procfile.
+    fn web_of_author(&self) -> Option<&CommandLine> {
+        let of_manifest = self.spec.processes.get(&ProcessName::web()).and_then(|process| process.command.as_ref());
+        of_manifest.or_else(|| self.procfile.as_ref()?.processes.get(&ProcessName::web()))
     }
 
     /// The suggested web command, where the author has not named one. If other commands are named, there need not be any.
@@ -192,9 +256,9 @@ impl Tree<'_> {
         }
     }
 
-    fn node(&self, package: &node::Package, also: Option<Recognised>) -> Result<BuildPlan, PlanError> {
-        let mut node = package.recognised(self);
-        if also.is_some() {
+    fn node(&self, package: &node::Package, has_python: bool) -> Result<BuildPlan, PlanError> {
+        let mut node = package.recognised(self)?;
+        if has_python {
             node.reason += "; Python is not set up, since the web process is a Node.js program";
         }
         let web = self.suggested(|| package.web_command(self))?;
@@ -212,12 +276,18 @@ impl Tree<'_> {
             reason += &format!("; {}", web.reason);
             procfile.processes.insert(ProcessName::web(), web.command);
         }
-        BuildPlan { recipe, processes: procfile.processes, release_command: procfile.release, reason }
+        BuildPlan {
+            recipe,
+            processes: procfile.processes,
+            release_command: procfile.release,
+            reason,
+            serving: Serving::default(),
+        }
     }
 
     fn static_site(&self) -> Result<BuildPlan, PlanError> {
         let wanted = self.spec.build.root.as_deref();
-        let Some(root) = static_site::site_root(self.source.root(), wanted) else {
+        let Some(root) = static_site::site_root(&self.source, wanted) else {
             return Err(match wanted {
                 Some(folder) => unsuitable(
                     format!("the folder {folder} of the static site is not there"),
@@ -236,14 +306,9 @@ impl Tree<'_> {
         };
         let mut processes = BTreeMap::new();
         if self.engine == EngineKind::Docker {
-            let port = crate::dockerfile::DEFAULT_PORT;
-            if self.spec.http.port.is_some_and(|wanted| wanted != port) {
-                let message = format!("a static site on the docker engine listens on port {port} in its container");
-                return Err(unsuitable(message, "remove http.port from coracle.toml"));
-            }
             processes.insert(ProcessName::web(), crate::dockerfile::static_server());
         }
-        Ok(BuildPlan { recipe: Recipe::Static { root }, processes, release_command: None, reason })
+        Ok(BuildPlan { recipe: Recipe::Static { root }, processes, release_command: None, reason, serving: Serving::default() })
     }
 
     /// Nothing to install: commands that run in the tree as it is.
@@ -252,7 +317,8 @@ impl Tree<'_> {
             let reason = if self.procfile.is_some() { "found Procfile" } else { "the manifest names the commands" };
             let procfile = self.procfile.clone().unwrap_or_default();
             let (processes, release_command) = (procfile.processes, procfile.release);
-            return Ok(BuildPlan { recipe: Recipe::Plain, processes, release_command, reason: reason.to_owned() });
+            let (reason, serving) = (reason.to_owned(), Serving::default());
+            return Ok(BuildPlan { recipe: Recipe::Plain, processes, release_command, reason, serving });
         }
         let hint = "write a Procfile with a line such as `web: ./server --port $PORT`";
         if has_package {
@@ -267,8 +333,8 @@ impl Tree<'_> {
         let dockerfile = if self.engine == EngineKind::Docker { "a Dockerfile, " } else { "" };
         let message = format!(
             "nothing here says how to run this app: looked for {dockerfile}a Procfile, Python (requirements.txt, uv.lock, \
-             poetry.lock, Pipfile.lock, pyproject.toml, manage.py, app.py, main.py), Node.js (package.json) and a static site \
-             (index.html in {})",
+             poetry.lock, Pipfile.lock, pyproject.toml, manage.py, app.py, main.py), Node.js (package.json), Go (go.mod), Rust \
+             (Cargo.toml) and a static site (index.html in {})",
             static_site::candidates_in_words()
         );
         Err(unsuitable(message, hint))

@@ -16,6 +16,6 @@ pub use archive::{
     PackError, PackFacts, UnpackError, UnpackFacts, UnpackLimits, compose_ignore, pack, prune, source_ignore, unpack, unpack_tar,
 };
 pub use context::{fingerprint_context, tar_context};
-pub use detect::{PlanError, plan};
+pub use detect::{PlanError, plan, plan_without};
 pub use ignore::{DockerIgnore, IgnoreError};
 pub use procfile::{Procfile, ProcfileError};

@@ -1,7 +1,5 @@
 //! Which folder of a tree is the site.
 
-use std::path::Path;
-
 use crate::detect::source::Source;
 
 /// Folders that site generators write to, in the order they are looked at; the root itself comes last.
@@ -9,8 +7,7 @@ pub const CANDIDATES: [&str; 6] = ["public", "dist", "_site", "build", "out", ".
 
 /// The folder to serve, relative to the root (`.` for the root itself): the wanted one if it is a folder, else the first of
 /// [`CANDIDATES`] with an `index.html`.
-pub fn site_root(root: &Path, wanted: Option<&str>) -> Option<String> {
-    let source = Source::new(root);
+pub(crate) fn site_root(source: &Source<'_>, wanted: Option<&str>) -> Option<String> {
     match wanted {
         Some(folder) => source.is_folder(folder).then(|| folder.to_owned()),
         None => {
@@ -33,6 +30,10 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    fn site_root(root: &std::path::Path, wanted: Option<&str>) -> Option<String> {
+        super::site_root(&Source::new(root), wanted)
+    }
 
     #[test]
     fn what_a_generator_wrote_is_taken_before_the_root() {

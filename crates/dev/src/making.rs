@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_build::PlanError;
 use coracle_engine::{BuildError, BuildLimits, BuildRequest, Engine, EngineError, NamedContext, Tail};
-use coracle_model::plan::Recipe;
+use coracle_model::plan::{Recipe, Serving};
 use coracle_model::{AppSpec, Artifact, BuildPlan, ByteSize, Cpus, EngineKind, ProcessName, ReleaseNumber, Span};
 use tokio_util::sync::CancellationToken;
 
@@ -93,7 +93,7 @@ impl Workshop<'_> {
             part: Some(name.clone()),
             source,
             contexts: BTreeMap::new(),
-            plan: BuildPlan { recipe, processes: BTreeMap::new(), release_command: None, reason },
+            plan: BuildPlan { recipe, processes: BTreeMap::new(), release_command: None, reason, serving: Serving::default() },
             limits: limits(&self.stack.spec),
         }
     }

@@ -319,7 +319,9 @@ impl ImageBuilder {
         let mut artifact = image.artifact(id, &request.plan.processes);
         if coracle_build::dockerfile::generate(&request.plan).is_some() {
             // What a generated Dockerfile starts listens where it says, whatever else its base image exposes.
-            artifact.port = Some(coracle_build::dockerfile::DEFAULT_PORT);
+            artifact.port = Some(coracle_build::dockerfile::port(&request.plan));
+            // Its check asks what Coracle asks by itself, at once and not every so often.
+            artifact.has_healthcheck = false;
         }
         Ok(artifact)
     }

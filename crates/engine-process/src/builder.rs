@@ -50,19 +50,19 @@ impl ProcessBuilder {
         make_private(&home.slugs(&slug.app), bench.user)?;
         make_directory(&place, 0o755).map_err(|error| EngineError::io("make the slug", &error))?;
         let (source, tree) = (request.source.clone(), slug.tree(home));
-        let skip = matches!(request.plan.recipe, Recipe::Node { .. }).then_some("node_modules");
+        let skip = matches!(request.plan.recipe, Recipe::Node(_)).then_some("node_modules");
         let cancel = bench.cancel.clone();
         {
             let tree = tree.clone();
             in_background(move || tree::copy(&source, &tree, skip, &cancel)).await?;
         }
         let record = match &request.plan.recipe {
-            Recipe::Python { dependencies, version } => python::install(bench, &tree, dependencies, version.as_deref()).await?,
-            Recipe::Node { lock, has_build_script } => node::install(bench, &tree, lock.as_deref(), *has_build_script).await?,
+            Recipe::Python(app) => python::install(bench, &tree, app).await?,
+            Recipe::Node(app) => node::install(bench, &tree, app).await?,
             Recipe::Static { .. } | Recipe::Plain => SlugRecord { path: Vec::new(), env: Vec::new(), dependencies: None },
-            Recipe::Dockerfile { .. } | Recipe::Image { .. } => {
+            Recipe::Dockerfile { .. } | Recipe::Image { .. } | Recipe::Go(_) | Recipe::Rust(_) => {
                 return Err(BuildError::CannotBuild(format!(
-                    "the process engine cannot build from a {}; set engine = \"docker\" in coracle.toml",
+                    "the process engine cannot build this ({}); set engine = \"docker\" in coracle.toml",
                     request.plan.recipe
                 )));
             }

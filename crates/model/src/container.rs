@@ -319,6 +319,14 @@ pub struct HealthCheck {
     pub start_interval: Option<Span>,
 }
 
+impl HealthCheck {
+    /// Nothing is asked, whatever the image says.
+    pub fn none() -> Self {
+        let (interval, timeout, retries, start_period, start_interval) = (None, None, None, None, None);
+        Self { test: HealthTest::Disabled, interval, timeout, retries, start_period, start_interval }
+    }
+}
+
 /// The program of a health check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

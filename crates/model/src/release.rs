@@ -64,6 +64,14 @@ impl Release {
         }
     }
 
+    /// Whether the image's HEALTHCHECK is about this part. It asks what the image's own command does, which listens; a process with
+    /// another command that receives no requests (a worker of the Procfile) could only fail it. Parts with images of their own are
+    /// checked as these say.
+    pub fn image_checks(&self, part: &ProcessName) -> bool {
+        let has_another_command = || self.processes().get(part).is_some_and(|process| process.command.is_some());
+        self.spec.is_stack() || self.spec.services.contains_key(part) || self.serves(part) || !has_another_command()
+    }
+
     /// Every process and stateful service of it that receives requests.
     pub fn serving(&self) -> Vec<ProcessName> {
         let processes = self.processes();

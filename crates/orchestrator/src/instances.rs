@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use coracle_build::dockerfile::DEFAULT_PORT;
 use coracle_engine::{Bind, File, InstanceSpec, PortRequest, Surroundings};
-use coracle_model::container::FileContent;
-use coracle_model::{CommandLine, EnvName, Exposure, InstanceId, ProcessName, ProcessSpec, Release, Secret};
+use coracle_model::container::{FileContent, HealthCheck};
+use coracle_model::{CommandLine, EngineKind, EnvName, Exposure, InstanceId, ProcessName, ProcessSpec, Release, Secret};
 
 use crate::mounts::Mounts;
 
@@ -52,6 +52,10 @@ impl Making<'_> {
         let is_service = release.spec.services.contains_key(process);
         let artifact = release.artifact_of(process);
         let port = spec.port(&release.spec.http).or(artifact.port).unwrap_or(DEFAULT_PORT);
+        let mut surroundings = self.surroundings(spec, is_service);
+        if artifact.engine == EngineKind::Docker && !release.image_checks(process) {
+            surroundings.container.health.get_or_insert_with(HealthCheck::none);
+        }
         InstanceSpec {
             id: InstanceId { app: release.app.clone(), release: release.number, process: process.clone(), index },
             artifact: artifact.id.clone(),
@@ -64,7 +68,7 @@ impl Making<'_> {
             },
             limits: spec.limits,
             volumes: spec.volumes.clone(),
-            surroundings: self.surroundings(spec, is_service),
+            surroundings,
         }
     }
 

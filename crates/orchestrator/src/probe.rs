@@ -59,7 +59,7 @@ impl Check {
                     limit: own.and_then(|own| own.timeout).map_or(PROGRAM_LIMIT, Span::duration),
                     patience: own.map(patience).unwrap_or_default(),
                 },
-                None if release.artifact_of(part).has_healthcheck && !disabled => Self::Image,
+                None if release.artifact_of(part).has_healthcheck && !disabled && release.image_checks(part) => Self::Image,
                 None if release.serves(part) || is_inside(release, part) => Self::Tcp,
                 None => Self::Running,
             },

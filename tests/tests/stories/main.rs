@@ -45,6 +45,7 @@ mod hostile;
 mod import;
 mod machine;
 mod neighbours;
+mod no_dockerfile;
 mod pyrunner;
 mod releases;
 mod soak;

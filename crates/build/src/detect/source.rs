@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::PlanError;
+use crate::ignore::DockerIgnore;
 
 /// Bytes of the largest file that is looked into. Lock files of large apps have some hundred kilobytes.
 const LARGEST: u64 = 16 << 20;
@@ -12,19 +13,25 @@ const LARGEST: u64 = 16 << 20;
 /// A source tree.
 pub(crate) struct Source<'a> {
     root: &'a Path,
+    /// What is not there for whoever gets the tree.
+    ignore: Option<&'a DockerIgnore>,
 }
 
 impl<'a> Source<'a> {
     pub(crate) fn new(root: &'a Path) -> Self {
-        Self { root }
+        Self { root, ignore: None }
     }
 
-    pub(crate) fn root(&self) -> &'a Path {
-        self.root
+    /// The tree as it is without what these rules leave out.
+    pub(crate) fn without(root: &'a Path, ignore: &'a DockerIgnore) -> Self {
+        Self { root, ignore: Some(ignore) }
     }
 
     /// The real place of a path, if that is within the tree.
     fn within(&self, path: &str) -> Option<PathBuf> {
+        if self.ignore.is_some_and(|ignore| path != "." && ignore.ignores(path.trim_start_matches("./"))) {
+            return None;
+        }
         let real = fs::canonicalize(self.root.join(path)).ok()?;
         real.starts_with(fs::canonicalize(self.root).ok()?).then_some(real)
     }
@@ -50,17 +57,30 @@ impl<'a> Source<'a> {
         Ok(Some(text.trim_start_matches('\u{feff}').to_owned()))
     }
 
-    /// The names of the folders in the root that Python can import: `shop`, but not `.git` or `my-app`.
-    pub(crate) fn packages(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.root).into_iter().flatten().flatten();
-        let mut names: Vec<_> = entries
-            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter(|name| {
-                !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-            })
-            .collect();
+    /// The paths of the files that lie in a folder, in order.
+    pub(crate) fn files_in(&self, folder: &str) -> Vec<String> {
+        let names = self.names_in(folder).into_iter().map(|name| if folder == "." { name } else { format!("{folder}/{name}") });
+        names.filter(|path| self.is_file(path)).collect()
+    }
+
+    /// The names of the folders that lie in a folder, in order.
+    pub(crate) fn folders_in(&self, folder: &str) -> Vec<String> {
+        self.names_in(folder).into_iter().filter(|name| self.is_folder(&format!("{folder}/{name}"))).collect()
+    }
+
+    fn names_in(&self, folder: &str) -> Vec<String> {
+        let Some(real) = self.within(folder) else { return Vec::new() };
+        let entries = fs::read_dir(real).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort_unstable();
         names
+    }
+
+    /// The names of the folders in the root that Python can import: `shop`, but not `.git` or `my-app`.
+    pub(crate) fn packages(&self) -> Vec<String> {
+        let is_name = |name: &String| {
+            !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        };
+        self.folders_in(".").into_iter().filter(is_name).collect()
     }
 }

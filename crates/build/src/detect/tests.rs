@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use coracle_model::plan::PythonDependencies;
+use coracle_model::plan::{NodeApp, PackageManager, PythonApp, PythonDependencies};
 use insta::assert_snapshot;
 
 use super::*;
@@ -52,9 +52,20 @@ impl Fixture {
         self.plan(Process).unwrap().recipe
     }
 
-    fn dependencies(&self) -> PythonDependencies {
+    fn python(&self) -> PythonApp {
         match self.recipe() {
-            Recipe::Python { dependencies, .. } => dependencies,
+            Recipe::Python(app) => app,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn dependencies(&self) -> PythonDependencies {
+        self.python().dependencies
+    }
+
+    fn node(&self) -> NodeApp {
+        match self.recipe() {
+            Recipe::Node(app) => app,
             other => panic!("{other:?}"),
         }
     }
@@ -201,12 +212,13 @@ fn python_frameworks_are_recognised() {
 fn python_without_a_way_to_run_says_what_was_looked_for() {
     let no_server = tree(&[("requirements.txt", "flask"), ("app.py", FLASK)]);
     assert_snapshot!(no_server.says(Docker), @r#"
-    refused: app.py holds the app app:app, but no server for it is among the dependencies
-    hint: add gunicorn to the dependencies, or write a Procfile with a line such as `web: gunicorn --bind 0.0.0.0:$PORT app:app`
+    Python
+    web: gunicorn --bind 0.0.0.0:${PORT} app:app
+    (found requirements.txt; web is gunicorn for app:app in app.py; no server for it is among the dependencies, so gunicorn==27.0.1 is added)
     "#);
     let nothing = tree(&[("requirements.txt", "requests")]);
     assert_snapshot!(nothing.says(Process), @r#"
-    refused: this is a Python app, but nothing says how to run it: looked for a Procfile, for manage.py with a wsgi.py beside it, for an object called app, application, api, server in app.py, main.py, wsgi.py, asgi.py, application.py, server.py, api.py, run.py, app/__init__.py, app/main.py, src/app.py, src/main.py, and for a script that reads PORT
+    refused: this is a Python app, but nothing says how to run it: looked for a Procfile, for manage.py with a wsgi.py beside it, for an object called app, application, api, server or made of a framework in app.py, main.py, wsgi.py, asgi.py, application.py, server.py, api.py, run.py, app/__init__.py, app/main.py, src/app.py, src/main.py, and for a script that reads PORT
     hint: write a Procfile with a line such as `web: gunicorn --bind 127.0.0.1:$PORT app:app`
     "#);
 }
@@ -253,15 +265,14 @@ fn locks_come_before_lists() {
     );
     assert_eq!(tree(&[procfile, pyproject, ("poetry.lock", "")]).dependencies(), PythonDependencies::PoetryLock);
     assert_eq!(tree(&[procfile, ("Pipfile.lock", "{}"), ("Pipfile", "")]).dependencies(), PythonDependencies::PipfileLock);
-    assert_eq!(tree(&[procfile, pyproject]).dependencies(), PythonDependencies::Pyproject);
+    assert_eq!(tree(&[procfile, pyproject]).dependencies(), PythonDependencies::Pyproject { listed: Vec::new() });
     assert_eq!(tree(&[procfile, ("app.py", "")]).dependencies(), PythonDependencies::None);
     let tools = tree(&[procfile, ("pyproject.toml", "[tool.ruff]\n")]);
     assert_eq!(tools.recipe(), Recipe::Plain);
     assert!(tree(&[procfile, ("Pipfile", "")]).says(Process).starts_with("refused: there is a Pipfile, but no Pipfile.lock"));
-    let Recipe::Python { version, .. } = tree(&[procfile, pyproject]).recipe() else { panic!() };
-    assert_eq!(version.as_deref(), Some("3.12"));
+    assert_eq!(tree(&[procfile, pyproject]).python().version.as_deref(), Some("3.12"));
     let pinned = tree(&[procfile, ("requirements.txt", ""), (".python-version", "# ours\n3.13\n")]);
-    assert!(matches!(pinned.recipe(), Recipe::Python { version: Some(version), .. } if version == "3.13"));
+    assert_eq!(pinned.python().version.as_deref(), Some("3.13"));
 }
 
 #[test]
@@ -294,7 +305,6 @@ fn servers_are_found_in_every_kind_of_lock() {
         vec![module, pyproject],
         vec![module, ("pyproject.toml", ""), ("uv.lock", "[[package]]\nname = \"gunicorn\"\n")],
         vec![module, ("pyproject.toml", ""), ("poetry.lock", "[[package]]\nname = \"gunicorn\"\n")],
-        vec![module, ("pyproject.toml", "[tool.poetry.dependencies]\ngunicorn = \"*\"\n")],
         vec![module, ("Pipfile.lock", r#"{"default": {"gunicorn": {}}}"#)],
     ] {
         let says = tree(&files).says(Process);
@@ -310,12 +320,12 @@ fn node_apps_start_as_their_package_says() {
     web: npm start
     (found package.json and package-lock.json; web is its `start` script)
     "#);
-    assert_eq!(start.recipe(), Recipe::Node { lock: Some("package-lock.json".to_owned()), has_build_script: true });
+    assert_eq!(start.recipe(), Recipe::Node(NodeApp::new(Some("package-lock.json"), true)));
     let main = tree(&[("package.json", r#"{"main": "./src/x.js"}"#), ("src/x.js", ""), ("yarn.lock", "")]);
     assert_snapshot!(main.says(Docker), @r#"
     Node.js
     web: node src/x.js
-    (found package.json; yarn.lock is not read, so versions are not locked; web runs src/x.js)
+    (found package.json and yarn.lock; web runs src/x.js)
     "#);
     assert_snapshot!(tree(&[("package.json", "{}"), ("server.js", "")]).says(Docker), @r#"
     Node.js
@@ -336,7 +346,7 @@ fn node_apps_start_as_their_package_says() {
 fn python_with_assets_of_node_is_python_unless_node_serves_it() {
     let package = ("package.json", r#"{"scripts": {"build": "x"}}"#);
     let django = tree(&[package, ("requirements.txt", ""), ("Procfile", "web: gunicorn a.wsgi")]);
-    assert!(matches!(django.recipe(), Recipe::Python { .. }));
+    assert!(matches!(django.recipe(), Recipe::Python(_)));
     let node = tree(&[package, ("requirements.txt", ""), ("Procfile", "web: npm run serve")]);
     assert_snapshot!(node.says(Process), @r#"
     Node.js
@@ -362,16 +372,13 @@ fn static_sites_are_what_is_left() {
     "#);
     assert_eq!(tree(&[("index.html", ""), ("Procfile", "web: a")]).recipe(), Recipe::Plain);
     let port = tree(&[("index.html", "")]).with(|spec| spec.http.port = Some(3000));
-    assert_snapshot!(port.says(Docker), @r#"
-    refused: a static site on the docker engine listens on port 8080 in its container
-    hint: remove http.port from coracle.toml
-    "#);
+    assert_eq!(port.plan(Docker).unwrap().serving.port, Some(3000));
 }
 
 #[test]
 fn an_unknown_tree_says_what_was_looked_for() {
     assert_snapshot!(tree(&[("README.md", "")]).says(Docker), @r#"
-    refused: nothing here says how to run this app: looked for a Dockerfile, a Procfile, Python (requirements.txt, uv.lock, poetry.lock, Pipfile.lock, pyproject.toml, manage.py, app.py, main.py), Node.js (package.json) and a static site (index.html in public, dist, _site, build, out and the root)
+    refused: nothing here says how to run this app: looked for a Dockerfile, a Procfile, Python (requirements.txt, uv.lock, poetry.lock, Pipfile.lock, pyproject.toml, manage.py, app.py, main.py), Node.js (package.json), Go (go.mod), Rust (Cargo.toml) and a static site (index.html in public, dist, _site, build, out and the root)
     hint: write a Procfile with a line such as `web: ./server --port $PORT`
     "#);
     assert_snapshot!(tree(&[("compose.yaml", "")]).says(Process), @r#"
@@ -379,4 +386,191 @@ fn an_unknown_tree_says_what_was_looked_for() {
     hint: name the compose file with `-f FILE`, or take those out of coracle.toml
     "#);
     assert_snapshot!(tree(&[("Procfile", "web: a\nworker b\n")]).says(Process), @r#"refused: Procfile:2: "worker b" is not of the form `name: command`"#);
+}
+
+#[test]
+fn two_lock_files_are_one_too_many() {
+    let uv = ("uv.lock", "");
+    let both = tree(&[("Procfile", "web: a"), ("pyproject.toml", ""), uv, ("poetry.lock", "")]);
+    assert_snapshot!(both.says(Docker), @r#"
+    refused: there are lock files of two package managers: uv.lock (uv) and poetry.lock (Poetry)
+    hint: remove the one that is not kept up to date, and deploy again
+    "#);
+    assert_eq!(both.says(Docker), both.says(Process));
+    assert_snapshot!(tree(&[("package.json", "{}"), ("index.js", ""), ("yarn.lock", ""), ("package-lock.json", "{}")]).says(Process), @r#"
+    refused: there are lock files of two package managers: package-lock.json (npm) and yarn.lock (yarn)
+    hint: remove the one that is not kept up to date, and deploy again
+    "#);
+    // Both are npm's, and npm says itself which one it reads.
+    let npm = tree(&[("package.json", "{}"), ("index.js", ""), ("npm-shrinkwrap.json", "{}"), ("package-lock.json", "{}")]);
+    assert_eq!(npm.node().lock.as_deref(), Some("npm-shrinkwrap.json"));
+    // What is not used for the app decides nothing.
+    let assets = tree(&[("package.json", "{}"), ("Procfile", "web: a"), ("yarn.lock", ""), uv, ("pyproject.toml", "")]);
+    assert_eq!(assets.dependencies(), PythonDependencies::UvLock);
+    assert_snapshot!(tree(&[("Procfile", "web: a"), uv]).says(Docker), @r#"
+    refused: there is uv.lock, but no pyproject.toml
+    hint: add it and deploy again
+    "#);
+}
+
+#[test]
+fn versions_that_are_not_supported_are_named_with_their_file() {
+    let python = |path: &str, text: &str| tree(&[("Procfile", "web: a"), ("requirements.txt", ""), (path, text)]).says(Docker);
+    assert_snapshot!(python("runtime.txt", "python-2.7.18\n"), @r#"
+    refused: runtime.txt asks for Python "python-2.7.18", and what is supported is 3.10, 3.11, 3.12, 3.13 and 3.14
+    hint: name one of these in runtime.txt, or bring a Dockerfile
+    "#);
+    assert_snapshot!(python(".python-version", "3.11 RUN curl evil\n"), @r#"
+    refused: .python-version asks for Python "3.11 RUN curl evil", and what is supported is 3.10, 3.11, 3.12, 3.13 and 3.14
+    hint: name one of these in .python-version, or bring a Dockerfile
+    "#);
+    assert_snapshot!(python("pyproject.toml", "[project]\nrequires-python = \"<3.8\"\n"), @r#"
+    refused: pyproject.toml asks for Python "<3.8", and what is supported is 3.10, 3.11, 3.12, 3.13 and 3.14
+    hint: name one of these in pyproject.toml, or bring a Dockerfile
+    "#);
+    let node = |files: &[(&str, &str)]| tree(&[files, &[("index.js", "")]].concat()).says(Docker);
+    assert_snapshot!(node(&[("package.json", r#"{"engines": {"node": "^14"}}"#)]), @r#"
+    refused: package.json (engines.node) asks for Node.js "^14", and what is supported is 18, 20, 22 and 24
+    hint: name one of these in package.json, or bring a Dockerfile
+    "#);
+    assert_snapshot!(node(&[("package.json", "{}"), (".nvmrc", "lts/argon\n")]), @r#"
+    refused: .nvmrc asks for Node.js "lts/argon", and what is supported is 18, 20, 22 and 24
+    hint: name one of these in .nvmrc, or bring a Dockerfile
+    "#);
+    assert_snapshot!(tree(&[("go.mod", "module x.org/shop\ngo 1.9\n"), ("main.go", "package main\n")]).says(Docker), @r#"
+    refused: go.mod asks for Go "1.9", and what is supported is 1.17 and later
+    hint: name such a version in go.mod, or bring a Dockerfile
+    "#);
+    // Only the first line counts, so nothing can come after it.
+    let injected = tree(&[("Procfile", "web: a"), ("requirements.txt", ""), ("runtime.txt", "python-3.12\nRUN curl evil\n")]);
+    assert_eq!(injected.python().version.as_deref(), Some("3.12"));
+}
+
+#[test]
+fn a_development_server_is_never_chosen() {
+    let port = "import os\n";
+    for run in ["shop.run(port=int(os.environ['PORT']))", "shop.run(debug=True)"] {
+        let own_name = format!("{port}from flask import Flask\nshop = Flask(__name__)\n{run}\n");
+        let says = tree(&[("requirements.txt", "flask"), ("main.py", &own_name)]).says(Docker);
+        assert!(says.contains("web: gunicorn --bind 0.0.0.0:${PORT} main:shop\n"), "{says}");
+    }
+    let hidden = "import os, shop\nfrom flask import Flask\nif __name__ == '__main__':\n    x = Flask('x')\n    x.run(port=os.environ['PORT'])\n";
+    assert_snapshot!(tree(&[("requirements.txt", "flask"), ("main.py", hidden)]).says(Docker), @r#"
+    refused: main.py reads PORT, but begins a development server (Flask's `run`), which must not serve
+    hint: write a Procfile with a line such as `web: gunicorn --bind 0.0.0.0:$PORT app:app`
+    "#);
+    let reloading = "import os, uvicorn\nuvicorn.run('shop.x:y', reload=True, port=int(os.environ['PORT']))\n";
+    assert!(tree(&[("requirements.txt", "uvicorn"), ("run.py", reloading)]).says(Docker).contains("`reload=True`"));
+    assert_snapshot!(tree(&[("package.json", r#"{"scripts": {"start": "nodemon server.js"}}"#)]).says(Docker), @r#"
+    refused: the `start` script of package.json begins a development server (nodemon), which must not serve
+    hint: let `start` begin what serves (`node server.js`), or write a Procfile with a `web:` line; for a site that a build script writes, name its folder as build.root and `builder = "static"` in coracle.toml
+    "#);
+    // The author's own word is taken as it is.
+    let asked = tree(&[("requirements.txt", "flask"), ("app.py", FLASK), ("Procfile", "web: flask run")]);
+    assert!(asked.says(Docker).contains("web: flask run"));
+}
+
+#[test]
+fn a_server_is_added_where_the_dependencies_bring_none() {
+    let fastapi = tree(&[("requirements.txt", "fastapi"), ("main.py", "app = FastAPI()\n")]);
+    assert_snapshot!(fastapi.says(Docker), @r#"
+    Python
+    web: uvicorn --host 0.0.0.0 --port ${PORT} main:app
+    (found requirements.txt; web is uvicorn for main:app in main.py; no server for it is among the dependencies, so uvicorn==0.54.0 is added)
+    "#);
+    assert_eq!(fastapi.python().added.as_deref(), Some("uvicorn==0.54.0"));
+    let written = tree(&[("requirements.txt", "flask"), ("app.py", FLASK), ("Procfile", "web: gunicorn app:app")]);
+    assert_snapshot!(written.says(Docker), @r#"
+    Python
+    web: gunicorn app:app
+    (found requirements.txt; its server is not among the dependencies, so gunicorn==27.0.1 is added; its processes are those of the Procfile)
+    "#);
+    assert_eq!(written.python().added.as_deref(), Some("gunicorn==27.0.1"));
+    let brought = tree(&[("requirements.txt", "flask\ngunicorn"), ("app.py", FLASK), ("Procfile", "web: gunicorn app:app")]);
+    assert_eq!(brought.python().added, None);
+    let unknown = tree(&[("requirements.txt", "-e ."), ("app.py", FLASK), ("Procfile", "web: gunicorn app:app")]);
+    assert_eq!((unknown.python().added, unknown.python().needs_tree), (None, true));
+}
+
+#[test]
+fn django_gathers_its_static_files_if_it_has_a_place_for_them() {
+    let manage = ("manage.py", "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')\n");
+    let of = |settings: &[(&str, &str)]| {
+        let files = [&[manage, ("requirements.txt", "django"), ("shop/wsgi.py", "application = x()\n")], settings].concat();
+        tree(&files).python().collect_static.map(|how| how.placeholders.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let apps = "INSTALLED_APPS = ['django.contrib.staticfiles']\n";
+    let root = format!("{apps}STATIC_ROOT = BASE_DIR / 'static'\nSECRET_KEY = os.environ['SHOP_KEY']\n");
+    assert_eq!(of(&[("shop/settings.py", &root)]), Some(vec!["SHOP_KEY".to_owned()]));
+    assert_eq!(of(&[("shop/settings/__init__.py", ""), ("shop/settings/base.py", &root)]), Some(vec!["SHOP_KEY".to_owned()]));
+    assert_eq!(of(&[("shop/settings.py", apps)]), None);
+    assert_eq!(of(&[("shop/settings.py", "STATIC_ROOT = None\n'staticfiles'")]), None);
+    assert_eq!(of(&[("shop/settings.py", "# STATIC_ROOT = 'x'\n'staticfiles'")]), None);
+    assert_eq!(of(&[]), None);
+}
+
+#[test]
+fn node_managers_are_told_by_their_lock_files() {
+    let of = |lock: &str, text: &str, package: &str| tree(&[("index.js", ""), (lock, text), ("package.json", package)]).node();
+    let pnpm = of("pnpm-lock.yaml", "", r#"{"packageManager": "pnpm@9.12.0+sha512.abc"}"#);
+    assert_eq!((pnpm.manager, pnpm.manager_version.as_deref()), (PackageManager::Pnpm, Some("9.12.0")));
+    let berry = of("yarn.lock", "__metadata:\n  version: 8\n", "{}");
+    assert_eq!((berry.manager, berry.manager_version), (PackageManager::YarnBerry, None));
+    let injected = of("yarn.lock", "", r#"{"packageManager": "yarn@1.22.0 && curl evil"}"#);
+    assert_eq!((injected.manager, injected.manager_version), (PackageManager::Yarn, None));
+    assert!(of("package-lock.json", "{}", r#"{"workspaces": ["a"]}"#).needs_tree);
+    assert!(of("package-lock.json", "{}", r#"{"dependencies": {"a": "file:./a"}}"#).needs_tree);
+    assert!(!of("package-lock.json", "{}", r#"{"dependencies": {"a": "^1"}}"#).needs_tree);
+}
+
+#[test]
+fn compiled_programs_are_for_the_docker_engine() {
+    let go = [
+        ("go.mod", "module example.org/x/shop/v2\n\ngo 1.23.1\n"),
+        ("cmd/shop/main.go", "package main\n"),
+        ("cmd/tool/main.go", "package main\n"),
+    ];
+    assert_snapshot!(tree(&go).says(Docker), @r#"
+    Go
+    web: shop
+    (found go.mod; web is shop)
+    "#);
+    assert_snapshot!(tree(&go).says(Process), @r#"
+    refused: the process engine does not compile Go programs
+    hint: write engine = "docker" in coracle.toml, or a Procfile that starts a program you have built
+    "#);
+    let several = [go[0], ("cmd/a/main.go", "package main\n"), ("cmd/b/main.go", "package main\n")];
+    assert_snapshot!(tree(&several).says(Docker), @r#"
+    refused: this Go module has several programs: cmd/a, cmd/b
+    hint: call one of them as the module is called, or bring a Dockerfile
+    "#);
+    let rust = [("Cargo.toml", "[package]\nname = \"shop\"\n"), ("Cargo.lock", ""), ("src/main.rs", "")];
+    assert_snapshot!(tree(&rust).says(Docker), @r#"
+    Rust
+    web: shop
+    (found Cargo.toml and Cargo.lock; web is shop)
+    "#);
+    assert_snapshot!(tree(&[("Cargo.toml", "[package]\nname = \"a b\"\n"), ("Cargo.lock", "")]).says(Docker), @r#"
+    refused: Cargo.toml does not tell what its program is called: "a b" cannot be a program's name
+    hint: bring a Dockerfile
+    "#);
+    assert_snapshot!(tree(&[("Cargo.toml", "[workspace]\n")]).says(Docker), @r#"
+    refused: Cargo.toml is of a workspace without a package of its own, so it is not clear which program to build
+    hint: bring a Dockerfile, or deploy the program's own folder
+    "#);
+    // With a command of their author's they run as they are.
+    assert_eq!(tree(&[go.as_slice(), &[("Procfile", "web: ./shop")]].concat()).recipe(), Recipe::Plain);
+}
+
+#[test]
+fn names_that_mean_something_else_in_a_dockerfile_are_refused() {
+    for name in ["a b.txt", "x-1.2.txt"] {
+        let kept = tree(&[("Procfile", "web: a"), ("requirements.txt", &format!("-r {name}")), (name, "")]);
+        assert!(kept.plan(Docker).is_ok(), "{name}");
+    }
+    for name in ["$HOME.txt", "*.txt", "a\"b.txt", "a[b].txt"] {
+        let files = tree(&[("Procfile", "web: a"), ("requirements.txt", &format!("-r {name}")), (name, "")]);
+        assert!(files.says(Docker).contains("means something else in a Dockerfile"), "{name}: {}", files.says(Docker));
+        assert!(files.plan(Process).is_ok(), "{name}");
+    }
 }

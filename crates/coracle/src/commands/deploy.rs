@@ -129,12 +129,13 @@ impl Sending<'_> {
 /// Whether compose files describe what is sent, as the server decides it: they were named, or are there and the manifest
 /// does not say by itself what runs.
 fn is_described_by_compose(root: &Path, options: &DeployOptions) -> Result<bool, Failure> {
-    if options.compose_files.is_some() {
-        return Ok(true);
-    }
-    let is_there = COMPOSE_FILES.iter().any(|name| root.join(name).is_file());
-    let says_what_runs = || what_runs(root, options.environment.as_deref());
-    Ok(is_there && !says_what_runs()?)
+    Ok(options.compose_files.is_some() || compose_file(root, options.environment.as_deref())?.is_some())
+}
+
+/// The compose file that describes the tree, if one does.
+pub(crate) fn compose_file(root: &Path, environment: Option<&str>) -> Result<Option<&'static str>, Failure> {
+    let Some(name) = COMPOSE_FILES.into_iter().find(|name| root.join(name).is_file()) else { return Ok(None) };
+    Ok((!what_runs(root, environment)?).then_some(name))
 }
 
 pub(crate) fn joined(words: &[String]) -> Option<String> {

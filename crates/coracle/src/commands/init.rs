@@ -1,25 +1,30 @@
-//! `coracle init`: a manifest to begin with.
+//! `coracle init`: a manifest to begin with, or the Dockerfile that an app without one is built from.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use coracle_model::AppName;
+use coracle_build::PlanError;
 use coracle_model::manifest::{TemplateFacts, template};
+use coracle_model::{AppName, AppSpec, EngineKind};
 use serde_json::json;
 
+use super::deploy::compose_file;
 use super::{DONE, ExitCode};
-use crate::context::{Context, MANIFEST, directory_name};
+use crate::context::{Context, MANIFEST, directory_name, spec_of};
 use crate::failure::Failure;
 
 /// Write a commented coracle.toml to begin with
 ///
-/// Looks at what is in the directory and says how it would be built. Never overwrites a file unless -y is given.
+/// Looks at what is in the directory and says how it would be built. Never overwrites a file unless -y is given. With
+/// --dockerfile it prints, or writes, the Dockerfile that an app without one is built from on the docker engine.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   coracle init
-  coracle init -a shop --ignore-file ./shop")]
+  coracle init -a shop --ignore-file ./shop
+  coracle init --dockerfile                      prints it
+  coracle init --dockerfile --write")]
 pub(crate) struct Arguments {
     /// The directory of the app
     #[arg(default_value = ".", hide_default_value = true)]
@@ -27,7 +32,15 @@ pub(crate) struct Arguments {
     /// Also write a .coracleignore: what stays behind when the app is sent to the server
     #[arg(long)]
     ignore_file: bool,
+    /// Print the Dockerfile that a deployment of this directory would be built from, and write no manifest
+    #[arg(long, conflicts_with = "ignore_file")]
+    dockerfile: bool,
+    /// Write that Dockerfile instead of printing it: from then on it is the app's own
+    #[arg(long, requires = "dockerfile")]
+    write: bool,
 }
+
+const DOCKERFILE: &str = "Dockerfile";
 
 const IGNORE_FILE: &str = ".coracleignore";
 
@@ -46,8 +59,11 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, F
     let app = context.global.app.clone().or_else(|| directory_name(root)).ok_or_else(|| {
         Failure::usage(format!("the name of {} cannot be an app's name", root.display())).hint("choose one: coracle init -a NAME")
     })?;
-    let facts = facts(root, &app);
     let place = |name: &str| if root == Path::new(".") { PathBuf::from(name) } else { root.join(name) };
+    if arguments.dockerfile {
+        return dockerfile(&arguments, context, &app, &place(DOCKERFILE));
+    }
+    let facts = facts(root, &app);
     let mut written = vec![write(&place(MANIFEST), &template(&app, &facts), context.global.yes)?];
     if arguments.ignore_file {
         written.push(write(&place(IGNORE_FILE), IGNORED, context.global.yes)?);
@@ -63,9 +79,41 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, F
     Ok(DONE)
 }
 
+/// Prints or writes what a deployment on the docker engine would be built from.
+fn dockerfile(arguments: &Arguments, context: &Context, app: &AppName, place: &Path) -> Result<ExitCode, Failure> {
+    let root = &arguments.path;
+    let environment = context.global.environment.as_deref();
+    if let Some(file) = compose_file(root, environment)? {
+        let failure =
+            Failure::failed(format!("{file} describes this app, so nothing is detected and no Dockerfile is made for it"));
+        return Err(failure.hint("the Dockerfiles that its services are built from are named in it"));
+    }
+    let spec = spec_of(root, environment, Some(app.clone()))?.unwrap_or_else(|| AppSpec::named(app.clone()));
+    // As the server will see the tree.
+    let ignore = coracle_build::source_ignore(root).map_err(|error| Failure::usage(error.to_string()))?;
+    let plan = coracle_build::plan_without(root, &ignore, &spec, EngineKind::Docker).map_err(|error| match error {
+        PlanError::Unsuitable { message, hint } => Failure::failed(message).hint(hint),
+        error => Failure::failed(error.to_string()),
+    })?;
+    let Some(text) = coracle_build::dockerfile::generate(&plan) else {
+        let failure =
+            Failure::failed(format!("this app is built from its own {}, not from one that is made for it", plan.recipe));
+        return Err(failure.hint("it is yours already; nothing was printed or written"));
+    };
+    if arguments.write {
+        let written = write(place, &text, context.global.yes)?;
+        context.output.document(&json!({ "app": app, "written": [&written] }));
+        context.output.line(format!("wrote {}", written.display()));
+        context.output.remark("next: look at it, commit it, coracle deploy");
+    } else {
+        context.output.document(&json!({ "app": app, "dockerfile": text }));
+        context.output.line(text.trim_end());
+    }
+    Ok(DONE)
+}
+
 /// What can be told about the tree without a server: the recipe of either engine.
 fn facts(root: &Path, app: &AppName) -> TemplateFacts {
-    use coracle_model::{AppSpec, EngineKind};
     let spec = AppSpec::named(app.clone());
     let plan =
         [EngineKind::Docker, EngineKind::Process].into_iter().find_map(|engine| coracle_build::plan(root, &spec, engine).ok());

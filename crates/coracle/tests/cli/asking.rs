@@ -107,6 +107,30 @@ fn init_writes_a_manifest_that_is_valid_and_never_overwrites_one() {
 }
 
 #[test]
+fn init_prints_or_writes_the_dockerfile_of_an_app_that_has_none() {
+    let flask = ("app.py", "from flask import Flask\napp = Flask(__name__)\n");
+    let desk =
+        Desk::with_shop(&[flask, ("requirements.txt", "flask\n"), ("coracle.toml", "app = \"shop\"\nhttp.health = \"/up\"\n")]);
+    let printed = desk.coracle(&["init", "--dockerfile"]);
+    printed.code(0).out_has("gunicorn==27.0.1").out_has("\"/up\",\"shop.localhost\"]");
+    assert!(printed.out.starts_with("# Written by Coracle: found requirements.txt;"), "{}", printed.out);
+    assert_eq!(files_below(&desk.shop()), ["app.py", "coracle.toml", "requirements.txt"]);
+    desk.coracle(&["init", "--dockerfile", "--write"]).code(0).out_has("wrote Dockerfile");
+    assert_eq!(std::fs::read_to_string(desk.shop().join("Dockerfile")).unwrap().trim_end(), printed.out.trim_end());
+    // From then on it is the app's own.
+    desk.coracle(&["init", "--dockerfile", "--write"]).code(1).err_has("built from its own Dockerfile");
+    desk.coracle(&["init", "--write"]).code(2).err_has("--dockerfile");
+
+    // What is not sent is not there, and what is wrong is said as a deployment would say it.
+    let desk = Desk::with_shop(&[flask, ("uv.lock", ""), ("poetry.lock", ""), (".coracleignore", "uv.lock\n")]);
+    desk.coracle(&["init", "--dockerfile"]).code(1).err_has("poetry.lock, but no pyproject.toml");
+    std::fs::remove_file(desk.shop().join(".coracleignore")).unwrap();
+    desk.coracle(&["init", "--dockerfile"]).code(1).err_has("uv.lock (uv) and poetry.lock (Poetry)");
+    let desk = Desk::with_shop(&[flask, ("compose.yaml", "services: {}\n")]);
+    desk.coracle(&["init", "--dockerfile"]).code(1).err_has("compose.yaml describes this app");
+}
+
+#[test]
 fn destroying_needs_a_confirmation_that_a_script_must_give() {
     let status = json!({"name": "shop", "state": "stopped", "release": null, "hosts": [], "urls": [], "processes": [],
         "instances": [], "deployment": null, "created_at": "2026-11-21T00:00:00Z"});

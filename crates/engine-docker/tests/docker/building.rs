@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use coracle_engine::{BuildError, EngineError, OutputSink, Stream};
-use coracle_model::plan::{PythonDependencies, Recipe};
+use coracle_model::plan::{PythonApp, PythonDependencies, Recipe};
 use coracle_model::{ByteSize, ProcessName, Span};
 use tokio_util::sync::CancellationToken;
 
@@ -253,7 +253,7 @@ async fn a_tree_without_a_dockerfile_gets_one() {
     let Some(rig) = Rig::new().await else { return };
     rig.file("app.py", "print('hello from the tree')\n").file("requirements.txt", "");
     let dependencies = PythonDependencies::Requirements { files: vec!["requirements.txt".into()] };
-    let mut request = rig.request(Recipe::Python { dependencies, version: Some("3.11".into()) }, 1);
+    let mut request = rig.request(Recipe::Python(PythonApp::new(dependencies)), 1);
     let command = coracle_model::CommandLine::literal(vec!["python3".into(), "app.py".into()]).unwrap();
     request.plan.processes.insert("once".parse().unwrap(), command.clone());
     let told = Told::default();

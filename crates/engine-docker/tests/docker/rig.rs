@@ -74,7 +74,13 @@ impl Rig {
             part: None,
             contexts: Default::default(),
             source: self.dir.path().join("source"),
-            plan: BuildPlan { recipe, processes: Default::default(), release_command: None, reason: "test".into() },
+            plan: BuildPlan {
+                recipe,
+                processes: Default::default(),
+                release_command: None,
+                reason: "test".into(),
+                serving: Default::default(),
+            },
             limits: BuildLimits { memory: ByteSize::mib(512), cpus: Cpus::milli(1000), deadline: Span::seconds(120) },
         }
     }

@@ -56,24 +56,6 @@ fn lines(mut pins: Vec<Pin>) -> String {
     text
 }
 
-/// The dependencies of a `pyproject.toml` without a lock file (the standard's `[project]` table).
-pub(super) fn from_pyproject(text: &str) -> Result<String, LockError> {
-    let document = parse(text)?;
-    let project = document.get("project").and_then(Value::as_table);
-    let dynamic = project.and_then(|project| project.get("dynamic")).and_then(Value::as_array);
-    let is_dynamic = dynamic.is_some_and(|names| names.iter().any(|name| name.as_str() == Some("dependencies")));
-    let poetry = document.get("tool").and_then(|tool| tool.get("poetry")).and_then(|poetry| poetry.get("dependencies"));
-    if is_dynamic || (project.and_then(|project| project.get("dependencies")).is_none() && poetry.is_some()) {
-        return Err(LockError::NeedsTool(
-            "says which packages are needed in a way that only its own tool understands; commit a lock file or a requirements.txt"
-                .to_owned(),
-        ));
-    }
-    let listed = project.and_then(|project| project.get("dependencies")).and_then(Value::as_array);
-    let lines = listed.into_iter().flatten().map(|line| line.as_str().map(|line| format!("{line}\n")));
-    lines.collect::<Option<String>>().ok_or_else(|| LockError::Damaged("project.dependencies is not a list of texts".to_owned()))
-}
-
 fn parse(text: &str) -> Result<toml::Table, LockError> {
     text.parse().map_err(|error: toml::de::Error| LockError::Damaged(error.to_string()))
 }

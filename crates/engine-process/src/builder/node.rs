@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_engine::{BuildError, EngineError};
 use coracle_jail::Show;
+use coracle_model::plan::{NodeApp, PackageManager};
 use serde_json::{Map, Value};
 
 use super::dependencies::{Key, Place};
@@ -29,31 +30,26 @@ const DECIDING: [&str; 11] = [
 ];
 
 /// Installs the packages, unless they are installed, and runs the build script.
-pub(super) async fn install(
-    bench: &Bench<'_>,
-    tree: &Path,
-    lock: Option<&str>,
-    has_build_script: bool,
-) -> Result<SlugRecord, BuildError> {
+pub(super) async fn install(bench: &Bench<'_>, tree: &Path, app: &NodeApp) -> Result<SlugRecord, BuildError> {
     let path = bench.site.search_path();
     let find = |name: &str| path.iter().map(|place| place.join(name)).find(|file| file.is_file());
     let (Some(node), Some(npm)) = (find("node"), find("npm")) else {
         return Err(BuildError::CannotBuild("Node.js is not installed on this machine: install node and npm".to_owned()));
     };
+    let manager = Manager::choose(app, npm, &find, bench);
     let manifest = reduced_manifest(tree)?;
     let mut key = Key::new("node-1");
     key.add_program(&node);
+    if !matches!(manager.kind, PackageManager::Npm) {
+        key.add_program(&manager.program);
+    }
     key.add("package.json", manifest.as_bytes());
     let mut files = vec![("package.json".to_owned(), manifest.into_bytes())];
-    for file in lock.into_iter().chain([".npmrc"]) {
-        match std::fs::read(tree.join(super::inside(file)?)) {
-            Ok(bytes) => {
-                key.add(file, &bytes);
-                files.push((file.to_owned(), bytes));
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && file == ".npmrc" => {}
-            Err(error) => return Err(BuildError::CannotBuild(format!("{file} cannot be read: {error}"))),
-        }
+    for file in manager.lock.iter().chain(&app.settings) {
+        let bytes = std::fs::read(tree.join(super::inside(file)?))
+            .map_err(|error| BuildError::CannotBuild(format!("{file} cannot be read: {error}")))?;
+        key.add(file, &bytes);
+        files.push((file.clone(), bytes));
     }
     let place = Place::prepare(bench, &key).await?;
     let modules = place.path.join("node_modules");
@@ -62,29 +58,66 @@ pub(super) async fn install(
         bench.say("dependencies have not changed");
         place.name
     } else {
-        let installed = fill(bench, &npm, &place.path, &files, lock.is_some()).await;
+        let installed = fill(bench, &manager, &place.path, &files).await;
         place.finish(installed).await?
     };
     if modules.is_dir() {
         std::os::unix::fs::symlink(&modules, tree.join("node_modules"))
             .map_err(|error| EngineError::io("link node_modules", &error))?;
     }
-    if has_build_script {
-        build(bench, &npm, tree, &path).await?;
+    if app.has_build_script {
+        build(bench, &manager.npm, tree, &path).await?;
     }
     let env = vec![("NODE_ENV".to_owned(), "production".to_owned())];
     Ok(SlugRecord { path: vec![modules.join(".bin")], env, dependencies: Some(name) })
 }
 
-async fn fill(bench: &Bench<'_>, npm: &Path, place: &Path, files: &[(String, Vec<u8>)], locked: bool) -> Result<(), BuildError> {
+/// What installs the packages on this machine.
+struct Manager {
+    kind: PackageManager,
+    program: PathBuf,
+    npm: PathBuf,
+    /// The lock file that it reads.
+    lock: Option<String>,
+}
+
+impl Manager {
+    /// The app's own, if it is installed here; else npm, which reads no other's lock file.
+    fn choose(app: &NodeApp, npm: PathBuf, find: &dyn Fn(&str) -> Option<PathBuf>, bench: &Bench<'_>) -> Self {
+        let name = app.manager.program();
+        match find(name) {
+            Some(program) => Self { kind: app.manager, program, npm, lock: app.lock.clone() },
+            None => {
+                let lock = app
+                    .lock
+                    .as_deref()
+                    .map(|lock| format!(" {lock} is not read, so versions are not locked"))
+                    .unwrap_or_default();
+                bench.say(format!("{name} is not installed on this machine; npm installs the packages.{lock}"));
+                Self { kind: PackageManager::Npm, program: npm.clone(), npm, lock: None }
+            }
+        }
+    }
+
+    fn words(&self) -> &'static [&'static str] {
+        match (self.kind, self.lock.is_some()) {
+            (PackageManager::Npm, true) => &["ci", "--no-audit", "--no-fund"],
+            (PackageManager::Npm, false) => &["install", "--no-audit", "--no-fund"],
+            (PackageManager::Pnpm | PackageManager::Yarn, true) => &["install", "--frozen-lockfile"],
+            (PackageManager::YarnBerry, true) => &["install", "--immutable"],
+            (_, false) => &["install"],
+        }
+    }
+}
+
+async fn fill(bench: &Bench<'_>, manager: &Manager, place: &Path, files: &[(String, Vec<u8>)]) -> Result<(), BuildError> {
     for (name, bytes) in files {
         let file = place.join(name);
         std::fs::write(&file, bytes)
             .and_then(|()| std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)))
             .map_err(|error| EngineError::io(format!("write {name}"), &error))?;
     }
-    let verb = if locked { "ci" } else { "install" };
-    let argv = vec![text(npm), verb.to_owned(), "--no-audit".to_owned(), "--no-fund".to_owned()];
+    let argv = std::iter::once(text(&manager.program)).chain(manager.words().iter().map(|word| (*word).to_owned())).collect();
     bench.run(Step { argv, cwd: place, env: npm_env(), shows: vec![Show::writable(place)] }).await
 }
 
@@ -98,9 +131,15 @@ async fn build(bench: &Bench<'_>, npm: &Path, tree: &Path, place: &Path) -> Resu
 }
 
 fn npm_env() -> Vec<(String, String)> {
-    [("npm_config_update_notifier", "false"), ("npm_config_progress", "false"), ("CI", "true")]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec()
+    [
+        ("npm_config_update_notifier", "false"),
+        ("npm_config_progress", "false"),
+        ("CI", "true"),
+        ("YARN_NODE_LINKER", "node-modules"),
+        ("YARN_ENABLE_TELEMETRY", "0"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
 }
 
 /// `package.json` without the app's own scripts, which have nothing to run on where packages are installed, and without

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use coracle_engine::{BuildError, EngineError};
 use coracle_jail::Show;
-use coracle_model::plan::PythonDependencies;
+use coracle_model::plan::{CollectStatic, PythonApp, PythonDependencies};
 
 use super::dependencies::{Key, Place};
 use super::lockfile::{self, LockError};
 use super::step::{Bench, Step};
+use super::tree;
 use crate::confine::is_reachable;
+use crate::runtime::in_background;
 use crate::slug::SlugRecord;
 use crate::surroundings::text;
 
@@ -37,12 +39,8 @@ enum Listed {
 }
 
 /// Installs the dependencies, unless they are installed.
-pub(super) async fn install(
-    bench: &Bench<'_>,
-    tree: &Path,
-    dependencies: &PythonDependencies,
-    version: Option<&str>,
-) -> Result<SlugRecord, BuildError> {
+pub(super) async fn install(bench: &Bench<'_>, tree: &Path, app: &PythonApp) -> Result<SlugRecord, BuildError> {
+    let version = app.version.as_deref();
     let usable = |program: &Path| bench.site.can_run(program);
     let python = find_python(&bench.site.search_path(), version, &usable)
         .ok_or_else(|| BuildError::CannotBuild("Python is not installed on this machine: install python3".to_owned()))?;
@@ -52,25 +50,56 @@ pub(super) async fn install(
         bench.say(format!("Python {wish} is asked for and not installed here; taking {}", python.display()));
     }
     let installer = find_uv(bench);
-    let listed = list(tree, dependencies, &installer)?;
+    let listed = list(tree, &app.dependencies, &installer)?;
     let mut key = Key::new(if matches!(installer, Installer::Uv { .. }) { "python-uv-1" } else { "python-pip-1" });
     key.add_program(&python);
     add_to_key(&mut key, tree, &listed)?;
+    if let Some(added) = &app.added {
+        key.add("added", added.as_bytes());
+    }
     let place = Place::prepare(bench, &key).await?;
-    let venv = place.path.join("venv");
+    let place_path = place.path.clone();
+    let venv = place_path.join("venv");
     let name = if place.complete {
         bench.say("dependencies have not changed");
         place.name
     } else {
-        let installed = fill(bench, tree, &python, &installer, &listed, &place.path).await;
+        let installed =
+            fill(bench, tree, &python, &installer, &Wanted { listed: &listed, added: app.added.as_deref() }, &place.path).await;
         place.finish(installed).await?
     };
     let mut env = vec![("VIRTUAL_ENV".to_owned(), text(&venv)), ("PYTHONUNBUFFERED".to_owned(), "1".to_owned())];
-    if !matches!(dependencies, PythonDependencies::Requirements { .. } | PythonDependencies::None) && tree.join("src").is_dir() {
+    if let Some(folder) = &app.modules {
         // The project itself is not installed, since dependencies are shared by releases: its packages are found here.
-        env.push(("PYTHONPATH".to_owned(), text(&tree.join("src"))));
+        env.push(("PYTHONPATH".to_owned(), text(&tree.join(super::inside(folder)?))));
+    }
+    if let Some(how) = &app.collect_static {
+        collect_static(bench, tree, &place_path, how, &env).await?;
     }
     Ok(SlugRecord { path: vec![venv.join("bin")], env, dependencies: Some(name) })
+}
+
+/// What is to be installed, and the server beside it.
+struct Wanted<'a> {
+    listed: &'a Listed,
+    added: Option<&'a str>,
+}
+
+/// Gathers Django's static files in the tree, which the app's user may write to meanwhile.
+async fn collect_static(
+    bench: &Bench<'_>,
+    tree: &Path,
+    place: &Path,
+    how: &CollectStatic,
+    env: &[(String, String)],
+) -> Result<(), BuildError> {
+    let (owned, user) = (tree.to_owned(), bench.user);
+    in_background(move || tree::hand_over(&owned, user)).await?;
+    let python = text(&place.join("venv/bin/python"));
+    let argv = [python.as_str(), "manage.py", "collectstatic", "--noinput"].map(str::to_owned).to_vec();
+    let placeholders = how.placeholders.iter().map(|name| (name.to_string(), CollectStatic::PLACEHOLDER.to_owned()));
+    let env = env.iter().cloned().chain(placeholders).collect();
+    bench.run(Step { argv, cwd: tree, env, shows: vec![Show::writable(tree), Show::readable(place)] }).await
 }
 
 /// Makes the environment and installs into it.
@@ -79,9 +108,10 @@ async fn fill(
     tree: &Path,
     python: &Path,
     installer: &Installer,
-    listed: &Listed,
+    wanted: &Wanted<'_>,
     place: &Path,
 ) -> Result<(), BuildError> {
+    let Wanted { listed, added } = *wanted;
     let venv = place.join("venv");
     let (venv_text, interpreter) = (text(&venv), text(&venv.join("bin/python")));
     if let Listed::Pinned(lines) = listed {
@@ -100,7 +130,7 @@ async fn fill(
         argv
     };
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    let steps = match (installer, listed) {
+    let mut steps = match (installer, listed) {
         (Installer::Uv { seen, .. }, Listed::UvProject) => {
             let sync = ["sync", "--frozen", "--no-dev", "--no-install-project", "--python", &text(python)].map(str::to_owned);
             vec![std::iter::once(text(seen)).chain(sync).collect()]
@@ -111,13 +141,18 @@ async fn fill(
             if files.is_empty() { vec![make] } else { vec![make, with_files(fill)] }
         }
         (Installer::Pip, _) => {
-            let without_pip: &[&str] = if files.is_empty() { &["--without-pip"] } else { &[] };
+            let without_pip: &[&str] = if files.is_empty() && added.is_none() { &["--without-pip"] } else { &[] };
             let python = text(python);
             let make = words(&[&[python.as_str(), "-m", "venv"], without_pip, &[venv_text.as_str()]].concat());
             let fill = words(&[&interpreter, "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]);
             if files.is_empty() { vec![make] } else { vec![make, with_files(fill)] }
         }
     };
+    // A step of its own: pip takes lists with hashes only by themselves.
+    steps.extend(added.map(|added| match installer {
+        Installer::Uv { seen, .. } => words(&[&text(seen), "pip", "install", "--python", &interpreter, added]),
+        Installer::Pip => words(&[&interpreter, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", added]),
+    }));
     for argv in steps {
         let mut shows = vec![Show::readable(tree), Show::writable(place)];
         if let Installer::Uv { source, seen } = installer {
@@ -159,7 +194,7 @@ fn list(tree: &Path, dependencies: &PythonDependencies, installer: &Installer) -
             pinned("poetry.lock", lockfile::from_poetry(&read("poetry.lock")?, &read("pyproject.toml")?))
         }
         PythonDependencies::PipfileLock => pinned("Pipfile.lock", lockfile::from_pipfile(&read("Pipfile.lock")?)),
-        PythonDependencies::Pyproject => pinned("pyproject.toml", lockfile::from_pyproject(&read("pyproject.toml")?)),
+        PythonDependencies::Pyproject { listed } => Ok(Listed::Pinned(listed.iter().map(|line| format!("{line}\n")).collect())),
         PythonDependencies::None => Ok(Listed::Nothing),
     }
 }

@@ -88,7 +88,13 @@ impl Bench {
             part: None,
             contexts: Default::default(),
             source: source.to_owned(),
-            plan: BuildPlan { recipe, processes: [].into(), release_command: None, reason: "a test".to_owned() },
+            plan: BuildPlan {
+                recipe,
+                processes: [].into(),
+                release_command: None,
+                reason: "a test".to_owned(),
+                serving: Default::default(),
+            },
             limits: BuildLimits { memory: ByteSize::mib(512), cpus: Cpus::milli(2000), deadline: Span::seconds(180) },
         }
     }

@@ -3,17 +3,14 @@
 use std::time::Duration;
 
 use coracle_engine::{BuildError, PortRequest};
-use coracle_model::plan::{PythonDependencies, Recipe};
+use coracle_model::plan::{NodeApp, PythonApp, PythonDependencies, Recipe};
 use coracle_model::{ByteSize, Limits, ProcessName, Span};
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::{Bench, collector, is_root, skipped, until};
 
 fn requirements() -> Recipe {
-    Recipe::Python {
-        dependencies: PythonDependencies::Requirements { files: vec!["requirements.txt".to_owned()] },
-        version: None,
-    }
+    Recipe::Python(PythonApp::new(PythonDependencies::Requirements { files: vec!["requirements.txt".to_owned()] }))
 }
 
 /// A package that lies in the tree, so that no index is asked.
@@ -96,7 +93,7 @@ async fn uv_installs_where_it_is_present() {
     let lock = "version = 1\nrequires-python = \">=3.9\"\n[[package]]\nname = \"shop\"\nversion = \"0.1.0\"\nsource = { virtual = \".\" }\n";
     let project = "[project]\nname = \"shop\"\nversion = \"0.1.0\"\nrequires-python = \">=3.9\"\ndependencies = []\n";
     let source = bench.source(&[("uv.lock", lock), ("pyproject.toml", project), ("app.py", "import sys; print(sys.prefix)")]);
-    let artifact = bench.build(&source, Recipe::Python { dependencies: PythonDependencies::UvLock, version: None }).await;
+    let artifact = bench.build(&source, Recipe::Python(PythonApp::new(PythonDependencies::UvLock))).await;
     let (exit, text) = bench.run_spec(&bench.spec("v1.web.1", &artifact.id, &["python", "app.py"])).await;
     assert!(exit.unwrap().success(), "{text}");
     assert!(text.contains("/deps/shop/") && text.ends_with("/venv"), "{text}");
@@ -231,7 +228,7 @@ async fn node_packages_are_installed_beside_the_slug_and_the_build_script_runs()
         ("build.js", build),
         ("app.js", "console.log(require('fs').readFileSync('built.txt', 'utf8'))"),
     ]);
-    let recipe = || Recipe::Node { lock: None, has_build_script: true };
+    let recipe = || Recipe::Node(NodeApp::new(None, true));
     let artifact = bench.build(&source, recipe()).await;
     let (exit, text) = bench.run_spec(&bench.spec("v1.web.1", &artifact.id, &["node", "app.js"])).await;
     assert!(exit.unwrap().success(), "{text}");

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use coracle_model::BuildPlan;
-use coracle_model::plan::{PythonDependencies, Recipe};
+use coracle_model::plan::{PythonApp, PythonDependencies, Recipe, Serving};
 
 const PROGRAM: &str = include_str!("app/program.py");
 const DOCKERFILE: &str = include_str!("app/Dockerfile");
@@ -31,7 +31,13 @@ pub fn dockerfile_tree(tree: Tree, directory: &Path) -> BuildPlan {
     write(directory, "Dockerfile", &dockerfile);
     write_program(tree, directory);
     let recipe = Recipe::Dockerfile { path: "Dockerfile".to_owned(), target: None, args: [].into(), extras: Box::default() };
-    BuildPlan { recipe, processes: [].into(), release_command: None, reason: "found Dockerfile".to_owned() }
+    BuildPlan {
+        recipe,
+        processes: [].into(),
+        release_command: None,
+        reason: "found Dockerfile".to_owned(),
+        serving: Serving::default(),
+    }
 }
 
 /// The tree for engines that build Python without Docker. `index` is the URL of a server of the fixture's own, without a
@@ -52,10 +58,11 @@ pub fn python_tree(tree: Tree, directory: &Path, index: &str) -> BuildPlan {
     };
     let web = PROCFILE.trim_end().split_once(": ").map(|(name, command)| (name.parse().unwrap(), command.parse().unwrap()));
     BuildPlan {
-        recipe: Recipe::Python { dependencies, version: None },
+        recipe: Recipe::Python(PythonApp::new(dependencies)),
         processes: web.into_iter().collect(),
         release_command: None,
         reason: "found Procfile".to_owned(),
+        serving: Serving::default(),
     }
 }
 

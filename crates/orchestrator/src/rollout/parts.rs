@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use coracle_engine::{BuildError, BuildLimits, BuildRequest, Engine, NamedContext, OutputLine, OutputSink, Tail};
-use coracle_model::plan::Recipe;
+use coracle_model::plan::{Recipe, Serving};
 use coracle_model::stack::{ContextSource, PartBuild, PullPolicy};
 use coracle_model::{AppSpec, Artifact, BuildPlan, ProcessName, ProcessSource, Release, ReleaseNumber};
 use futures::{FutureExt, StreamExt, TryStreamExt};
@@ -204,7 +204,7 @@ fn plan_of(source: &ProcessSource) -> BuildPlan {
             (Recipe::Dockerfile { path, target, args, extras }, format!("build of {context}"))
         }
     };
-    BuildPlan { recipe, processes: BTreeMap::new(), release_command: None, reason }
+    BuildPlan { recipe, processes: BTreeMap::new(), release_command: None, reason, serving: Serving::default() }
 }
 
 /// A folder of the tree; links that lead out of it are not followed.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use coracle_engine::fake::{BuildScript, Script, Which};
-use coracle_engine::{LogQuery, OutputSink, Stream};
+use coracle_engine::{Health, LogQuery, OutputSink, Stream};
 use coracle_model::{Outcome, Phase, ProcessName, Strategy};
 use coracle_orchestrator::{Event, OrchestratorError, Progress};
 use coracle_proxy_table::Admission;
@@ -315,6 +315,20 @@ async fn a_writable_volume_means_stop_before_start_with_requests_held() {
     failure(world.deploy(shop).await);
     assert_eq!(world.get("shop").await.as_deref(), Ok("v2 web.1"), "the old release was started again");
     assert_eq!(world.admission("shop"), Some(Admission::Open));
+}
+
+/// The check asks whether the image's own command listens, which a worker's does not.
+#[tokio::test]
+async fn the_check_of_an_image_is_about_what_serves() {
+    let world = World::new().await;
+    world.procfile("web: serve\nworker: work\n");
+    let mut shop = spec("shop");
+    shop.processes.insert("worker".parse().unwrap(), coracle_model::ProcessSpec::default());
+    world.machine.script_build(1, BuildScript::Succeeds { lines: Vec::new(), has_healthcheck: true });
+    world.machine.script(Which::process(1, "web"), Script::serves().health(Health::Healthy));
+    world.machine.script(Which::process(1, "worker"), Script::never_listens().health(Health::Unhealthy));
+    world.deploy(shop).await.unwrap();
+    assert_eq!(world.instances(), ["shop.v1.web.1", "shop.v1.worker.1"]);
 }
 
 #[tokio::test]

@@ -38,6 +38,32 @@ pub(super) fn requirement_files(tree: &Tree<'_>) -> Result<Vec<String>, PlanErro
     Ok(files)
 }
 
+/// Whether what is required lies in the tree itself, so that it cannot be installed from the lists alone.
+pub(super) fn need_tree(tree: &Tree<'_>, dependencies: &PythonDependencies) -> Result<bool, PlanError> {
+    let PythonDependencies::Requirements { files } = dependencies else { return Ok(false) };
+    for file in files {
+        let text = tree.source.read(file)?.unwrap_or_default();
+        if logical_lines(&text).any(|line| is_local(&line)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A path, editable or not, or a folder of packages: `-e .`, `./vendor/thing`, `thing @ file:vendor/thing`, `--find-links wheels`.
+fn is_local(line: &str) -> bool {
+    let after = |names: [&str; 2]| {
+        names.iter().find_map(|name| line.strip_prefix(name)).map(|rest| rest.trim_start_matches(['=', ' ', '\t']))
+    };
+    if let Some(path) = after(["-e", "--editable"]).or_else(|| after(["-f", "--find-links"])) {
+        return !path.contains("://");
+    }
+    let requirement = line.split([';', '#']).next().unwrap_or(line);
+    line.contains("file:")
+        || requirement.trim() == "."
+        || (!line.starts_with('-') && requirement.contains('/') && !requirement.contains("://"))
+}
+
 /// Lines with their continuations, without comments and blank ones.
 fn logical_lines(text: &str) -> impl Iterator<Item = String> {
     let joined = text.replace("\\\r\n", "").replace("\\\n", "");
@@ -86,6 +112,28 @@ pub(super) fn lists_dependencies(pyproject: &str) -> bool {
     document.contains_key("project") || document.get("tool").and_then(|tool| tool.get("poetry")).is_some()
 }
 
+/// The dependencies that the standard's `[project]` table lists.
+pub(super) fn listed(pyproject: &str) -> Result<Vec<String>, PlanError> {
+    let damaged = |why: &str| unsuitable(format!("pyproject.toml {why}"), "mend it and deploy again");
+    let document: toml::Table =
+        pyproject.parse().map_err(|error: toml::de::Error| damaged(&format!("cannot be read: {error}")))?;
+    let project = document.get("project").and_then(toml::Value::as_table);
+    let dynamic = project.and_then(|project| project.get("dynamic")).and_then(toml::Value::as_array);
+    let is_dynamic = dynamic.is_some_and(|names| names.iter().any(|name| name.as_str() == Some("dependencies")));
+    let listed = project.and_then(|project| project.get("dependencies"));
+    let poetry = document.get("tool").and_then(|tool| tool.get("poetry")).and_then(|poetry| poetry.get("dependencies"));
+    if is_dynamic || (listed.is_none() && poetry.is_some()) {
+        let message = "pyproject.toml says which packages are needed in a way that only its own tool understands";
+        return Err(unsuitable(message, "commit a lock file (`poetry lock`, `uv lock`) or a requirements.txt, and deploy again"));
+    }
+    let Some(listed) = listed else { return Ok(Vec::new()) };
+    // A requirement begins with a name (PEP 508); anything else would be an option of the installer.
+    let is_requirement = |line: &&str| line.starts_with(|c: char| c.is_ascii_alphanumeric()) && !line.contains(char::is_control);
+    let lines = listed.as_array().into_iter().flatten().map(|line| line.as_str().filter(is_requirement).map(str::to_owned));
+    let lines: Option<Vec<String>> = lines.collect();
+    lines.filter(|_| listed.is_array()).ok_or_else(|| damaged("has something among project.dependencies that is no requirement"))
+}
+
 /// The names of the packages, normalised (PEP 503). Those of a lock include what is needed indirectly.
 pub(super) fn names(tree: &Tree<'_>, dependencies: &PythonDependencies) -> Result<BTreeSet<String>, PlanError> {
     let read = |path: &str| tree.source.read(path).map(Option::unwrap_or_default);
@@ -104,7 +152,7 @@ pub(super) fn names(tree: &Tree<'_>, dependencies: &PythonDependencies) -> Resul
             let lock: serde_json::Value = serde_json::from_str(&read("Pipfile.lock")?).unwrap_or_default();
             names.extend(lock["default"].as_object().into_iter().flatten().map(|(name, _)| normalised(name)));
         }
-        PythonDependencies::Pyproject => names.extend(project_names(&read("pyproject.toml")?)),
+        PythonDependencies::Pyproject { listed } => names.extend(listed.iter().flat_map(|line| requirement(line))),
         PythonDependencies::None => {}
     }
     Ok(names)
@@ -115,14 +163,6 @@ fn lock_names(text: &str) -> Vec<String> {
     let lock: toml::Table = text.parse().unwrap_or_default();
     let packages = lock.get("package").and_then(toml::Value::as_array).into_iter().flatten();
     packages.filter_map(|package| package.get("name")?.as_str().map(normalised)).collect()
-}
-
-fn project_names(text: &str) -> Vec<String> {
-    let document: toml::Table = text.parse().unwrap_or_default();
-    let listed = document.get("project").and_then(|project| project.get("dependencies")?.as_array());
-    let listed = listed.into_iter().flatten().filter_map(toml::Value::as_str).flat_map(requirement);
-    let poetry = || document.get("tool")?.get("poetry")?.get("dependencies")?.as_table();
-    listed.chain(poetry().into_iter().flatten().map(|(name, _)| normalised(name))).collect()
 }
 
 /// The packages that a requirement brings: its own name, and for the extras that are known to bring a server, that one.
@@ -172,6 +212,50 @@ mod tests {
             ("requests", None),
         ] {
             assert_eq!(included_file(line).as_deref(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_lies_in_the_tree_is_told_from_what_an_index_has() {
+        for local in [
+            "-e .",
+            "--editable=./lib",
+            "./vendor/x",
+            "vendor/x",
+            ".",
+            "x @ file:vendor/x",
+            "-f wheels",
+            "../x ; python_version > '3'",
+        ] {
+            assert!(is_local(local), "{local}");
+        }
+        for remote in [
+            "flask",
+            "flask==3 # a/b",
+            "x @ https://example.com/x.whl",
+            "-e git+https://example.com/x#egg=x",
+            "-r a/b.txt",
+            "-i https://x/y",
+        ] {
+            assert!(!is_local(remote), "{remote}");
+        }
+    }
+
+    #[test]
+    fn a_pyproject_alone_gives_its_dependencies_or_says_what_is_missing() {
+        assert_eq!(
+            listed("[project]\ndependencies = [\"flask>=3\", \"click\"]").ok(),
+            Some(vec!["flask>=3".to_owned(), "click".to_owned()])
+        );
+        assert_eq!(listed("[build-system]\nrequires = []").ok(), Some(Vec::new()));
+        for text in [
+            "[project]\ndynamic = [\"dependencies\"]",
+            "[tool.poetry.dependencies]\nflask = \"*\"",
+            "[project]\ndependencies = \"flask\"",
+            "[project]\ndependencies = [\"--index-url=http://evil\"]",
+            "[project]\ndependencies = [\"flask\\nRUN x\"]",
+        ] {
+            assert!(listed(text).is_err(), "{text}");
         }
     }
 

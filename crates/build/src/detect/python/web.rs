@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use coracle_model::plan::Recipe;
+use coracle_model::CommandLine;
+use coracle_model::command::Piece;
 
-use super::packages;
 use crate::detect::{PlanError, Suggested, Tree, command, unsuitable};
 
 /// Files that are likely to hold the application object.
@@ -26,6 +26,8 @@ const MODULES: [&str; 12] = [
 const OBJECTS: [&str; 4] = ["app", "application", "api", "server"];
 /// Classes whose objects speak ASGI.
 const ASGI: [&str; 6] = ["FastAPI(", "Starlette(", "Quart(", "Litestar(", "Sanic(", "BlackSheep("];
+/// Classes whose objects speak WSGI.
+const WSGI: [&str; 2] = ["Flask(", "Bottle("];
 
 /// The two interfaces between server and app (PEP 3333; the ASGI specification).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,10 +46,11 @@ struct Found {
     file: String,
 }
 
-/// A server for the app that the tree holds, or an error that says what to write.
-pub(in crate::detect) fn web_command(tree: &Tree<'_>, recipe: &Recipe) -> Result<Suggested, PlanError> {
-    let Recipe::Python { dependencies, .. } = recipe else { unreachable!("called for Python only") };
-    let names = packages::names(tree, dependencies)?;
+/// The servers that are installed where an app has none of its own, with the versions that have been tried.
+const ADDED: [(&str, &str); 2] = [("gunicorn", "gunicorn==27.0.1"), ("uvicorn", "uvicorn==0.54.0")];
+
+/// The command that serves the app of the tree, and the server to install for it where `names` has none.
+pub(super) fn command_for(tree: &Tree<'_>, names: &BTreeSet<String>) -> Result<(Suggested, Option<String>), PlanError> {
     let mut found = django(tree)?;
     for file in MODULES {
         if found.is_some() {
@@ -55,35 +58,47 @@ pub(in crate::detect) fn web_command(tree: &Tree<'_>, recipe: &Recipe) -> Result
         }
         found = in_module(file, &tree.source.read(file)?.unwrap_or_default());
     }
-    if let Some(suggested) = found.as_ref().and_then(|found| server(found, &names, tree.host())) {
-        return Ok(suggested);
+    if let Some(found) = found {
+        if let Some(suggested) = server(&found, names, tree.host()) {
+            return Ok((suggested, None));
+        }
+        let program = if found.interface == Interface::Asgi { "uvicorn" } else { "gunicorn" };
+        let requirement = ADDED.iter().find(|(name, _)| *name == program).map_or(program, |(_, requirement)| *requirement);
+        if let Some(mut suggested) = server(&found, &BTreeSet::from([program.to_owned()]), tree.host()) {
+            suggested.reason += &format!("; no server for it is among the dependencies, so {requirement} is added");
+            return Ok((suggested, Some(requirement.to_owned())));
+        }
     }
-    if let Some(script) = listening_script(tree)? {
-        let reason = format!("web runs {script}, which reads PORT");
-        return Ok(Suggested { command: command(&["python", "-u", &script]), reason });
-    }
-    Err(nothing_found(found, tree.host()))
-}
-
-fn nothing_found(found: Option<Found>, host: &str) -> PlanError {
-    let line = format!("write a Procfile with a line such as `web: gunicorn --bind {host}:$PORT app:app`");
-    match found {
-        Some(found) => {
-            let server = if found.interface == Interface::Asgi { "uvicorn" } else { "gunicorn" };
-            let message =
-                format!("{} holds the app {}, but no server for it is among the dependencies", found.file, found.object);
-            unsuitable(message, format!("add {server} to the dependencies, or {line}"))
+    match listening_script(tree)? {
+        Some(Script::Serves(script)) => {
+            let reason = format!("web runs {script}, which reads PORT");
+            Ok((Suggested { command: command(&["python", "-u", &script]), reason }, None))
+        }
+        Some(Script::Develops(script, sign)) => {
+            let message = format!("{script} reads PORT, but begins a development server ({sign}), which must not serve");
+            Err(unsuitable(message, line_to_write(tree.host())))
         }
         None => {
             let message = format!(
                 "this is a Python app, but nothing says how to run it: looked for a Procfile, for manage.py with a wsgi.py beside \
-                 it, for an object called {} in {}, and for a script that reads PORT",
+                 it, for an object called {} or made of a framework in {}, and for a script that reads PORT",
                 OBJECTS.join(", "),
                 MODULES.join(", ")
             );
-            unsuitable(message, line)
+            Err(unsuitable(message, line_to_write(tree.host())))
         }
     }
+}
+
+fn line_to_write(host: &str) -> String {
+    format!("write a Procfile with a line such as `web: gunicorn --bind {host}:$PORT app:app`")
+}
+
+/// The server that a command begins with, where the dependencies do not bring it.
+pub(super) fn missing(names: &BTreeSet<String>, command: &CommandLine) -> Result<Option<String>, PlanError> {
+    let Some([Piece::Text(program)]) = command.words.first().map(|word| word.0.as_slice()) else { return Ok(None) };
+    let known = ADDED.iter().find(|(name, _)| name == program && !names.contains(*name));
+    Ok(known.map(|(_, requirement)| (*requirement).to_owned()))
 }
 
 /// Django's project: the folder beside `manage.py` with the server's entry.
@@ -113,8 +128,22 @@ fn in_module(file: &str, text: &str) -> Option<Found> {
             return Some(found(object.to_owned()));
         }
     }
+    if let Some(object) = text.lines().find_map(made_of_framework) {
+        return Some(found(object.to_owned()));
+    }
     let factory = ["create_app", "make_app"].into_iter().find(|name| text.contains(&format!("\ndef {name}(")));
     factory.filter(|_| interface == Interface::Wsgi && text.contains("Flask(")).map(|name| found(format!("{name}()")))
+}
+
+/// The name that a line at the top level gives an application object of a known framework, whatever it is called:
+/// `shop = Flask(__name__)`, `shop = fastapi.FastAPI()`.
+fn made_of_framework(line: &str) -> Option<&str> {
+    let (name, value) = line.split_once('=')?;
+    let name = name.split(':').next()?.trim_end();
+    let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let value = value.trim_start();
+    let class = value.find('(').map(|end| value[..=end].rsplit('.').next().unwrap_or_default())?;
+    (is_name && ASGI.iter().chain(&WSGI).any(|known| *known == class)).then_some(name)
 }
 
 /// Whether a line at the top level gives this name an object that something made: `app = Flask(__name__)`,
@@ -158,15 +187,36 @@ fn server(found: &Found, names: &BTreeSet<String>, host: &str) -> Option<Suggest
 }
 
 /// A script that opens its port by itself.
-fn listening_script(tree: &Tree<'_>) -> Result<Option<String>, PlanError> {
+enum Script {
+    /// It serves.
+    Serves(String),
+    /// It begins a server that is for development, as this piece of it tells.
+    Develops(String, &'static str),
+}
+
+fn listening_script(tree: &Tree<'_>) -> Result<Option<Script>, PlanError> {
     for file in MODULES.iter().filter(|file| !file.contains('/')) {
         let text = tree.source.read(file)?.unwrap_or_default();
         let reads_port = ["\"PORT\"", "'PORT'"].iter().any(|name| text.contains(name));
         if reads_port && text.contains("environ") | text.contains("getenv") {
-            return Ok(Some((*file).to_owned()));
+            let sign = development_server(&text);
+            let script = (*file).to_owned();
+            return Ok(Some(sign.map_or_else(|| Script::Serves(script.clone()), |sign| Script::Develops(script.clone(), sign))));
         }
     }
     Ok(None)
+}
+
+/// What tells that a script begins a server for development: a framework's own, or one that reloads.
+fn development_server(text: &str) -> Option<&'static str> {
+    let runs = text.contains(".run(");
+    let is_flask = text.contains("import flask") || text.contains("from flask");
+    match () {
+        () if runs && is_flask => Some("Flask's `run`"),
+        () if runs && text.contains("reload=True") => Some("`reload=True`"),
+        () if text.contains("runserver") => Some("`runserver`"),
+        () => None,
+    }
 }
 
 #[cfg(test)]
@@ -204,5 +254,8 @@ mod tests {
         let factory = "from flask import Flask\ndef create_app():\n    app = Flask(__name__)\n    return app\n";
         assert_eq!(object("app.py", factory), Some(("app:create_app()".to_owned(), Interface::Wsgi)));
         assert_eq!(object("app.py", "print()"), None);
+        assert_eq!(object("main.py", "shop = Flask(__name__)\n"), Some(("main:shop".to_owned(), Interface::Wsgi)));
+        assert_eq!(object("main.py", "shop: X = fastapi.FastAPI()\n"), Some(("main:shop".to_owned(), Interface::Asgi)));
+        assert_eq!(object("main.py", "shop = NotFlask()\nx == Flask()"), None);
     }
 }

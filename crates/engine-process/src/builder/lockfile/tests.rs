@@ -163,11 +163,6 @@ fn a_pipfile_lock_gives_its_default_section() {
 }
 
 #[test]
-fn a_pyproject_alone_gives_its_dependencies_or_says_what_is_missing() {
-    assert_eq!(from_pyproject("[project]\ndependencies = [\"flask>=3\", \"click\"]").unwrap(), "flask>=3\nclick\n");
-    assert_eq!(from_pyproject("[build-system]\nrequires = []").unwrap(), "");
-    for text in ["[project]\ndynamic = [\"dependencies\"]", "[tool.poetry.dependencies]\nflask = \"*\""] {
-        assert!(matches!(from_pyproject(text), Err(LockError::NeedsTool(_))), "{text}");
-    }
+fn what_is_no_toml_is_damaged() {
     assert!(matches!(from_uv("not toml"), Err(LockError::Damaged(_))));
 }
