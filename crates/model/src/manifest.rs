@@ -25,8 +25,14 @@ use crate::names::AppName;
 use crate::spec::AppSpec;
 use layer::Layer;
 
+/// What other crates read their own sections of the same file with, so that a mistake in them looks the same.
+pub mod reading {
+    pub use super::tables::{environment, word};
+    pub use super::values::{Keys, command, entries};
+}
+
 /// What the file is called.
-const FILE: &str = "coracle.toml";
+pub const FILE: &str = "coracle.toml";
 /// Bytes of the largest manifest that is read.
 pub const LARGEST: usize = 1 << 20;
 

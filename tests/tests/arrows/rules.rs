@@ -96,8 +96,21 @@ pub const CRATES: &[Rule] = &[
         because: "an engine implements the seam and knows nobody who uses it",
     },
     Rule {
+        name: "coracle-pipeline",
+        may_use: &["coracle-model", "coracle-toml-reading"],
+        because: "steps, their order and their keys are words and sums; whoever runs them stands elsewhere",
+    },
+    Rule {
         name: "coracle-orchestrator",
-        may_use: &["coracle-model", "coracle-build", "coracle-store", "coracle-engine", "coracle-proxy-table", "coracle-labels"],
+        may_use: &[
+            "coracle-model",
+            "coracle-build",
+            "coracle-store",
+            "coracle-engine",
+            "coracle-proxy-table",
+            "coracle-labels",
+            "coracle-pipeline",
+        ],
         because: "it names no concrete engine, and of the proxy it knows the proxy-table alone",
     },
     Rule {
@@ -125,6 +138,7 @@ pub const CRATES: &[Rule] = &[
             "coracle-proxy-table",
             "coracle-proxy",
             "coracle-labels",
+            "coracle-pipeline",
             "coracle-orchestrator",
             "coracle-api",
             "coracle-git-door",
@@ -199,7 +213,7 @@ const KEPT: &[Kept] = &[
 
 /// No I/O and no runtime in these: they are words and data.
 const PURE: &[&str] =
-    &["coracle-model", "coracle-toml-reading", "coracle-proxy-table", "coracle-proxy-http", "coracle-proxy-rules"];
+    &["coracle-model", "coracle-toml-reading", "coracle-proxy-table", "coracle-proxy-http", "coracle-proxy-rules", "coracle-pipeline"];
 const IMPURE: &[&str] = &["tokio", "hyper", "hyper-util", "futures", "async-trait", "rustix", "libc", "tempfile", "walkdir"];
 
 /// What may not appear at all, at any depth.

@@ -26,6 +26,8 @@ const TOP: Keys = Keys {
         "services",
         "middlewares",
         "environments",
+        // Read by the crate `pipeline`.
+        "pipeline",
     ],
     planned: &["cron"],
 };
@@ -85,7 +87,7 @@ fn layer(values: &mut Values<'_>, path: &str, table: &DeTable<'_>, keys: &Keys) 
                 layer.secrets = values.list(&entry);
                 secrets_entry = Some(entry);
             }
-            "environments" => {}
+            "environments" | "pipeline" => {}
             section => {
                 let Some(table) = values.table(&entry) else { continue };
                 match section {
@@ -395,7 +397,7 @@ fn env(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> BTreeMap<Env
 }
 
 /// Names and texts.
-pub(super) fn environment(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> BTreeMap<EnvName, String> {
+pub fn environment(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> BTreeMap<EnvName, String> {
     let mut all = BTreeMap::new();
     for entry in any_entries(path, table) {
         match entry.key.parse::<EnvName>() {
@@ -431,7 +433,7 @@ fn relative_path(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<Strin
 }
 
 /// A text without blanks that cannot be taken for an option.
-pub(super) fn word(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<String> {
+pub fn word(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<String> {
     let text = values.text(entry)?;
     let fine = !text.is_empty() && text.len() <= 512 && !text.starts_with('-') && text.bytes().all(|b| b.is_ascii_graphic());
     if !fine {

@@ -7,14 +7,15 @@ use crate::command::CommandLine;
 use crate::quantity::Cpus;
 
 /// What may stand in a table.
-pub(super) struct Keys {
-    pub(super) known: &'static [&'static str],
+pub struct Keys {
+    /// Honoured.
+    pub known: &'static [&'static str],
     /// Designed, but not yet honoured by this version.
-    pub(super) planned: &'static [&'static str],
+    pub planned: &'static [&'static str],
 }
 
 /// The entries of a table whose keys are fixed, without those that were noted as unknown or unsupported.
-pub(super) fn entries<'a, 'i>(values: &mut Values<'_>, path: &str, table: &'a DeTable<'i>, keys: &Keys) -> Vec<Entry<'a, 'i>> {
+pub fn entries<'a, 'i>(values: &mut Values<'_>, path: &str, table: &'a DeTable<'i>, keys: &Keys) -> Vec<Entry<'a, 'i>> {
     let mut entries = coracle_toml_reading::entries(path, table);
     entries.retain(|entry| {
         if entry.key.starts_with("x-") {
@@ -45,7 +46,7 @@ pub(super) fn cpus(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<Cpu
 }
 
 /// A command line, or an argument vector that is taken as it is.
-pub(super) fn command(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<CommandLine> {
+pub fn command(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<CommandLine> {
     let command = match entry.value.get_ref() {
         DeValue::String(text) => text.parse(),
         DeValue::Array(array) => {
