@@ -15,9 +15,10 @@ use crate::belongings;
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// What is printed when a phase begins.
-const PHASES: [(Phase, &str); 11] = [
+const PHASES: [(Phase, &str); 12] = [
     (Phase::Validate, "▸ checking"),
     (Phase::Build, "▸ building"),
+    (Phase::Pipeline, "▸ running the pipeline"),
     (Phase::Services, "▸ bringing up the services that keep data"),
     (Phase::Release, "▸ running the release command"),
     (Phase::Hold, "▸ holding requests"),

@@ -106,6 +106,8 @@ pub enum Phase {
     Validate,
     /// The artifact is being made.
     Build,
+    /// The steps of its pipeline run with what was built.
+    Pipeline,
     /// Services that keep data are created, changed where that is allowed, and joined.
     Services,
     /// The release command runs.
@@ -137,6 +139,7 @@ impl Phase {
         match self {
             Self::Validate => "validate",
             Self::Build => "build",
+            Self::Pipeline => "pipeline",
             Self::Services => "services",
             Self::Release => "release",
             Self::Hold => "hold",
@@ -161,6 +164,7 @@ impl From<ModelPhase> for Phase {
         match phase {
             ModelPhase::Validate => Self::Validate,
             ModelPhase::Build => Self::Build,
+            ModelPhase::Pipeline => Self::Pipeline,
             ModelPhase::Services => Self::Services,
             ModelPhase::Release => Self::Release,
             ModelPhase::Hold => Self::Hold,

@@ -39,6 +39,11 @@ pub(crate) fn network_name(owner: &OwnerId, app: &AppName, release: ReleaseNumbe
     format!("coracle-{owner}.{app}.{release}")
 }
 
+/// The name of a network of those of a release that are kept apart under this name.
+pub(crate) fn apart_network_name(owner: &OwnerId, app: &AppName, release: ReleaseNumber, name: &str) -> String {
+    format!("coracle-{owner}.{app}.{release}.{name}")
+}
+
 /// The name of the network in which an app's stateful services are at home.
 pub(crate) fn home_network_name(owner: &OwnerId, app: &AppName) -> String {
     format!("coracle-{owner}.{app}.home")

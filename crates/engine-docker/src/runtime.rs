@@ -226,7 +226,11 @@ impl Runtime for ContainerRuntime {
     }
 
     async fn remove_release(&self, app: &AppName, release: ReleaseNumber) -> Result<(), EngineError> {
-        self.networks.remove(&labels::network_name(&self.client.owner, app, release)).await
+        self.networks.remove_all_of_release(app, release).await
+    }
+
+    async fn remove_apart(&self, app: &AppName, release: ReleaseNumber, name: &str) -> Result<(), EngineError> {
+        self.networks.remove(&labels::apart_network_name(&self.client.owner, app, release, name)).await
     }
 
     async fn remove_app(&self, app: &AppName) -> Result<(), EngineError> {

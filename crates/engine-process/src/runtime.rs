@@ -285,6 +285,11 @@ impl Runtime for ProcessRuntime {
         Ok(())
     }
 
+    /// Instances share the machine's network.
+    async fn remove_apart(&self, _: &AppName, _: ReleaseNumber, _: &str) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     async fn remove_app(&self, app: &AppName) -> Result<(), EngineError> {
         for id in self.ids().into_iter().filter(|id| id.app == *app) {
             self.stop(&id, Duration::ZERO).await?;

@@ -75,6 +75,10 @@ pub trait Runtime: Send + Sync {
     /// Removes what a release owned beside its instances (its network, its directories), after they are gone. Idempotent.
     async fn remove_release(&self, app: &AppName, release: ReleaseNumber) -> Result<(), EngineError>;
 
+    /// Removes a network of a release's instances that are kept apart ([`Surroundings::apart`]), after they are gone.
+    /// Idempotent; what is left out is done by [`Runtime::remove_release`].
+    async fn remove_apart(&self, app: &AppName, release: ReleaseNumber, name: &str) -> Result<(), EngineError>;
+
     /// Removes everything of an app, its volumes included: instances, networks, volumes, users. Artifacts are the builder's.
     async fn remove_app(&self, app: &AppName) -> Result<(), EngineError>;
 
@@ -144,6 +148,9 @@ pub struct Surroundings {
     pub lives_with_app: bool,
     /// The releases it joins from its start on.
     pub joins: Vec<ReleaseNumber>,
+    /// The name, within its release, of a network that it shares with others of this name and with nobody else: it is not in
+    /// the release's own then. A word of letters, digits, hyphens, underscores and dots.
+    pub apart: Option<String>,
 }
 
 /// A file or directory of the machine inside an instance.

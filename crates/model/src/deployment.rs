@@ -52,6 +52,8 @@ pub enum Phase {
     Validate,
     /// The artifact is being made.
     Build,
+    /// The steps of its pipeline run with what was built.
+    Pipeline,
     /// Stateful services are created, changed where that is allowed, and joined.
     Services,
     /// The release command runs.
@@ -74,9 +76,10 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Validate,
         Self::Build,
+        Self::Pipeline,
         Self::Services,
         Self::Release,
         Self::Hold,
@@ -103,6 +106,7 @@ impl Phase {
         match self {
             Self::Validate => "validate",
             Self::Build => "build",
+            Self::Pipeline => "pipeline",
             Self::Services => "services",
             Self::Release => "release",
             Self::Hold => "hold",

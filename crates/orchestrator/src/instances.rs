@@ -14,6 +14,17 @@ pub(crate) const RELEASE_COMMAND: &str = "release-command";
 /// The name one-off processes run under.
 pub(crate) const ONE_OFF: &str = "run";
 
+/// What the names begin with that steps of a pipeline run under.
+pub(crate) const STEP: &str = "step.";
+/// The name that what runs beside a step runs under.
+pub(crate) const BESIDE_STEP: &str = "beside-step";
+
+/// Whether instances of this name run to an end that somebody waits for, or for as long as such a one does.
+pub(crate) fn is_transient(process: &ProcessName) -> bool {
+    let name = process.as_str();
+    [RELEASE_COMMAND, ONE_OFF, BESIDE_STEP].contains(&name) || name.starts_with(STEP)
+}
+
 /// A process name of ours that is known to be one.
 pub(crate) fn reserved(name: &'static str) -> ProcessName {
     name.parse().unwrap_or_else(|_| unreachable!("{name} is a process name"))
@@ -96,7 +107,7 @@ impl Making<'_> {
             files: files.collect(),
             container: spec.container.clone(),
             lives_with_app,
-            joins: Vec::new(),
+            ..Surroundings::default()
         }
     }
 

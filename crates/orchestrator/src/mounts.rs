@@ -87,9 +87,20 @@ impl Mounts {
         }
     }
 
+    /// Where steps of a release's pipeline have their copies of the source tree, each under its name.
+    pub(crate) fn workspaces(&self, app: &AppName, number: ReleaseNumber) -> PathBuf {
+        self.of_app(app).join("steps").join(number.to_string())
+    }
+
+    /// Removes these copies.
+    pub(crate) fn remove_workspaces(&self, app: &AppName, number: ReleaseNumber) {
+        remove(&self.workspaces(app, number));
+    }
+
     /// Removes what was kept for a release.
     pub(crate) fn remove_release(&self, app: &AppName, number: ReleaseNumber) {
         remove(&self.release(app, number));
+        self.remove_workspaces(app, number);
         self.remove_source(app, number);
     }
 
@@ -147,7 +158,7 @@ fn remove(path: &Path) {
     }
 }
 
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent)?;
     }

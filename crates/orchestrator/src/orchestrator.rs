@@ -9,6 +9,7 @@ use coracle_model::{
     AppName, AppSpec, ByteSize, Cpus, Deployment, EngineKind, EnvName, InstanceId, ProcessName, ProcessSource, Release,
     ReleaseNumber, Secret,
 };
+use coracle_pipeline::{Pipeline, Trigger};
 use coracle_store::{AppRecord, ConfigChange, Store};
 use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +60,10 @@ pub struct DeployRequest {
     pub notes: Vec<String>,
     /// The tree as it was sent, if it is to be read again when the configuration changes.
     pub sent: Option<KeptSource>,
+    /// The steps that are run with it before requests go to it. A change of configuration alone runs none.
+    pub pipeline: Pipeline,
+    /// What brought it here.
+    pub trigger: Trigger,
     /// Whether it becomes a release even if it changes nothing.
     pub force: bool,
     /// What it takes the place of. Only of an app's first release.
@@ -183,6 +188,7 @@ impl HostOrchestrator {
         {
             lines.push(format!("release command: {command}"));
         }
+        lines.extend(crate::rollout::planned(request));
         let hosts: Vec<String> = match spec.is_stack() {
             true => {
                 let to_be = self.core.release_to_be(spec);

@@ -388,7 +388,7 @@ impl Core {
             if registry.one_offs.contains(id) {
                 continue;
             }
-            let is_one_off = [crate::instances::ONE_OFF, crate::instances::RELEASE_COMMAND].contains(&id.process.as_str());
+            let is_one_off = crate::instances::is_transient(&id.process);
             if !in_use {
                 orphans.insert((*kind, id.app.clone(), id.release));
             } else if is_one_off && live.is_none() {

@@ -113,9 +113,11 @@ impl Core {
     /// deployment, so an engine's failure is worth a line in the log only.
     pub(crate) async fn prune_artifacts(&self, app: &AppName) -> Result<(), OrchestratorError> {
         let kept = self.store.releases(app).await?;
+        // Those that steps of the pipeline were run with would have to be fetched again for the next deployment.
+        let of_steps = self.store.step_images(app).await?;
         for (kind, engine) in &self.engines {
-            let keep: Vec<ArtifactId> =
-                kept.iter().flat_map(Release::all_artifacts).filter(|a| a.engine == *kind).map(|a| a.id.clone()).collect();
+            let of_releases = kept.iter().flat_map(Release::all_artifacts).filter(|a| a.engine == *kind).map(|a| a.id.clone());
+            let keep: Vec<ArtifactId> = of_releases.chain(of_steps.iter().cloned()).collect();
             if let Err(error) = engine.builder.prune(app, &keep).await {
                 tracing::warn!(%app, engine = %kind, %error, "cannot prune artifacts");
             }

@@ -2,6 +2,7 @@
 
 mod making;
 mod parts;
+mod pipeline;
 mod services;
 mod starting;
 mod steps;
@@ -26,6 +27,8 @@ use crate::incumbent::Incumbent;
 use crate::orchestrator::Deployed;
 use crate::progress::{Event, Progress};
 use crate::services::{Comparison, StatefulChanges};
+use pipeline::Orders;
+pub(crate) use pipeline::planned;
 
 /// Why a rollout did not come to its end.
 #[derive(Debug)]
@@ -119,6 +122,8 @@ struct Candidacy {
     comparison: Comparison,
     /// Which of them it may change.
     stateful: StatefulChanges,
+    /// What is run with it, if it is made of new source.
+    orders: Option<Orders>,
 }
 
 /// What a rollout led to.
@@ -225,6 +230,7 @@ impl Rollout<'_> {
     async fn roll_out(&self, candidate: Candidate) -> Result<End, Failure> {
         let draft = self.validate(candidate).await?;
         let Some(candidacy) = self.build(draft).await? else { return self.leave_as_it_is().await };
+        self.run_pipeline(&candidacy).await?;
         self.step_in_front(&candidacy).await?;
         self.bring_up_services(&candidacy).await?;
         self.run_release_command(&candidacy).await?;
@@ -233,6 +239,7 @@ impl Rollout<'_> {
         }
         self.start_serving(&candidacy).await?;
         self.probe_serving(&candidacy).await?;
+        self.verify_before_switch(&candidacy).await?;
         self.take_over_background_processes(&candidacy).await?;
         self.switch(&candidacy).await?;
         self.watch(&candidacy).await?;

@@ -7,6 +7,7 @@ use coracle_api::{DeployOptions, Problem, ProblemKind};
 use coracle_compose::deploy::{self, Deployable, Surroundings};
 use coracle_model::manifest::Overlay;
 use coracle_model::{AppName, AppSpec, COMPOSE_FILES};
+use coracle_pipeline::Pipeline;
 use serde_json::Value;
 
 /// How many obstacles are told in full.
@@ -18,6 +19,8 @@ pub(crate) struct Resolved {
     pub notes: Vec<String>,
     /// Whether compose files describe it.
     pub by_compose: bool,
+    /// What is run with it, if the manifest says so.
+    pub pipeline: Pipeline,
 }
 
 /// What an app is made of that compose files describe.
@@ -83,7 +86,7 @@ pub(crate) fn resolve(tree: &Path, request: Request<'_>) -> Result<Resolved, Pro
     }
     notes.extend(warnings.into_iter().map(|warning| without(tree, &warning)));
     notes.extend(manifest.into_iter().flat_map(|manifest| manifest.lay_over(&mut spec)));
-    Ok(Resolved { spec, notes, by_compose: true })
+    Ok(Resolved { spec, notes, by_compose: true, pipeline: Pipeline::default() })
 }
 
 fn refuse(obstacles: &[deploy::Obstacle], hint: &str) -> Result<(), Problem> {

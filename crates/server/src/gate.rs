@@ -6,6 +6,7 @@ use coracle_api::{DeployOptions, Problem, ProblemKind, PushRequest};
 use coracle_git_door::{Door, Intent, ObjectId, Push};
 use coracle_model::{AppName, Origin};
 use coracle_orchestrator::StatefulChanges;
+use coracle_pipeline::Trigger;
 use coracle_store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +51,9 @@ impl Pushed {
         let archive = repository.archive(commit).map_err(|error| problems::door(&error))?;
         let tree = intake::check_out(&sources.incoming, archive, sources.limits, cancel).await?;
         let options = DeployOptions { commit: Some(commit.to_string()), wait: true, ..DeployOptions::default() };
-        Ok(Sent { tree, options, stateful: StatefulChanges::None })
+        let branch = self.intent.reference.strip_prefix("refs/heads/").unwrap_or(&self.intent.reference);
+        let trigger = Trigger::Branch(branch.to_owned());
+        Ok(Sent { tree, options, stateful: StatefulChanges::None, trigger })
     }
 
     /// It is live.

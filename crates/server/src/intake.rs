@@ -14,6 +14,7 @@ use bytes::{Buf, Bytes};
 use coracle_api::{DeployOptions, Problem, ProblemKind, SOURCE_MEDIA_TYPE};
 use coracle_build::archive::{self, UnpackError, UnpackFacts, UnpackLimits};
 use coracle_model::{AppName, AppSpec, Manifest};
+use coracle_pipeline::Pipeline;
 use coracle_proxy_table::{Admission, MiddlewareId, Route, Service, ServiceId, Table};
 use futures::StreamExt;
 use http::HeaderMap;
@@ -305,14 +306,14 @@ pub(crate) async fn spec(
     let path = tree.join("coracle.toml");
     let has_manifest = path.exists();
     let environment = options.environment.as_deref();
-    let manifest = manifest(path, manifest_bytes).await?;
+    let (manifest, pipeline) = manifest(path, manifest_bytes).await?;
     let spec = resolved(&manifest, app, environment)?;
     let usual = compose::usual_file(tree);
     if options.compose_files.is_none() {
-        let Some(file) = usual else { return Ok(Resolved { spec, notes: Vec::new(), by_compose: false }) };
+        let Some(file) = usual else { return Ok(Resolved { spec, notes: Vec::new(), by_compose: false, pipeline }) };
         if let Some(says) = manifest.what_runs(environment) {
             let note = format!("{file} is not used, since coracle.toml has {says}; with `-f {file}` it is");
-            return Ok(Resolved { spec, notes: vec![note], by_compose: false });
+            return Ok(Resolved { spec, notes: vec![note], by_compose: false, pipeline });
         }
     }
     let manifest = match has_manifest {
@@ -323,14 +324,26 @@ pub(crate) async fn spec(
     let resolving = tokio::task::spawn_blocking(move || {
         compose::resolve(&root, compose::Request { app: &app, options: &options, config, manifest })
     });
-    resolving.await.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?
+    let resolved = resolving.await.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))??;
+    Ok(Resolved { pipeline, ..resolved })
 }
 
-/// The manifest of a tree; without one, that of an app about which nothing is said.
-async fn manifest(path: PathBuf, limit: u64) -> Result<Manifest, Problem> {
+/// The manifest of a tree and its pipeline; without one, those of an app about which nothing is said.
+async fn manifest(path: PathBuf, limit: u64) -> Result<(Manifest, Pipeline), Problem> {
     let reading = tokio::task::spawn_blocking(move || read_manifest(path, limit));
     let text = reading.await.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))??;
-    Manifest::parse(&text).map_err(|errors| problems::manifest(&errors))
+    let mistakes = match (Manifest::parse(&text), Pipeline::parse(&text)) {
+        (Ok(manifest), Ok(pipeline)) => return Ok((manifest, pipeline)),
+        (Err(mut mistakes), Err(others)) => {
+            // Text that is no TOML is told by both.
+            let more: Vec<_> = others.all.into_iter().filter(|mistake| !mistakes.all.contains(mistake)).collect();
+            mistakes.all.extend(more);
+            mistakes.all.sort_by_key(|mistake| mistake.place.map_or((usize::MAX, 0), |place| (place.line, place.column)));
+            mistakes
+        }
+        (Err(mistakes), _) | (_, Err(mistakes)) => mistakes,
+    };
+    Err(problems::manifest(&mistakes))
 }
 
 fn resolved(manifest: &Manifest, app: &AppName, environment: Option<&str>) -> Result<AppSpec, Problem> {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use coracle_api::{DeployOptions, Problem, ProblemKind};
 use coracle_model::{AppName, EnvName, Secret};
 use coracle_orchestrator::{DeployRequest, KeptSource, StatefulChanges};
+use coracle_pipeline::Trigger;
 use coracle_store::{Store, StoreError};
 
 use crate::compose::Resolved;
@@ -21,6 +22,8 @@ pub(crate) struct Sent {
     pub options: DeployOptions,
     /// Which services that keep data may be changed.
     pub stateful: StatefulChanges,
+    /// What brought it here.
+    pub trigger: Trigger,
 }
 
 /// Where source trees are unpacked and read.
@@ -52,9 +55,9 @@ impl Sources {
         };
         let variables: BTreeMap<String, String> =
             config.iter().map(|(name, value)| (name.to_string(), value.expose().to_owned())).collect();
-        let Sent { tree, options, stateful } = sent;
+        let Sent { tree, options, stateful, trigger } = sent;
         let resolved = intake::spec(tree.path(), app, options, variables, self.limits.manifest_bytes).await?;
-        let Resolved { mut spec, mut notes, by_compose } = resolved;
+        let Resolved { mut spec, mut notes, by_compose, pipeline } = resolved;
         let import = self.successions.join(&mut spec, options).await?;
         notes.extend(import.iter().flat_map(|import| import.notes.clone()));
         if by_compose && tree.archive().is_none() {
@@ -72,6 +75,8 @@ impl Sources {
             stateful: stateful.clone(),
             notes,
             sent: tree.archive().filter(|_| by_compose).map(kept).transpose()?,
+            pipeline,
+            trigger: trigger.clone(),
             force: options.force,
             incumbent: import.map(|import| import.incumbent),
         })
@@ -86,7 +91,7 @@ impl Sources {
         let options = serde_json::from_str(&kept.reading).map_err(|error| unreadable(error.to_string()))?;
         let tree = intake::reopen(&self.incoming, kept.archive, self.limits).await;
         let tree = tree.map_err(|problem| unreadable(problem.detail))?;
-        Ok(Sent { tree, options, stateful: StatefulChanges::None })
+        Ok(Sent { tree, options, stateful: StatefulChanges::None, trigger: Trigger::Tree })
     }
 }
 

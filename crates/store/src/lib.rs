@@ -13,6 +13,7 @@ mod releases;
 mod schema;
 mod seal;
 mod services;
+mod steps;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub use deployments::HISTORY;
 pub use error::StoreError;
 pub use releases::NewRelease;
 pub use services::ServiceRecord;
+pub use steps::{PassedStep, STEPS_KEPT};
 
 /// The state of one server. Cheap to clone.
 #[derive(Clone)]

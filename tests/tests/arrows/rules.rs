@@ -212,8 +212,14 @@ const KEPT: &[Kept] = &[
 ];
 
 /// No I/O and no runtime in these: they are words and data.
-const PURE: &[&str] =
-    &["coracle-model", "coracle-toml-reading", "coracle-proxy-table", "coracle-proxy-http", "coracle-proxy-rules", "coracle-pipeline"];
+const PURE: &[&str] = &[
+    "coracle-model",
+    "coracle-toml-reading",
+    "coracle-proxy-table",
+    "coracle-proxy-http",
+    "coracle-proxy-rules",
+    "coracle-pipeline",
+];
 const IMPURE: &[&str] = &["tokio", "hyper", "hyper-util", "futures", "async-trait", "rustix", "libc", "tempfile", "walkdir"];
 
 /// What may not appear at all, at any depth.

@@ -46,6 +46,7 @@ mod import;
 mod machine;
 mod neighbours;
 mod no_dockerfile;
+mod pipeline;
 mod pyrunner;
 mod releases;
 mod soak;

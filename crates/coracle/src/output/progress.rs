@@ -307,6 +307,7 @@ fn doing(phase: Phase) -> &'static str {
     match phase {
         Phase::Validate => "checking",
         Phase::Build => "building",
+        Phase::Pipeline => "running the pipeline",
         Phase::Services => "bringing up the services that keep data",
         Phase::Release => "running the release command",
         Phase::Hold => "holding requests, stopping the old instances",

@@ -68,9 +68,11 @@ impl ContainerRuntime {
 
     /// The network that the instance is created in.
     pub(super) fn home(&self, spec: &InstanceSpec) -> Wanted {
-        match spec.surroundings.lives_with_app {
-            true => Wanted::of_app(&self.client.owner, &spec.id.app),
-            false => Wanted::of_release(&self.client.owner, &spec.id.app, spec.id.release),
+        let (owner, id) = (&self.client.owner, &spec.id);
+        match &spec.surroundings.apart {
+            Some(name) => Wanted::apart(owner, &id.app, id.release, name),
+            None if spec.surroundings.lives_with_app => Wanted::of_app(owner, &id.app),
+            None => Wanted::of_release(owner, &id.app, id.release),
         }
     }
 

@@ -31,6 +31,11 @@ impl Wanted {
         Self { name: labels::network_name(owner, app, release), labels: labels::of_release(owner, app, release) }
     }
 
+    /// The network of those of a release that are kept apart under this name.
+    pub(super) fn apart(owner: &OwnerId, app: &AppName, release: ReleaseNumber, name: &str) -> Self {
+        Self { name: labels::apart_network_name(owner, app, release, name), labels: labels::of_release(owner, app, release) }
+    }
+
     /// The network in which what outlives releases is at home.
     pub(super) fn of_app(owner: &OwnerId, app: &AppName) -> Self {
         Self { name: labels::home_network_name(owner, app), labels: labels::of_app(owner, app) }
@@ -163,7 +168,20 @@ impl Networks {
 
     /// Removes all networks of an app.
     pub(super) async fn remove_all_of(&self, app: &AppName) -> Result<(), EngineError> {
-        let filter = labels::filter(&[(labels::OWNER, self.client.owner.as_str()), (labels::APP, app.as_str())]);
+        self.remove_labelled(&[(labels::APP, app.as_str())]).await
+    }
+
+    /// Removes all networks of a release: its own, and those of its instances that are kept apart.
+    pub(super) async fn remove_all_of_release(&self, app: &AppName, release: ReleaseNumber) -> Result<(), EngineError> {
+        // By its name first: it is forgotten then even if it is not there any more.
+        self.remove(&labels::network_name(&self.client.owner, app, release)).await?;
+        self.remove_labelled(&[(labels::APP, app.as_str()), (labels::RELEASE, &release.get().to_string())]).await
+    }
+
+    /// Removes the networks of ours that bear these labels too.
+    async fn remove_labelled(&self, wanted: &[(&str, &str)]) -> Result<(), EngineError> {
+        let wanted: Vec<(&str, &str)> = [(labels::OWNER, self.client.owner.as_str())].iter().chain(wanted).copied().collect();
+        let filter = labels::filter(&wanted);
         let options = ListNetworksOptionsBuilder::default().filters(&filter).build();
         let listed = timely(self.client.docker.list_networks(Some(options))).await;
         let listed = listed.map_err(|error| self.client.error("list networks", &error))?;

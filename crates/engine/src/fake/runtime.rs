@@ -180,6 +180,10 @@ impl Runtime for FakeRuntime {
         Ok(missing.collect())
     }
 
+    async fn remove_apart(&self, _: &AppName, _: ReleaseNumber, _: &str) -> Result<(), EngineError> {
+        self.machine.reach().map(drop)
+    }
+
     async fn remove_release(&self, app: &AppName, release: ReleaseNumber) -> Result<(), EngineError> {
         let mut state = self.machine.reach()?;
         let world = state.world(&self.owner);

@@ -1,6 +1,6 @@
 //! The first steps of a rollout: from the request to a release that is written down and has prepared its ground.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use coracle_build::PlanError;
@@ -13,13 +13,14 @@ use coracle_model::{
 use coracle_store::{NewRelease, StoreError};
 
 use super::parts::Workshop;
+use super::pipeline::{Orders, check_pipeline};
 use super::services::refuse_changes;
 use super::steps::route_taken;
 use super::{Candidacy, Draft, Failure, Rollout};
 use crate::candidate::{Candidate, Reconfigured};
 use crate::core::Core;
 use crate::error::OrchestratorError;
-use crate::instances::{Making, ONE_OFF, RELEASE_COMMAND};
+use crate::instances::{Making, RELEASE_COMMAND, is_transient};
 use crate::kept_source::{KeptFrom, KeptSource};
 use crate::labelled;
 use crate::mounts;
@@ -78,6 +79,7 @@ impl Rollout<'_> {
         let Draft { engine, candidate, old, mut comparison, stateful } = draft;
         let (number, app) = (self.deployment.to, self.deployment.app.clone());
         let mounted;
+        let mut orders = None;
         let (new, changes) = match candidate {
             Candidate::Tree { mut request, reconfigured } => {
                 self.enter(Phase::Build).await?;
@@ -87,6 +89,7 @@ impl Rollout<'_> {
                     Some(reconfigured) => reconfigured.origin(),
                     None => Origin::Deploy { commit: request.commit.clone() },
                 };
+                orders = reconfigured.is_none().then(|| Orders::of(&request));
                 let (source, sent, force) = (request.source.clone(), request.sent.take(), request.force);
                 let same_tree_as = reconfigured.as_ref().map(|reconfigured| reconfigured.of);
                 let (artifact, artifacts, spec) = self.build_tree(&engine, request, &comparison, same_tree_as).await?;
@@ -133,7 +136,7 @@ impl Rollout<'_> {
         }
         let wanted = Core::wanted(&release, &self.core.store.app(&release.app).await?.scale);
         let needed = release.resolved().needed_to_serve();
-        Ok(Some(Candidacy { engine, release, strategy, old, wanted, needed, changes, comparison, stateful }))
+        Ok(Some(Candidacy { engine, release, strategy, old, wanted, needed, changes, comparison, stateful, orders }))
     }
 
     /// Whether a deployment would change nothing at all. Apps that are built as a whole always get a release: their builds
@@ -265,7 +268,7 @@ impl Rollout<'_> {
                 "name one in coracle.toml ([processes.web] command = \"…\") or in a Procfile (web: …), then `coracle deploy`";
             return Err(Failure::release("the app has no process to run", hint));
         }
-        if let Some(name) = processes.keys().find(|name| [RELEASE_COMMAND, ONE_OFF].contains(&name.as_str())) {
+        if let Some(name) = processes.keys().find(|name| is_transient(name)) {
             return Err(Failure::release(
                 format!("{name:?} cannot be the name of a process: Coracle uses it itself"),
                 "rename it, then `coracle deploy`",
@@ -348,10 +351,13 @@ impl Core {
             let message = format!("the port {port} of this machine belongs to the app {other}");
             return Err(OrchestratorError::refused(message, "publish another one, or none: requests come by the proxy"));
         }
+        check_pipeline(&request.pipeline, engine.kind)?;
+        let of_steps: BTreeSet<&EnvName> = request.pipeline.all().flat_map(|step| &step.secrets).collect();
         let missing: Vec<&str> = request
             .spec
             .secrets
             .iter()
+            .chain(of_steps.into_iter().filter(|name| !request.spec.secrets.contains(name)))
             .filter(|name| !config.iter().any(|(known, _)| known == *name))
             .map(EnvName::as_str)
             .collect();

@@ -8,6 +8,7 @@ use coracle_engine::Engine;
 use coracle_model::{InstanceId, Phase, Release, Strategy};
 use futures::future::try_join_all;
 
+use super::pipeline::Orders;
 use super::{Candidacy, Failure, Rollout};
 use crate::candidate::inverse;
 use crate::core::Live;
@@ -26,7 +27,8 @@ impl Rollout<'_> {
         self.enter(Phase::Hold).await?;
         let everything = old.processes().into_keys().collect();
         let (ending, coming) = (&old.spec.deploy, &candidacy.release.spec.deploy);
-        let there = ending.drain.duration() + ending.grace.duration() + coming.timeout.duration();
+        let verifying = candidacy.orders.as_ref().map(Orders::longest_verification).unwrap_or_default();
+        let there = ending.drain.duration() + ending.grace.duration() + coming.timeout.duration() + verifying;
         // If the new release does not become healthy, those who wait are answered by the old one, started again.
         let back = coming.grace.duration() + ending.timeout.duration();
         let longest = there + back;
@@ -92,11 +94,11 @@ impl Rollout<'_> {
         let span = release.spec.deploy.watch.duration();
         let has_old = *strategy == Strategy::BlueGreen && old.as_ref().is_some_and(|old| !old.serving().is_empty());
         let can_go_back = has_old || self.incumbent.is_some();
-        if !can_go_back || span.is_zero() {
+        if !can_go_back {
             return Ok(());
         }
         let instances = self.instances(candidacy, |process| release.serves(process));
-        let watches = instances.iter().map(|id| async move {
+        let watches = instances.iter().filter(|_| !span.is_zero()).map(|id| async move {
             let check = Check::of(release, &id.process);
             probe::watch(engine, id, &check, span).await.map_err(|reason| (id.clone(), reason))
         });
@@ -108,6 +110,10 @@ impl Rollout<'_> {
                 evidence,
                 hint: "mend what the log shows, then `coracle deploy`; the old release serves".to_owned(),
             });
+        }
+        if let Err(failure) = self.verify_after_switch(candidacy).await {
+            self.take_back(candidacy).await?;
+            return Err(failure);
         }
         Ok(())
     }

@@ -9,7 +9,8 @@ use crate::world::{World, spec};
 /// Phases that a deployment with a release command goes through under this strategy.
 fn phases(strategy: Strategy) -> impl Iterator<Item = Phase> {
     let skipped = move |phase: &Phase| {
-        matches!(phase, Phase::Services | Phase::Release) || (*phase == Phase::Hold && strategy == Strategy::BlueGreen)
+        matches!(phase, Phase::Pipeline | Phase::Services | Phase::Release)
+            || (*phase == Phase::Hold && strategy == Strategy::BlueGreen)
     };
     Phase::ALL.into_iter().filter(move |phase| !skipped(phase))
 }

@@ -3,6 +3,7 @@
 
 mod crash;
 mod healing;
+mod pipeline;
 mod properties;
 mod services_only;
 mod stacks;

@@ -11,6 +11,7 @@ use coracle_orchestrator::{
     DeployRequest, Deployed, Drained, Event, HostOrchestrator, OrchestratorError, Progress, Settings, StatefulChanges, Traffic,
     TrafficError,
 };
+use coracle_pipeline::{Pipeline, Trigger};
 use coracle_proxy_table::{Admission, ServiceId, Table, TargetId};
 use coracle_store::{ConfigChange, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -61,6 +62,8 @@ pub(crate) struct World {
     pub(crate) proxy: Arc<Proxy>,
     pub(crate) store: Store,
     pub(crate) orchestrator: HostOrchestrator,
+    /// What deployments run.
+    pub(crate) pipeline: Mutex<Pipeline>,
     reconcile: tokio::task::JoinHandle<()>,
     dir: tempfile::TempDir,
 }
@@ -95,14 +98,24 @@ impl World {
         let proxy = Arc::new(Proxy::default());
         let docker = FakeEngine::new(EngineKind::Docker);
         let (orchestrator, reconcile) = start(&store, [&machine, &docker], &proxy, &dir.path().join("mounts")).await;
-        let world = Self { machine, docker, proxy, store, orchestrator, reconcile, dir };
+        let world = Self { machine, docker, proxy, store, orchestrator, pipeline: Mutex::default(), reconcile, dir };
         world.procfile("web: serve\n");
         world
     }
 
     /// What the tree's Procfile says from now on.
     pub(crate) fn procfile(&self, text: &str) {
-        std::fs::write(self.dir.path().join("tree/Procfile"), text).unwrap();
+        self.write("Procfile", text);
+    }
+
+    /// Writes a file of the tree.
+    pub(crate) fn write(&self, file: &str, text: &str) {
+        std::fs::write(self.dir.path().join("tree").join(file), text).unwrap();
+    }
+
+    /// What deployments run from now on: the text of the steps.
+    pub(crate) fn runs(&self, text: &str) {
+        *self.pipeline.lock().unwrap() = Pipeline::parse(text).unwrap();
     }
 
     /// The server is gone from one moment to the next, and another one starts.
@@ -120,6 +133,8 @@ impl World {
             stateful: StatefulChanges::None,
             notes: Vec::new(),
             sent: None,
+            pipeline: self.pipeline.lock().unwrap().clone(),
+            trigger: Trigger::Tree,
             force: false,
             incumbent: None,
         }

@@ -12,6 +12,7 @@ use coracle_api::{
 use coracle_git_door::Ticket;
 use coracle_model::DeploymentId;
 use coracle_orchestrator::StatefulChanges;
+use coracle_pipeline::Trigger;
 use tokio_util::sync::CancellationToken;
 
 use super::answer;
@@ -95,7 +96,7 @@ async fn take_in(context: &Shared, mut options: DeployOptions, request: Request)
     let (head, body) = request.into_parts();
     let Sources { incoming, limits, .. } = &context.sources;
     let tree = intake::receive(incoming, &head.headers, body, *limits).await?;
-    Ok(Sent { tree, options, stateful })
+    Ok(Sent { tree, options, stateful, trigger: Trigger::Tree })
 }
 
 /// The services that keep data and may be changed: `*`, or names separated by commas.

@@ -138,6 +138,10 @@ impl Runtime for LateRuntime {
         self.0.get().await?.runtime.remove_release(app, release).await
     }
 
+    async fn remove_apart(&self, app: &AppName, release: ReleaseNumber, name: &str) -> Result<(), EngineError> {
+        self.0.get().await?.runtime.remove_apart(app, release, name).await
+    }
+
     async fn remove_app(&self, app: &AppName) -> Result<(), EngineError> {
         self.0.get().await?.runtime.remove_app(app).await
     }

@@ -9,3 +9,4 @@ mod harness;
 mod opening;
 mod releases;
 mod services;
+mod steps;
