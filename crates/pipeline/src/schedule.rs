@@ -25,7 +25,7 @@ impl Schedule {
     }
 
     /// A job that may start now; from here on it counts as running. `None`: none may before another has ended.
-    pub fn next(&mut self) -> Option<usize> {
+    pub fn start_next(&mut self) -> Option<usize> {
         let running = self.states.iter().filter(|state| **state == State::Running).count();
         if running >= self.parallel {
             return None;

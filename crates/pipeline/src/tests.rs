@@ -283,7 +283,7 @@ proptest! {
             (Vec::new(), BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let mut ends = ends.iter();
         while !schedule.is_over() {
-            while let Some(job) = schedule.next() {
+            while let Some(job) = schedule.start_next() {
                 prop_assert!(needs[job].iter().all(|need| passed.contains(need)));
                 running.push(job);
                 prop_assert!(running.len() <= parallel);

@@ -65,7 +65,7 @@ on_both_engines! {
         let first = shop.deploy_as_it_is().await;
         first.succeeds();
         assert!(first.lines.iter().any(|line| line.contains("all: ran at 42")), "{first}");
-        shop.tree.append("README.md", "A word more.");
+        shop.tree.write("notes.txt", "A word more.");
         let second = shop.deploy_as_it_is().await;
         second.succeeds();
         let says = |text: &str| second.lines.iter().any(|line| line.contains(text));

@@ -40,6 +40,9 @@ app = "{app}"
 drain = "30s"                  # how long requests on the old release may take to end
 keep = 10                      # releases that `coracle rollback` can go back to
 
+# [pipeline.steps.test]        # what must succeed before a release goes live
+# run = "python -m pytest -q"
+
 # [processes.web]
 # replicas = 2
 # memory = "256M"

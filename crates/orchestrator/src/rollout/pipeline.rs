@@ -120,7 +120,7 @@ impl Rollout<'_> {
         let mut broken_off = None;
         loop {
             while broken_off.is_none()
-                && let Some(at) = schedule.next()
+                && let Some(at) = schedule.start_next()
             {
                 running.push(async move { (at, bench.run_unless_known(&plan.jobs[at], files).await) });
             }
