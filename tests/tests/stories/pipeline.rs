@@ -184,15 +184,19 @@ async fn a_real_database_stands_beside_the_tests() {
         .write("arithmetic.py", "import pathlib\n\nprint(40 + 2, pathlib.Path('shop.py').exists())\nopen('made', 'w').close()\n");
     shop.tree.manifest(
         "pipeline.steps.database",
-        "image = \"postgres:15\"\nrun = \"psql $DATABASE_URL -tAc 'select 40 + 2'\"\nservices = [\"postgres:15\", \"redis:7\"]",
+        "image = \"postgres:15\"\nrun = 'psql $DATABASE_URL -tAc \"select ${N} + 2\"'\nservices = [\"postgres:15\", \"redis:7\"]\nmatrix = { N = [\"40\", \"50\"] }",
     );
     // The tree is where a step with an image of its own begins, and it may write there.
     shop.tree.manifest("pipeline.steps.elsewhere", "image = \"python:3.11-slim\"\nrun = \"python -B arithmetic.py\"");
     let deployed = shop.deploy_as_it_is().await;
     deployed.succeeds();
     let says = |text: &str| deployed.lines.iter().any(|line| line.contains(text));
-    assert!(says("database: 42") && says("elsewhere: 42 True"), "{deployed}");
+    assert!(says("database[N=40]: 42") && says("database[N=50]: 52") && says("elsewhere: 42 True"), "{deployed}");
     assert!(!env.state().join("mounts/shop/steps/v1").exists());
+    // The networks and containers of steps are gone as soon as these have ended.
+    let left = env.belongings();
+    let of_steps: Vec<_> = left.networks.iter().chain(&left.containers).filter(|name| name.contains("step")).collect();
+    assert!(of_steps.is_empty(), "{of_steps:?}");
     shop.settles().await;
     shop.get("/").await.says("from v1");
 

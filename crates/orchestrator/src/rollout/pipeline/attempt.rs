@@ -19,13 +19,16 @@ const WORKSPACE: &str = "/workspace";
 impl Bench<'_> {
     pub(super) async fn attempt(&self, job: &Job, materials: &Materials) -> Result<(), Failure> {
         let workspace = self.workspace(job).await?;
-        let spec = self.spec(job, materials, workspace);
+        let spec = self.spec(job, materials, workspace.clone());
         let beside = self.beside(job, materials, &spec);
         let outcome = match self.bring_up(job, &beside).await {
             Ok(()) => self.run(job, &spec).await,
             Err(failure) => Err(failure),
         };
         self.take_down(&beside, spec.surroundings.apart.as_deref()).await;
+        if let Some(workspace) = workspace {
+            tree::remove(workspace).await;
+        }
         outcome
     }
 

@@ -58,6 +58,15 @@ pub(super) async fn copy_for_all(from: &Path, to: PathBuf) -> Result<(), Failure
     done(copied.await, "the source tree cannot be copied for a step")
 }
 
+/// Removes such a copy. What is left of it goes with the release.
+pub(super) async fn remove(copy: PathBuf) {
+    let shown = copy.display().to_string();
+    let removed = tokio::task::spawn_blocking(move || fs::remove_dir_all(copy)).await;
+    if let Err(error) = removed.map_err(io::Error::other).flatten() {
+        tracing::warn!(path = shown, %error, "what a step worked in is not gone yet");
+    }
+}
+
 fn open_to_all(path: &Path) -> io::Result<()> {
     let facts = path.symlink_metadata()?;
     let mode = facts.permissions().mode();
