@@ -7,7 +7,7 @@ mod beside;
 mod tree;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coracle_model::{EngineKind, EnvName, Phase};
@@ -77,17 +77,28 @@ pub(super) fn check_pipeline(pipeline: &Pipeline, engine: EngineKind) -> Result<
     Ok(())
 }
 
+/// What a repository with tests is told that says of no step.
+fn suggestion(source: &Path) -> Option<String> {
+    let tests = tree::tests(source)?;
+    Some(format!(
+        "nothing runs the tests here ({tests}) before a release goes live; [pipeline.steps.test] in coracle.toml would, with run = \"…\""
+    ))
+}
+
 /// What a plan says of the pipeline, one sentence each.
 pub(crate) fn planned(request: &DeployRequest) -> Vec<String> {
     let plan = request.pipeline.plan(&request.trigger);
     let told = |job: &Job| {
         let needs: Vec<String> = job.needs.iter().map(|need| plan.jobs[*need].to_string()).collect();
-        if needs.is_empty() { job.to_string() } else { format!("{job} after {}", needs.join(" and ")) }
+        if needs.is_empty() { job.to_string() } else { format!("{job} (after {})", needs.join(" and ")) }
     };
     let mut lines: Vec<String> = Vec::new();
     if !plan.jobs.is_empty() {
         let jobs: Vec<String> = plan.jobs.iter().map(told).collect();
         lines.push(format!("pipeline, {} at once: {}", request.pipeline.parallel(), jobs.join(", ")));
+    }
+    if request.pipeline.steps.is_empty() {
+        lines.extend(suggestion(&request.source));
     }
     lines.extend(plan.left_out.iter().map(|(step, why)| format!("step {step} left out: {why}")));
     if !request.pipeline.verify.is_empty() {
@@ -100,7 +111,14 @@ pub(crate) fn planned(request: &DeployRequest) -> Vec<String> {
 impl Rollout<'_> {
     /// Runs the steps with what was built. The first failures of each branch of the graph are all found, not the first alone.
     pub(super) async fn run_pipeline(&self, candidacy: &Candidacy) -> Result<(), Failure> {
-        let Some(orders) = candidacy.orders.as_ref().filter(|orders| !orders.pipeline.steps.is_empty()) else { return Ok(()) };
+        let Some(orders) = &candidacy.orders else { return Ok(()) };
+        if orders.pipeline.steps.is_empty() {
+            // Once: whoever wants it so need not hear it again.
+            if candidacy.old.is_none() {
+                suggestion(&orders.source).into_iter().for_each(|suggestion| self.note(suggestion));
+            }
+            return Ok(());
+        }
         self.enter(Phase::Pipeline).await?;
         let plan = orders.pipeline.plan(&orders.trigger);
         for (step, why) in &plan.left_out {
@@ -116,7 +134,7 @@ impl Rollout<'_> {
     async fn work_through(&self, bench: &Bench<'_>, plan: &Plan, files: &TreeFiles, parallel: usize) -> Result<(), Failure> {
         let mut schedule = Schedule::new(plan.jobs.iter().map(|job| job.needs.clone()).collect(), parallel);
         let mut running = FuturesUnordered::new();
-        let mut failed: Vec<(&Job, Failure)> = Vec::new();
+        let mut failed: Vec<(usize, Failure)> = Vec::new();
         let mut broken_off = None;
         loop {
             while broken_off.is_none()
@@ -134,7 +152,7 @@ impl Rollout<'_> {
                     for lost in schedule.ended(at, false) {
                         self.note(format!("{}: not run, since {job} failed", plan.jobs[lost]));
                     }
-                    failed.push((job, failure));
+                    failed.push((at, failure));
                 }
                 // The others are ended too, and waited for, so that none goes on behind our back.
                 Err(failure) => {
@@ -145,7 +163,7 @@ impl Rollout<'_> {
         }
         match broken_off {
             Some(failure) => Err(failure),
-            None => all_failures(failed),
+            None => all_failures(plan, failed),
         }
     }
 
@@ -205,9 +223,10 @@ impl Rollout<'_> {
     }
 }
 
-/// The first failure, with the names of the others.
-fn all_failures(failed: Vec<(&Job, Failure)>) -> Result<(), Failure> {
-    let others: Vec<String> = failed.iter().skip(1).map(|(job, _)| job.to_string()).collect();
+/// The failure of the first job in the plan's order, whichever ended first, with the names of the others.
+fn all_failures(plan: &Plan, mut failed: Vec<(usize, Failure)>) -> Result<(), Failure> {
+    failed.sort_by_key(|(at, _)| *at);
+    let others: Vec<String> = failed.iter().skip(1).map(|(at, _)| plan.jobs[*at].to_string()).collect();
     match failed.into_iter().next() {
         None => Ok(()),
         Some((_, Failure::Release { cause, evidence, hint })) if !others.is_empty() => {

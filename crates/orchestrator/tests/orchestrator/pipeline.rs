@@ -260,3 +260,24 @@ async fn a_release_that_fails_its_questions_gets_no_requests() {
     world.deploy(shop).await.unwrap_err();
     world.until_answers("shop", "v1 web.1").await;
 }
+
+#[tokio::test]
+async fn a_repository_with_tests_gets_a_suggestion_once_and_no_surprise() {
+    let world = World::new().await;
+    world.write("test_shop.py", "");
+    let suggests = |lines: &[String]| lines.iter().any(|line| line.contains("the tests here (test_shop.py)"));
+    let plan = world.orchestrator.plan(&world.request(spec("shop"))).await.unwrap();
+    assert!(suggests(&plan), "{plan:#?}");
+    let (result, lines) = told(&world).await;
+    result.unwrap();
+    assert!(suggests(&lines), "{lines:#?}");
+    let (result, lines) = told(&world).await;
+    result.unwrap();
+    assert!(!suggests(&lines), "{lines:#?}");
+    world.runs("[pipeline.steps]\ntest = { run = \"x\" }\nafter = { run = \"x\", needs = [\"test\"] }\n[pipeline.verify.up]\nrun = \"x\"\n");
+    let plan = world.orchestrator.plan(&world.request(spec("shop"))).await.unwrap();
+    assert!(!suggests(&plan) && plan.contains(&"pipeline, 3 at once: test, after (after test)".to_owned()), "{plan:#?}");
+    assert!(plan.contains(&"verified before and after the switch by up".to_owned()), "{plan:#?}");
+    // To show what would be done does nothing.
+    assert_eq!(started(&world, "step.test"), 0);
+}

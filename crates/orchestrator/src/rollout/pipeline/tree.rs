@@ -21,6 +21,17 @@ pub(super) async fn files(root: &Path) -> Result<TreeFiles, Failure> {
     done(read.await, "the source tree cannot be read")
 }
 
+/// Something in the root of a tree that looks like tests.
+pub(super) fn tests(root: &Path) -> Option<String> {
+    let names = fs::read_dir(root).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let is_test = |name: &String| {
+        matches!(name.as_str(), "tests" | "test" | "spec" | "__tests__" | "pytest.ini" | "tox.ini")
+            || (name.ends_with(".py") && (name.starts_with("test_") || name.ends_with("_test.py")))
+            || [".test.js", ".test.ts", ".spec.js", ".spec.ts", "_test.go"].iter().any(|end| name.ends_with(end))
+    };
+    names.filter(is_test).min()
+}
+
 fn gather(folder: &Path, path: &str, files: &mut TreeFiles) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
