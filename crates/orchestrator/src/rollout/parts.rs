@@ -191,7 +191,8 @@ fn needs(source: &ProcessSource) -> Vec<&ProcessName> {
     contexts.filter_map(|context| if let ContextSource::Process(name) = context { Some(name) } else { None }).collect()
 }
 
-fn plan_of(source: &ProcessSource) -> BuildPlan {
+/// How what a part is made from is made.
+pub(super) fn plan_of(source: &ProcessSource) -> BuildPlan {
     let (recipe, reason) = match source {
         ProcessSource::Image { reference, pull } => {
             (Recipe::Image { reference: reference.clone(), pull: *pull }, "an image".to_owned())

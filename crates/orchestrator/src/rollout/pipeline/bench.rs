@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use coracle_engine::{BuildRequest, OutputLine, OutputSink, Tail};
-use coracle_model::plan::Recipe;
 use coracle_model::stack::PullPolicy;
-use coracle_model::{Artifact, ArtifactId, BuildPlan, CommandLine, EnvName, ProcessName, Secret};
+use coracle_model::{Artifact, ArtifactId, CommandLine, EnvName, ProcessName, ProcessSource, Secret};
 use coracle_pipeline::{Inputs, Job, StepImage, TreeFiles};
 use coracle_store::PassedStep;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::making::{build_failure, build_limits};
+use super::super::parts::plan_of;
 use super::super::{Candidacy, Failure, Rollout};
 use super::Orders;
 use crate::instances::{Making, ONE_OFF};
@@ -161,15 +161,14 @@ impl<'a> Bench<'a> {
         }
         let release = &self.candidacy.release;
         let part: Option<ProcessName> = format!("step-image.{}", images.len()).parse().ok();
-        let recipe = Recipe::Image { reference: reference.to_owned(), pull: PullPolicy::Missing };
-        let reason = format!("image of the step {job}");
+        let source = ProcessSource::Image { reference: reference.to_owned(), pull: PullPolicy::Missing };
         let request = BuildRequest {
             app: release.app.clone(),
             release: release.number,
             part,
             source: self.orders.source.clone(),
             contexts: BTreeMap::new(),
-            plan: BuildPlan { recipe, processes: BTreeMap::new(), release_command: None, reason },
+            plan: plan_of(&source),
             limits: build_limits(self.rollout.core, &release.spec),
         };
         let (sink, tail) = self.output_of(job);
