@@ -16,11 +16,13 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use crate::access::Caller;
 use crate::context::Context;
 use crate::deployments::Deployments;
 use crate::discovery::{Discovery, DiscoveryOptions};
 use crate::engines::{EngineChoice, Search, SearchError};
 use crate::intake::IntakeLimits;
+use crate::people::People;
 use crate::proxy_process::{AcmeOptions, ProxyError, ProxyOptions, ProxyProcess};
 use crate::published::Published;
 use crate::source::Sources;
@@ -260,6 +262,7 @@ impl Server {
         gate::settle(&door, &store).await;
         let context = Arc::new(Context {
             orchestrator: orchestrator.clone(),
+            people: People::new(store.clone()),
             store,
             engines: parts.engines,
             default_engine: parts.default_engine,
@@ -272,6 +275,7 @@ impl Server {
             proxy: proxy.clone(),
             http: parts.http,
             api_tcp: api_tcp.as_ref().and_then(|listener| listener.local_addr().ok()),
+            ssh: None,
             state_dir: options.state_dir.clone(),
             sources,
             door,
@@ -317,12 +321,13 @@ impl Server {
             let token =
                 token::read_or_create(token_file).map_err(|source| StartError::Token { path: token_file.to_owned(), source })?;
             self.api_tcp = listener.local_addr().ok();
-            let guarded = router.clone().layer(axum::middleware::from_fn_with_state(TokenGuard::new(&token), token::require));
+            let guarded = router.clone().layer(axum::middleware::from_fn_with_state(TokenGuard::new(&token, self.context.people.clone()), token::require));
             let guarded = guarded.layer(axum::middleware::from_fn(leftover::read));
             let owner = connections::Owner { tasks: tasks.clone(), stop: stop.clone(), cut: cut.clone() };
             self.accepting.push(owned(connections::serve_tcp(listener, guarded, owner)));
         }
-        let router = router.merge(api::of_hooks(self.context.clone())).layer(axum::middleware::from_fn(leftover::read));
+        let router = router.merge(api::of_hooks(self.context.clone())).layer(axum::Extension(Caller::Administrator));
+        let router = router.layer(axum::middleware::from_fn(leftover::read));
         let listener: UnixListener = connections::bind_private(&self.api_socket)
             .map_err(|source| StartError::Listen { place: self.api_socket.display().to_string(), source })?;
         self.accepting.push(owned(connections::serve_unix(listener, router, connections::Owner { tasks, stop, cut })));

@@ -104,8 +104,13 @@ impl Store {
         }))
     }
 
-    /// Adds a person with these roles.
-    pub async fn add_person(&self, name: &PersonName, grants: &[Grant]) -> Result<(), StoreError> {
+    /// Adds a person with these roles, and with SSH keys: label, fingerprint and text of each.
+    pub async fn add_person(
+        &self,
+        name: &PersonName,
+        grants: &[Grant],
+        keys: &[(String, String, String)],
+    ) -> Result<(), StoreError> {
         const ACTION: &str = "add a person";
         let mut transaction = self.database().begin(ACTION).await?;
         let query = sqlx::query("INSERT INTO people (name, created_at) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING");
@@ -115,6 +120,9 @@ impl Store {
         }
         for grant in grants {
             self.grant_within(&mut transaction, name, grant.app.as_ref(), Some(grant)).await?;
+        }
+        for (label, fingerprint, text) in keys {
+            self.key_within(&mut transaction, name, label, fingerprint, text).await?;
         }
         self.database().commit(ACTION, transaction).await
     }
@@ -164,33 +172,78 @@ impl Store {
         changed.map(drop).map_err(|error| self.database().failed("change a person's role", &error))
     }
 
-    /// Adds what a person proves to be that person by. A key belongs to one person only.
-    pub async fn add_credential(&self, name: &PersonName, label: &str, proof: &Proof) -> Result<CredentialRecord, StoreError> {
-        const ACTION: &str = "add a credential";
-        const ADD: &str = "INSERT INTO credentials (person, label, fingerprint, key, digest, created_at)
-            VALUES ($1, $2, $3, $4, $5, $6) RETURNING id";
-        let failed = |error| self.database().failed(ACTION, &error);
-        let (fingerprint, key, digest) = match proof {
+    /// Adds an SSH key of a person's: its fingerprint and its text. A key belongs to one person only.
+    pub async fn add_key(
+        &self,
+        name: &PersonName,
+        label: &str,
+        fingerprint: &str,
+        text: &str,
+    ) -> Result<CredentialRecord, StoreError> {
+        const ACTION: &str = "add a key";
+        let mut transaction = self.database().begin(ACTION).await?;
+        let added = self.key_within(&mut transaction, name, label, fingerprint, text).await?;
+        self.database().commit(ACTION, transaction).await?;
+        Ok(added)
+    }
+
+    async fn key_within(
+        &self,
+        connection: &mut SqliteConnection,
+        name: &PersonName,
+        label: &str,
+        fingerprint: &str,
+        text: &str,
+    ) -> Result<CredentialRecord, StoreError> {
+        const TAKEN: &str = "SELECT person FROM credentials WHERE fingerprint = $1";
+        let query = sqlx::query_scalar(TAKEN).bind(fingerprint);
+        let taken: Result<Option<String>, _> = query.fetch_optional(&mut *connection).await;
+        if let Some(person) = taken.map_err(|error| self.database().failed("add a key", &error))? {
+            let person = person.parse().map_err(|error| self.unreadable_person(error))?;
+            return Err(StoreError::KeyTaken { fingerprint: fingerprint.to_owned(), person });
+        }
+        let key = |_| Proof::Key { fingerprint: fingerprint.to_owned(), text: text.to_owned() };
+        self.credential_within(connection, name, label, key).await
+    }
+
+    /// Adds a token of a person's, whose digest depends on the number that it gets.
+    pub async fn add_token(
+        &self,
+        name: &PersonName,
+        label: &str,
+        digest: impl Fn(CredentialId) -> [u8; 32],
+    ) -> Result<CredentialRecord, StoreError> {
+        const ACTION: &str = "add a token";
+        let mut transaction = self.database().begin(ACTION).await?;
+        let token = |id| Proof::Token { digest: digest(id) };
+        let added = self.credential_within(&mut transaction, name, label, token).await?;
+        self.database().commit(ACTION, transaction).await?;
+        Ok(added)
+    }
+
+    async fn credential_within(
+        &self,
+        connection: &mut SqliteConnection,
+        name: &PersonName,
+        label: &str,
+        proof: impl Fn(CredentialId) -> Proof,
+    ) -> Result<CredentialRecord, StoreError> {
+        const ADD: &str = "INSERT INTO credentials (id, person, label, fingerprint, key, digest, created_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        // Where AUTOINCREMENT keeps the greatest number that it has given.
+        const NEXT: &str = "SELECT COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'credentials'), 0) + 1";
+        let failed = |error| self.database().failed("add a credential", &error);
+        self.require_person(&mut *connection, name).await?;
+        let id: u32 = sqlx::query_scalar(NEXT).fetch_one(&mut *connection).await.map_err(failed)?;
+        let (id, created_at) = (CredentialId(id), Timestamp::now().as_microsecond());
+        let proof = proof(id);
+        let (fingerprint, key, digest) = match &proof {
             Proof::Key { fingerprint, text } => (Some(fingerprint.as_str()), Some(text.as_str()), None),
             Proof::Token { digest } => (None, None, Some(digest.as_slice())),
         };
-        let mut transaction = self.database().begin(ACTION).await?;
-        self.require_person(&mut transaction, name).await?;
-        if let Some(fingerprint) = fingerprint {
-            let query = sqlx::query_scalar("SELECT person FROM credentials WHERE fingerprint = $1").bind(fingerprint);
-            let taken: Option<String> = query.fetch_optional(&mut *transaction).await.map_err(failed)?;
-            if let Some(person) = taken {
-                let person = person.parse().map_err(|error| self.unreadable_person(error))?;
-                return Err(StoreError::KeyTaken { fingerprint: fingerprint.to_owned(), person });
-            }
-        }
-        let now = Timestamp::now();
-        let query = sqlx::query_scalar(ADD).bind(name.as_str()).bind(label).bind(fingerprint).bind(key).bind(digest);
-        let id = query.bind(now.as_microsecond()).fetch_one(&mut *transaction).await.map_err(failed)?;
-        self.database().commit(ACTION, transaction).await?;
-        let created_at = self.moment(now.as_microsecond())?;
-        let (id, label, proof) = (CredentialId(id), label.to_owned(), proof.clone());
-        Ok(CredentialRecord { id, label, proof, created_at, last_used_at: None })
+        let query = sqlx::query(ADD).bind(id.0).bind(name.as_str()).bind(label).bind(fingerprint).bind(key).bind(digest);
+        query.bind(created_at).execute(connection).await.map_err(failed)?;
+        Ok(CredentialRecord { id, label: label.to_owned(), proof, created_at: self.moment(created_at)?, last_used_at: None })
     }
 
     /// Removes what a person proved to be that person by.

@@ -1,7 +1,7 @@
 //! People, their roles and credentials.
 
 use coracle_model::{AppName, CredentialId, Grant, PersonName, Role};
-use coracle_store::{Proof, StoreError};
+use coracle_store::StoreError;
 
 use crate::harness::{Home, shop};
 
@@ -9,19 +9,17 @@ fn ana() -> PersonName {
     "ana".parse().unwrap()
 }
 
-fn key(fingerprint: &str) -> Proof {
-    Proof::Key { fingerprint: fingerprint.to_owned(), text: "ssh-ed25519 AAAA".to_owned() }
-}
+const KEY: &str = "ssh-ed25519 AAAA";
 
 #[tokio::test]
 async fn what_was_granted_is_there_after_a_restart_and_goes_with_the_person() {
     let home = Home::new();
     let store = home.open().await;
     let grants = vec![Grant { app: None, role: Role::Deployer }, Grant { app: Some(shop()), role: Role::Owner }];
-    store.add_person(&ana(), &grants).await.unwrap();
-    assert!(matches!(store.add_person(&ana(), &[]).await, Err(StoreError::PersonExists(_))));
-    let laptop = store.add_credential(&ana(), "laptop", &key("SHA256:a")).await.unwrap();
-    let token = store.add_credential(&ana(), "ci", &Proof::Token { digest: [7; 32] }).await.unwrap();
+    store.add_person(&ana(), &grants, &[]).await.unwrap();
+    assert!(matches!(store.add_person(&ana(), &[], &[]).await, Err(StoreError::PersonExists(_))));
+    let laptop = store.add_key(&ana(), "laptop", "SHA256:a", KEY).await.unwrap();
+    let token = store.add_token(&ana(), "ci", |_| [7; 32]).await.unwrap();
     store.close().await;
     drop(store);
 
@@ -39,8 +37,8 @@ async fn what_was_granted_is_there_after_a_restart_and_goes_with_the_person() {
     assert!(store.people().await.unwrap().is_empty());
     assert!(matches!(store.remove_person(&ana()).await, Err(StoreError::NoSuchPerson(_))));
     // Nobody gets the number of what was revoked.
-    store.add_person(&ana(), &[]).await.unwrap();
-    let again = store.add_credential(&ana(), "ci", &Proof::Token { digest: [7; 32] }).await.unwrap();
+    store.add_person(&ana(), &[], &[]).await.unwrap();
+    let again = store.add_token(&ana(), "ci", |_| [7; 32]).await.unwrap();
     assert!(again.id > token.id);
 }
 
@@ -50,24 +48,24 @@ async fn a_key_is_one_persons_and_a_credential_is_removed_by_its_owners_name() {
     let store = home.open().await;
     let ben: PersonName = "ben".parse().unwrap();
     for name in [&ana(), &ben] {
-        store.add_person(name, &[]).await.unwrap();
+        store.add_person(name, &[], &[]).await.unwrap();
     }
-    let added = store.add_credential(&ana(), "", &key("SHA256:a")).await.unwrap();
-    let taken = store.add_credential(&ben, "", &key("SHA256:a")).await;
+    let added = store.add_key(&ana(), "", "SHA256:a", KEY).await.unwrap();
+    let taken = store.add_key(&ben, "", "SHA256:a", KEY).await;
     assert!(matches!(taken, Err(StoreError::KeyTaken { person, .. }) if person == ana()));
     assert!(matches!(store.remove_credential(&ben, added.id).await, Err(StoreError::NoSuchCredential(..))));
     assert!(matches!(store.remove_credential(&ana(), CredentialId(999)).await, Err(StoreError::NoSuchCredential(..))));
     store.remove_credential(&ana(), added.id).await.unwrap();
-    store.add_credential(&ben, "", &key("SHA256:a")).await.unwrap();
+    store.add_key(&ben, "", "SHA256:a", KEY).await.unwrap();
     let nobody: PersonName = "nobody".parse().unwrap();
-    assert!(matches!(store.add_credential(&nobody, "", &key("SHA256:c")).await, Err(StoreError::NoSuchPerson(_))));
+    assert!(matches!(store.add_key(&nobody, "", "SHA256:c", KEY).await, Err(StoreError::NoSuchPerson(_))));
 }
 
 #[tokio::test]
 async fn roles_are_replaced_taken_and_end_with_their_app() {
     let home = Home::new();
     let store = home.with_shop().await;
-    store.add_person(&ana(), &[]).await.unwrap();
+    store.add_person(&ana(), &[], &[]).await.unwrap();
     let blog: AppName = "blog".parse().unwrap();
     let grants = async || store.person(&ana()).await.unwrap().grants;
     store.set_role(&ana(), Some(&shop()), Some(Role::Deployer)).await.unwrap();
@@ -86,8 +84,8 @@ async fn roles_are_replaced_taken_and_end_with_their_app() {
 async fn when_something_was_used_is_known_to_the_minute() {
     let home = Home::new();
     let store = home.open().await;
-    store.add_person(&ana(), &[]).await.unwrap();
-    let added = store.add_credential(&ana(), "", &key("SHA256:a")).await.unwrap();
+    store.add_person(&ana(), &[], &[]).await.unwrap();
+    let added = store.add_key(&ana(), "", "SHA256:a", KEY).await.unwrap();
     store.credential_used(&added).await.unwrap();
     let (_, used) = store.credential_by_id(added.id).await.unwrap().unwrap();
     assert!(used.last_used_at.unwrap() >= added.created_at);
