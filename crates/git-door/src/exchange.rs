@@ -150,7 +150,8 @@ impl Door {
     where
         B: Stream<Item = std::io::Result<Bytes>> + Send + Unpin + 'static,
     {
-        let said = Asked::new(said, false);
+        // Git says nothing while it packs what it is about to push; whether somebody is there yet, the line has to find out.
+        let said = Asked { silence: LONGEST, ..Asked::new(said, false) };
         if service == Service::ReceivePack {
             return self.receive(app, self.ensure(app).await?, by, Line::Open, said).await;
         }
@@ -233,16 +234,18 @@ struct Asked<B> {
     body: B,
     gunzip: Option<GzDecoder<Vec<u8>>>,
     unpacked: u64,
+    /// How long nothing may come.
+    silence: Duration,
 }
 
 impl<B: Stream<Item = std::io::Result<Bytes>> + Unpin> Asked<B> {
     fn new(body: B, compressed: bool) -> Self {
-        Self { body, gunzip: compressed.then(|| GzDecoder::new(Vec::new())), unpacked: 0 }
+        Self { body, gunzip: compressed.then(|| GzDecoder::new(Vec::new())), unpacked: 0, silence: SILENCE }
     }
 
     async fn feed(mut self, mut into: ChildStdin) -> std::io::Result<()> {
         loop {
-            let piece = tokio::time::timeout(SILENCE, self.body.next()).await.map_err(|_| Error::from(ErrorKind::TimedOut))?;
+            let piece = tokio::time::timeout(self.silence, self.body.next()).await.map_err(|_| Error::from(ErrorKind::TimedOut))?;
             let Some(piece) = piece.transpose()? else { break };
             for pinch in piece.chunks(if self.gunzip.is_some() { PINCH } else { piece.len().max(1) }) {
                 match &mut self.gunzip {

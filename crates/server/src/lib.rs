@@ -24,6 +24,7 @@ mod published;
 mod reach;
 mod server;
 mod source;
+mod ssh;
 mod state_dir;
 mod succession;
 mod token;
