@@ -33,9 +33,7 @@ pub use deployment::{
 pub use discovery::{Discovery, LabelProblem};
 pub use machine::{Check, CheckStatus, Doctor, SshDoor, Version};
 pub use output::{ExecRequest, Exit, LogLine, LogOptions, OutputLine, RunLine, RunRequest, Stream};
-pub use people::{
-    Credential, CredentialKind, NewKey, NewPerson, NewToken, Person, PersonList, RoleChange, RoleIn, TokenRequest,
-};
+pub use people::{Credential, CredentialKind, NewKey, NewPerson, NewToken, Person, PersonList, RoleChange, RoleIn, TokenRequest};
 pub use problem::{Problem, ProblemKind};
 pub use project::{ComposeProject, ComposeProjectList, ComposeService};
 pub use release::{OriginKind, Release, ReleaseList, RollbackRequest};

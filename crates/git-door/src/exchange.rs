@@ -245,7 +245,8 @@ impl<B: Stream<Item = std::io::Result<Bytes>> + Unpin> Asked<B> {
 
     async fn feed(mut self, mut into: ChildStdin) -> std::io::Result<()> {
         loop {
-            let piece = tokio::time::timeout(self.silence, self.body.next()).await.map_err(|_| Error::from(ErrorKind::TimedOut))?;
+            let piece =
+                tokio::time::timeout(self.silence, self.body.next()).await.map_err(|_| Error::from(ErrorKind::TimedOut))?;
             let Some(piece) = piece.transpose()? else { break };
             for pinch in piece.chunks(if self.gunzip.is_some() { PINCH } else { piece.len().max(1) }) {
                 match &mut self.gunzip {

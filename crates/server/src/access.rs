@@ -142,7 +142,8 @@ impl Caller {
         match self {
             Self::Person(person) if !person.may_make(app) && store.app(app).await.is_err() => {
                 let detail = format!("there is no app {app}, and {} may make none of that name", person.name);
-                let hint = format!("the administrator allows it by a role in it: coracle people role {} {role} -a {app}", person.name);
+                let hint =
+                    format!("the administrator allows it by a role in it: coracle people role {} {role} -a {app}", person.name);
                 Err(Problem::new(ProblemKind::Forbidden, detail).hint(hint))
             }
             _ => Ok(()),
@@ -171,8 +172,9 @@ pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
         return refusal(&request, Problem::new(ProblemKind::Unauthorized, "it is not known who asks"));
     };
     let Caller::Person(person) = caller.clone() else { return next.run(request).await };
-    // What is nowhere is told as such.
-    let Some(path) = request.extensions().get::<MatchedPath>().cloned() else { return next.run(request).await };
+    let Some(path) = request.extensions().get::<MatchedPath>().cloned() else {
+        return refusal(&request, Problem::new(ProblemKind::Forbidden, "it is not known what is asked"));
+    };
     let (mut head, body) = request.into_parts();
     let parameters = RawPathParams::from_request_parts(&mut head, &()).await.ok();
     let parameter = parameters.as_ref().and_then(|all| all.iter().next()).map(|(_, value)| value.to_owned()).unwrap_or_default();
@@ -210,7 +212,9 @@ impl Guard {
                 let running = self.deployments.journal(id).map(|journal| journal.app.clone());
                 let app = match running {
                     Some(app) => app,
-                    None => self.store.deployment(id).await.map_err(|error| crate::problems::store(&error))?.ok_or_else(missing)?.app,
+                    None => {
+                        self.store.deployment(id).await.map_err(|error| crate::problems::store(&error))?.ok_or_else(missing)?.app
+                    }
                 };
                 if !caller.sees(&app) {
                     return Err(missing());

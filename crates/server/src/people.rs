@@ -223,7 +223,16 @@ mod tests {
         assert_eq!(people.by_token(token.as_bytes()).await.unwrap().unwrap().name, ana);
         let swapped = token.replace("coracle_c1_", "coracle_c2_");
         assert_ne!((&swapped, &swapped), (&token, &other));
-        for wrong in ["", "coracle_c", "coracle_c1_", &token[1..], &token[..token.len() - 1], &token.to_uppercase(), &swapped, "coracle_c99_"] {
+        for wrong in [
+            "",
+            "coracle_c",
+            "coracle_c1_",
+            &token[1..],
+            &token[..token.len() - 1],
+            &token.to_uppercase(),
+            &swapped,
+            "coracle_c99_",
+        ] {
             assert!(people.by_token(wrong.as_bytes()).await.unwrap().is_none(), "{wrong}");
         }
     }

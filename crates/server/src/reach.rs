@@ -27,7 +27,9 @@ pub(crate) async fn refuse_more(store: &Store, app: &AppName, spec: &AppSpec) ->
     let detail = match more.as_slice() {
         [] => return Ok(()),
         [only] => format!("only the administrator lets an app reach beyond itself: {only}"),
-        several => format!("only the administrator lets an app reach beyond itself, and this asks for {} such things", several.len()),
+        several => {
+            format!("only the administrator lets an app reach beyond itself, and this asks for {} such things", several.len())
+        }
     };
     let hint = "leave it out, or have the administrator deploy it once: what was given is kept";
     Err(Problem::new(ProblemKind::Forbidden, detail).hint(hint).evidence(more.into_iter().take(TOLD).collect()))
@@ -133,7 +135,10 @@ impl Reach<'_> {
         self.named("of the machine's files", of_machine);
         // Nobody but this machine reaches loopback; everything else passes the proxy and the firewall by.
         let open = ports.iter().filter(|port| port.address.is_some_and(|address| !address.is_loopback()));
-        self.named("the machine's port", open.map(|port| port.host.map_or("of the engine's choice".to_owned(), |port| port.to_string())));
+        self.named(
+            "the machine's port",
+            open.map(|port| port.host.map_or("of the engine's choice".to_owned(), |port| port.to_string())),
+        );
         self.named("the network", networks.iter().map(|network| &network.name));
         self.named("the kernel's parameter", sysctls.keys().filter(|name| !name.starts_with("net.")));
         self.named("the device", devices);
@@ -190,7 +195,9 @@ mod tests {
             settings.userns = Some("host".to_owned());
         });
         let named = of(&great);
-        for what in ["privileged", "SYS_ADMIN", "seccomp=unconfined", "docker.sock", "/dev/kvm", "processes of host", "users of host"] {
+        for what in
+            ["privileged", "SYS_ADMIN", "seccomp=unconfined", "docker.sock", "/dev/kvm", "processes of host", "users of host"]
+        {
             assert!(named.iter().any(|line| line.starts_with("web: ") && line.contains(what)), "{what}: {named:?}");
         }
         assert_eq!(named.len(), 7);

@@ -183,7 +183,9 @@ impl StartError {
             Self::Recover(_) => "make what it needs available again (`coracle doctor`) and start once more; apps go on meanwhile",
             Self::Listen { .. } => "choose another address with `--api-tcp`, or another `--state` directory",
             Self::ListenSsh { .. } => "choose another address with `--ssh`",
-            Self::HostKey { .. } => "correct it; or remove the file to have a new one made, which everybody who knows the old one is warned of",
+            Self::HostKey { .. } => {
+                "correct it; or remove the file to have a new one made, which everybody who knows the old one is warned of"
+            }
             Self::Token { .. } => "remove the file to have a new token made",
         }
     }
@@ -251,13 +253,7 @@ impl Server {
         Self::assemble(options, store, doors, parts, Own::default()).await
     }
 
-    async fn assemble(
-        options: ServerOptions,
-        store: Store,
-        doors: Doors,
-        parts: Parts,
-        own: Own,
-    ) -> Result<Self, StartError> {
+    async fn assemble(options: ServerOptions, store: Store, doors: Doors, parts: Parts, own: Own) -> Result<Self, StartError> {
         let Own { docker, proxy, neighbours } = own;
         let incoming = options.state_dir.join("incoming");
         state_dir::create_emptied(&incoming)?;
@@ -350,7 +346,10 @@ impl Server {
             let token =
                 token::read_or_create(token_file).map_err(|source| StartError::Token { path: token_file.to_owned(), source })?;
             self.api_tcp = listener.local_addr().ok();
-            let guarded = router.clone().layer(axum::middleware::from_fn_with_state(TokenGuard::new(&token, self.context.people.clone()), token::require));
+            let guarded = router.clone().layer(axum::middleware::from_fn_with_state(
+                TokenGuard::new(&token, self.context.people.clone()),
+                token::require,
+            ));
             let guarded = guarded.layer(axum::middleware::from_fn(leftover::read));
             let owner = connections::Owner { tasks: tasks.clone(), stop: stop.clone(), cut: cut.clone() };
             self.accepting.push(owned(connections::serve_tcp(listener, guarded, owner)));

@@ -44,7 +44,8 @@ pub fn render(options: &UnitOptions<'_>) -> String {
     let command: Vec<String> = command.iter().map(|argument| quoted(argument)).collect();
     let user = options.user.map(|user| format!("User={}\n", user.replace('%', "%%"))).unwrap_or_default();
     // Ports below 1024 are root's alone, unless this is given.
-    let low_port = options.http.iter().chain(options.https).chain(&options.ssh).any(|address| (1..1024).contains(&address.port()));
+    let low_port =
+        options.http.iter().chain(options.https).chain(&options.ssh).any(|address| (1..1024).contains(&address.port()));
     let capability = if options.user.is_some() && low_port { "AmbientCapabilities=CAP_NET_BIND_SERVICE\n" } else { "" };
     format!(
         "\

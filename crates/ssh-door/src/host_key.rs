@@ -39,7 +39,9 @@ impl HostKey {
         let refused = |why: &str| Error::new(ErrorKind::InvalidData, why);
         let mode = file.metadata()?.permissions().mode();
         if mode & 0o077 != 0 {
-            return Err(refused("others may read or change it; make it private (chmod 600), or remove it to have a new one made"));
+            return Err(refused(
+                "others may read or change it; make it private (chmod 600), or remove it to have a new one made",
+            ));
         }
         let mut text = String::new();
         file.take(LONGEST).read_to_string(&mut text)?;

@@ -101,7 +101,9 @@ mod tests {
         let private = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\n-----END OPENSSH PRIVATE KEY-----";
         assert_eq!(PublicKey::parse(private), Err(KeyError::Private));
         let options = format!("command=\"x\" {KEY}");
-        for bad in ["", "ssh-ed25519", "ssh-ed25519 AAAA", "x y", &format!("{KEY}\n{KEY}"), &options, &KEY[..60], &"a".repeat(20_000)] {
+        for bad in
+            ["", "ssh-ed25519", "ssh-ed25519 AAAA", "x y", &format!("{KEY}\n{KEY}"), &options, &KEY[..60], &"a".repeat(20_000)]
+        {
             assert_eq!(PublicKey::parse(bad), Err(KeyError::Unreadable), "{bad:?}");
         }
         // The name in front says another algorithm than the key itself.

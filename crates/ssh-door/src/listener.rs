@@ -250,8 +250,7 @@ mod tests {
         assert!(Crowd::another(&crowd, one).is_some());
         drop((places, elsewhere));
         assert!(crowd.0.lock().unwrap().is_empty());
-        let full: Vec<Place> =
-            (0..=u8::MAX).flat_map(|last| Crowd::another(&crowd, IpAddr::from([10, 0, 0, last]))).collect();
+        let full: Vec<Place> = (0..=u8::MAX).flat_map(|last| Crowd::another(&crowd, IpAddr::from([10, 0, 0, last]))).collect();
         assert_eq!(full.len(), CONNECTIONS);
         assert!(Crowd::another(&crowd, one).is_none());
     }

@@ -77,7 +77,10 @@ fn refused(error: &DoorError) -> Refusal {
         DoorError::NoRepository(_) => Refusal { detail: error.to_string(), hint: Some("push to it first: git push".to_owned()) },
         _ => {
             tracing::warn!(%error, "git could not be answered over SSH");
-            Refusal { detail: "the server cannot do this at the moment".to_owned(), hint: Some("its log has the details".to_owned()) }
+            Refusal {
+                detail: "the server cannot do this at the moment".to_owned(),
+                hint: Some("its log has the details".to_owned()),
+            }
         }
     }
 }

@@ -94,7 +94,8 @@ impl Store {
         let Some(created_at) = created_at else { return Ok(None) };
         let query = sqlx::query_as("SELECT app, role FROM grants WHERE person = $1 ORDER BY app").bind(name.as_str());
         let grants: Vec<(String, String)> = query.fetch_all(&mut *connection).await.map_err(failed)?;
-        let query = sqlx::query_as::<_, CredentialRow>(sqlx::AssertSqlSafe(format!("{CREDENTIALS} WHERE person = $1 ORDER BY id")));
+        let query =
+            sqlx::query_as::<_, CredentialRow>(sqlx::AssertSqlSafe(format!("{CREDENTIALS} WHERE person = $1 ORDER BY id")));
         let rows = query.bind(name.as_str()).fetch_all(&mut *connection).await.map_err(failed)?;
         Ok(Some(PersonRecord {
             name: name.clone(),
@@ -295,7 +296,8 @@ impl Store {
 
     async fn require_person(&self, connection: &mut SqliteConnection, name: &PersonName) -> Result<(), StoreError> {
         let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM people WHERE name = $1)").bind(name.as_str());
-        let is_there: bool = query.fetch_one(connection).await.map_err(|error| self.database().failed("read a person", &error))?;
+        let is_there: bool =
+            query.fetch_one(connection).await.map_err(|error| self.database().failed("read a person", &error))?;
         if is_there { Ok(()) } else { Err(StoreError::NoSuchPerson(name.clone())) }
     }
 

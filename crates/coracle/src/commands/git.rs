@@ -129,9 +129,8 @@ impl Way {
 
 /// The host and the port that the server is reached at over SSH, as they stand in an address.
 async fn over_ssh(client: &Client, host: Option<&str>) -> Result<(String, SshDoor), Failure> {
-    let closed = || {
-        Failure::failed("the server does not listen for SSH").hint("start it with `coracle server run --ssh 0.0.0.0:2222`")
-    };
+    let closed =
+        || Failure::failed("the server does not listen for SSH").hint("start it with `coracle server run --ssh 0.0.0.0:2222`");
     let ssh = client.version().await?.ssh.ok_or_else(closed)?;
     let listens: SocketAddr = ssh.address.parse().map_err(|_| closed())?;
     let host = match (host, client.endpoint()) {
@@ -242,7 +241,9 @@ mod tests {
 
     #[test]
     fn hosts_stand_in_addresses_as_they_must() {
-        for (url, host) in [("http://box:9000", "box"), ("http://box", "box"), ("http://[::1]:9000/", "[::1]"), ("http://[::1]", "[::1]")] {
+        for (url, host) in
+            [("http://box:9000", "box"), ("http://box", "box"), ("http://[::1]:9000/", "[::1]"), ("http://[::1]", "[::1]")]
+        {
             assert_eq!(host_of(url), host);
         }
         assert_eq!(in_address("::1").ok().as_deref(), Some("[::1]"));

@@ -37,8 +37,9 @@ pub(crate) fn is_git(uri: &Uri) -> bool {
 
 /// What git is told that shows no token: it asks its helpers or its person for one, and comes again.
 pub(crate) fn unauthorized() -> Response {
-    let problem = Problem::new(ProblemKind::Unauthorized, "a token is wanted as the password: one of a person's, or the server's")
-        .hint("`coracle people token create` makes one; `coracle git remote` sets git up");
+    let problem =
+        Problem::new(ProblemKind::Unauthorized, "a token is wanted as the password: one of a person's, or the server's")
+            .hint("`coracle people token create` makes one; `coracle git remote` sets git up");
     let mut response = told(&problem);
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Coracle\", charset=\"UTF-8\""));
     response

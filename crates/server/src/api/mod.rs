@@ -104,9 +104,10 @@ pub(crate) fn router(context: Shared) -> Router {
     router
         .route(&format!("{PREFIX}/openapi.json"), axum::routing::get(openapi))
         .merge(git::router())
+        // Before every route that there is by now; what is nowhere needs none.
+        .route_layer(axum::middleware::from_fn_with_state(guard, access::guard))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .layer(axum::middleware::from_fn_with_state(guard, access::guard))
         .with_state(context)
 }
 

@@ -134,9 +134,8 @@ async fn people_see_their_own_apps_and_make_those_that_name_them() {
     env.deploy("other").await;
     let (ana, _) = person_with(&env, "ana", &[(Some("shop"), Role::Deployer), (Some("blog"), Role::Deployer)]).await;
     let (ben, _) = person_with(&env, "ben", &[(None, Role::Owner)]).await;
-    let names = async |client: &Client| -> Vec<String> {
-        client.apps().await.unwrap().iter().map(|app| app.name.to_string()).collect()
-    };
+    let names =
+        async |client: &Client| -> Vec<String> { client.apps().await.unwrap().iter().map(|app| app.name.to_string()).collect() };
     assert_eq!(names(&ana).await, ["shop"]);
     assert_eq!(names(&ben).await, ["other", "shop"]);
     assert!(ana.domains().await.unwrap().iter().all(|domain| domain.app == app("shop")));

@@ -152,7 +152,10 @@ pub(super) fn read_keys(path: &Path) -> Result<Vec<String>, Failure> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let keys: Vec<String> = lines.map(str::to_owned).collect();
     match keys.is_empty() {
-        true => Err(Failure::usage(format!("{place} holds no key")).hint("an SSH public key is one line: `cat ~/.ssh/id_ed25519.pub`")),
+        true => {
+            Err(Failure::usage(format!("{place} holds no key"))
+                .hint("an SSH public key is one line: `cat ~/.ssh/id_ed25519.pub`"))
+        }
         false => Ok(keys),
     }
 }
