@@ -32,20 +32,25 @@ impl Env {
         env
     }
 
-    /// A new key, which the server does not know yet.
-    pub async fn key(&self, name: &str) -> Key {
+    /// A new key of this kind, which the server does not know yet.
+    pub async fn key(&self, name: &str, kind: &str) -> Key {
         let path = self.path(&format!("key-{name}"));
         let mut command = program::command(Path::new("ssh-keygen"), &self.path("home"));
-        command.args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(&path);
+        command.args(["-q", "-t", kind, "-N", "", "-C", name, "-f"]).arg(&path);
         Ran::to_its_end(command).await.succeeds();
         Key { path }
     }
 
     /// Somebody with a key and a role in an app.
     pub async fn person(&self, name: &str, role: &str, app: &str) -> Key {
-        let key = self.key(name).await;
-        self.coracle(&["people", "add", name, "--role", role, "-a", app, "--key", &key.public()]).await.succeeds();
+        let key = self.key(name, "ed25519").await;
+        self.knows(name, role, app, &key).await;
         key
+    }
+
+    /// From now on somebody is known by this key.
+    pub async fn knows(&self, name: &str, role: &str, app: &str, key: &Key) {
+        self.coracle(&["people", "add", name, "--role", role, "-a", app, "--key", &key.public()]).await.succeeds();
     }
 
     /// The words of `ssh` with this key, up to the host.

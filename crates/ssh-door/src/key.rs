@@ -73,10 +73,11 @@ pub(crate) fn fingerprint(key: &Key) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
 }
 
-/// Which kinds of keys are let in: those whose signatures can be checked here. RSA is not among them: the crate that would do it
-/// has an open advisory, and OpenSSH has made Ed25519 keys by default since 2023.
+/// Which kinds of keys are let in. RSA is not among them: the crate that would check its signatures has an open advisory, and OpenSSH
+/// makes Ed25519 keys unless told otherwise since 2023. Keys in hardware (`sk-`) are not, as whether they were touched would not be
+/// checked.
 fn is_taken(algorithm: &Algorithm) -> bool {
-    matches!(algorithm, Algorithm::Ed25519 | Algorithm::Ecdsa { .. } | Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256)
+    matches!(algorithm, Algorithm::Ed25519 | Algorithm::Ecdsa { .. })
 }
 
 #[cfg(test)]

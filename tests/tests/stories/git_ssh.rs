@@ -62,7 +62,7 @@ async fn only_known_keys_come_in_and_only_to_their_own_apps() {
     let env = Env::start_for_ssh(EngineKind::Process).await;
     let (light, ana) = pushed(&env, "static", "lighthouse").await;
     let ben = env.person("ben", "owner", "shop").await;
-    let stranger = env.key("stranger").await;
+    let stranger = env.key("stranger", "ed25519").await;
 
     light.uses_key(&env, &stranger).await;
     light.commits(&env, "second").await;
@@ -156,7 +156,8 @@ async fn last_was_called_off(shop: &App) {
 async fn a_push_over_ssh_ends_with_its_terminal_and_with_its_key() {
     let env = Env::start_for_ssh(EngineKind::Process).await;
     let (light, _ana) = pushed(&env, "static", "lighthouse").await;
-    let ben = env.person("ben", "deployer", "lighthouse").await;
+    let ben = env.key("ben", "ecdsa").await;
+    env.knows("ben", "deployer", "lighthouse", &ben).await;
     let v1 = light.head(&env).await;
     // Two at once: the second waits, and finds that it would replace what it has not seen.
     let other = env.path("other");
