@@ -111,9 +111,8 @@ async fn read(mut from: ChannelReadHalf, said: mpsc::Sender<Bytes>, _gone: DropG
         match (message, &said) {
             // If git does not listen any more, the rest is of no use to anybody.
             (ChannelMsg::Data { data }, Some(git)) => {
-                if git.send(data).await.is_err() {
-                    said = None;
-                }
+                let listens = git.send(data).await.is_ok();
+                said = said.filter(|_| listens);
             }
             (ChannelMsg::Eof, _) => said = None,
             (ChannelMsg::Close, _) => return,

@@ -136,7 +136,7 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
 async fn list(context: &Context) -> Result<ExitCode, Failure> {
     let people = context.client()?.people().await?;
     let empty = "nobody but the administrator; add somebody: coracle people add NAME --role deployer -a APP --key FILE";
-    context.output.list(&people, empty, |people| table(people));
+    context.output.list(&people, empty, table);
     Ok(DONE)
 }
 
