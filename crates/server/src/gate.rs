@@ -50,7 +50,8 @@ impl Pushed {
         let archive = repository.archive(commit).map_err(|error| problems::door(&error))?;
         let tree = intake::check_out(&sources.incoming, archive, sources.limits, cancel).await?;
         let options = DeployOptions { commit: Some(commit.to_string()), wait: true, ..DeployOptions::default() };
-        Ok(Sent { tree, options, stateful: StatefulChanges::None })
+        let trusted = self.push.by().is_none();
+        Ok(Sent { tree, options, stateful: StatefulChanges::None, trusted })
     }
 
     /// It is live.

@@ -9,6 +9,7 @@ mod database;
 mod deployments;
 mod directory;
 mod error;
+mod people;
 mod releases;
 mod schema;
 mod seal;
@@ -27,6 +28,7 @@ pub use apps::AppRecord;
 pub use config::{ConfigChange, ConfigEntry};
 pub use deployments::HISTORY;
 pub use error::StoreError;
+pub use people::{CredentialRecord, PersonRecord, Proof};
 pub use releases::NewRelease;
 pub use services::ServiceRecord;
 

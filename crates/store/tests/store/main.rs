@@ -7,5 +7,6 @@ mod crash;
 mod deployments;
 mod harness;
 mod opening;
+mod people;
 mod releases;
 mod services;
