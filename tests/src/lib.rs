@@ -17,6 +17,7 @@ pub mod load;
 pub mod memory;
 pub mod program;
 pub mod proxy;
+pub mod ssh;
 pub mod tree;
 pub mod websocket;
 

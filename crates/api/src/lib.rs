@@ -4,7 +4,7 @@
 //! - Times are RFC 3339 texts in UTC, and every quantity names its unit (`memory_bytes`, `elapsed_ms`).
 //! - Errors are [`Problem`]s (RFC 9457).
 //! - A deployment is told as server-sent events ([`DeploymentEvent`]); logs and output are lines of JSON.
-//! - No type here can hold the value of a secret on its way out of the server.
+//! - No type here can hold the value of a secret on its way out of the server. (A person's token goes out once, when it is made.)
 //!
 //! This crate knows no orchestrator, no engine and no terminal.
 
@@ -15,6 +15,7 @@ pub mod deployment;
 pub mod discovery;
 pub mod machine;
 pub mod output;
+pub mod people;
 pub mod problem;
 pub mod project;
 pub mod release;
@@ -30,8 +31,9 @@ pub use deployment::{
     PushRequest,
 };
 pub use discovery::{Discovery, LabelProblem};
-pub use machine::{Check, CheckStatus, Doctor, Version};
+pub use machine::{Check, CheckStatus, Doctor, SshDoor, Version};
 pub use output::{ExecRequest, Exit, LogLine, LogOptions, OutputLine, RunLine, RunRequest, Stream};
+pub use people::{Credential, CredentialKind, NewKey, NewPerson, NewToken, Person, PersonList, RoleChange, RoleIn, TokenRequest};
 pub use problem::{Problem, ProblemKind};
 pub use project::{ComposeProject, ComposeProjectList, ComposeService};
 pub use release::{OriginKind, Release, ReleaseList, RollbackRequest};

@@ -28,6 +28,22 @@ pub struct Version {
     #[serde(default)]
     #[schema(example = "127.0.0.1:9000")]
     pub api_tcp: Option<String>,
+    /// Where git is reached over SSH, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<SshDoor>,
+}
+
+/// Where git is reached over SSH, and how to know that it is this server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SshDoor {
+    /// The address.
+    #[schema(example = "0.0.0.0:2222")]
+    pub address: String,
+    /// The fingerprint of the host key, as `ssh` shows it when it first connects.
+    #[schema(example = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU")]
+    pub fingerprint: String,
+    /// The host key, as it stands in `known_hosts` after the host's name.
+    pub host_key: String,
 }
 
 /// What works on this machine, and why not.

@@ -104,6 +104,8 @@ kinds! {
     BadRequest = "bad-request", 400, "The request is malformed";
     /// The token is missing or wrong.
     Unauthorized = "unauthorized", 401, "The token is missing or wrong";
+    /// Whoever asks has no role that allows it.
+    Forbidden = "forbidden", 403, "It is not allowed";
     /// There is no such app, release, deployment or path.
     NotFound = "not-found", 404, "There is no such thing";
     /// The path exists, but not with this method.

@@ -17,6 +17,7 @@ pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod logs;
 pub(crate) mod man;
+pub(crate) mod people;
 pub(crate) mod proxy;
 pub(crate) mod ps;
 pub(crate) mod reference;
@@ -64,6 +65,7 @@ pub(crate) enum Command {
     Domains(domains::Arguments),
     Git(git::Arguments),
     Certs(certs::Arguments),
+    People(people::Arguments),
     Apps(apps::Arguments),
     Destroy(destroy::Arguments),
     Server(server::Arguments),
@@ -105,6 +107,7 @@ impl Command {
             Self::Git(arguments) => git::run(arguments, context).await,
             Self::Domains(arguments) => domains::run(arguments, context).await,
             Self::Certs(arguments) => certs::run(arguments, context).await,
+            Self::People(arguments) => people::run(arguments, context).await,
             Self::Apps(arguments) => apps::run(arguments, context).await,
             Self::Destroy(arguments) => destroy::run(arguments, context).await,
             Self::Server(arguments) => server::run(arguments, context).await,

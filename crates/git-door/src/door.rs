@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use coracle_model::AppName;
+use coracle_model::{AppName, PersonName};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -151,10 +151,11 @@ impl Door {
         &self,
         app: &AppName,
         repository: Repository,
+        by: Option<PersonName>,
         gone: CancellationToken,
     ) -> Result<(Ticket, Arc<Push>), DoorError> {
         let ticket = Ticket::new()?;
-        let push = Arc::new(Push::new(app.clone(), repository, self.turn(app), gone));
+        let push = Arc::new(Push::new(app.clone(), repository, by, self.turn(app), gone));
         self.shelf().pushes.insert(ticket.clone(), push.clone());
         Ok((ticket, push))
     }

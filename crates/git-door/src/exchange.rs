@@ -1,17 +1,18 @@
-//! Git's smart-HTTP services without HTTP (gitprotocol-http(5)): what is asked goes into a git program, what it answers comes
-//! back as it is written, and a push is seen through to its end even when nobody listens any more.
+//! Git's services without what carries them: what is asked goes into a git program, what it answers comes back as it is written,
+//! and a push is seen through to its end even when nobody listens any more. HTTP asks in pieces that know nothing of each other
+//! (gitprotocol-http(5)); over a line that stays, as SSH has it, there is one conversation (gitprotocol-pack(5)).
 
 use std::io::{Error, ErrorKind, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coracle_model::AppName;
+use coracle_model::{AppName, PersonName};
 use flate2::write::GzDecoder;
 use futures::{Stream, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, ChildStdout};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::door::{Door, DoorError};
@@ -115,36 +116,97 @@ impl Door {
         }
         let asked = Asked::new(asked, compressed);
         let (sender, answer) = mpsc::channel(AHEAD);
-        let exchange = Exchange { running: git.start()?, stop: self.inner.stop.clone() };
+        let exchange = Exchange { running: git.start()?, stop: self.inner.stop.clone(), line: Line::Asked };
         self.inner.tasks.spawn(async move { exchange.carry_out(asked, sender, None).await });
         Ok(answer)
     }
 
-    /// A push. When nobody listens any more, the gate is told, and git is let come to its end: what is live is what the ref says.
-    pub async fn receive_pack<B>(&self, app: &AppName, compressed: bool, asked: B) -> Result<Answer, DoorError>
+    /// A push, by the administrator or by a person. When nobody listens any more, the gate is told, and git is let come to its end:
+    /// what is live is what the ref says.
+    pub async fn receive_pack<B>(
+        &self,
+        app: &AppName,
+        by: Option<PersonName>,
+        compressed: bool,
+        asked: B,
+    ) -> Result<Answer, DoorError>
     where
         B: Stream<Item = std::io::Result<Bytes>> + Send + Unpin + 'static,
     {
-        let repository = self.known(app)?;
-        let gone = self.inner.stop.child_token();
-        let (ticket, push) = self.begin(app, repository.clone(), gone)?;
-        let ending = Ending { door: self.clone(), ticket: ticket.clone() };
-        let git = self.receiving(app, &repository, &ticket).await?;
-        let asked = Asked::new(asked, compressed);
-        let (sender, answer) = mpsc::channel(AHEAD);
-        let exchange = Exchange { running: git.start()?, stop: self.inner.stop.clone() };
-        self.inner.tasks.spawn(async move {
-            exchange.carry_out(asked, sender, Some(push.clone())).await;
-            push.settle().await;
-            drop(ending);
-            repository.tidy().await;
-        });
+        let (answer, _) = self.receive(app, self.known(app)?, by, Line::Asked, Asked::new(asked, compressed)).await?;
         Ok(answer)
     }
 
-    async fn receiving(&self, app: &AppName, repository: &Repository, ticket: &Ticket) -> Result<Git, DoorError> {
+    /// A whole conversation over a line that stays: a fetch or a push. A push makes the repository if it is not there. What comes
+    /// second tells, at the end, whether git succeeded.
+    pub async fn converse<B>(
+        &self,
+        app: &AppName,
+        service: Service,
+        by: Option<PersonName>,
+        protocol: Option<&str>,
+        said: B,
+    ) -> Result<(Answer, oneshot::Receiver<bool>), DoorError>
+    where
+        B: Stream<Item = std::io::Result<Bytes>> + Send + Unpin + 'static,
+    {
+        // Git says nothing while it packs what it is about to push; whether somebody is there yet, the line has to find out.
+        let said = Asked { silence: LONGEST, ..Asked::new(said, false) };
+        if service == Service::ReceivePack {
+            return self.receive(app, self.ensure(app).await?, by, Line::Open, said).await;
+        }
+        let repository = self.known(app)?;
+        let mut git = repository.git(&[Service::UploadPack.word()]);
+        git.argument(repository.path());
+        if let Some(protocol) = version(protocol) {
+            git.env("GIT_PROTOCOL", protocol);
+        }
+        let (sender, answer) = mpsc::channel(AHEAD);
+        let (ended, end) = oneshot::channel();
+        let exchange = Exchange { running: git.start()?, stop: self.inner.stop.clone(), line: Line::Open };
+        self.inner.tasks.spawn(async move {
+            let succeeded = exchange.carry_out(said, sender, None).await;
+            // Whoever asked may be gone.
+            let _told: Result<(), bool> = ended.send(succeeded);
+        });
+        Ok((answer, end))
+    }
+
+    async fn receive<B>(
+        &self,
+        app: &AppName,
+        repository: Repository,
+        by: Option<PersonName>,
+        line: Line,
+        asked: Asked<B>,
+    ) -> Result<(Answer, oneshot::Receiver<bool>), DoorError>
+    where
+        B: Stream<Item = std::io::Result<Bytes>> + Send + Unpin + 'static,
+    {
+        let gone = self.inner.stop.child_token();
+        let (ticket, push) = self.begin(app, repository.clone(), by, gone)?;
+        let ending = Ending { door: self.clone(), ticket: ticket.clone() };
+        let git = self.receiving(app, &repository, line, &ticket).await?;
+        let (sender, answer) = mpsc::channel(AHEAD);
+        let (ended, end) = oneshot::channel();
+        let exchange = Exchange { running: git.start()?, stop: self.inner.stop.clone(), line };
+        self.inner.tasks.spawn(async move {
+            let succeeded = exchange.carry_out(asked, sender, Some(push.clone())).await;
+            push.settle().await;
+            drop(ending);
+            // Whoever pushes may be gone.
+            let _told: Result<(), bool> = ended.send(succeeded);
+            repository.tidy().await;
+        });
+        Ok((answer, end))
+    }
+
+    async fn receiving(&self, app: &AppName, repository: &Repository, line: Line, ticket: &Ticket) -> Result<Git, DoorError> {
         let branches = repository.candidates().await?;
-        let mut git = repository.git(&[Service::ReceivePack.word(), "--stateless-rpc"]);
+        let mut git = repository.git(&[Service::ReceivePack.word()]);
+        if line == Line::Asked {
+            git.argument("--stateless-rpc");
+        }
         git.argument(repository.path()).set("core.hooksPath", &self.inner.hooks);
         for branch in &branches {
             git.set("receive.procReceiveRefs", format!("refs/heads/{branch}"));
@@ -172,16 +234,19 @@ struct Asked<B> {
     body: B,
     gunzip: Option<GzDecoder<Vec<u8>>>,
     unpacked: u64,
+    /// How long nothing may come.
+    silence: Duration,
 }
 
 impl<B: Stream<Item = std::io::Result<Bytes>> + Unpin> Asked<B> {
     fn new(body: B, compressed: bool) -> Self {
-        Self { body, gunzip: compressed.then(|| GzDecoder::new(Vec::new())), unpacked: 0 }
+        Self { body, gunzip: compressed.then(|| GzDecoder::new(Vec::new())), unpacked: 0, silence: SILENCE }
     }
 
     async fn feed(mut self, mut into: ChildStdin) -> std::io::Result<()> {
         loop {
-            let piece = tokio::time::timeout(SILENCE, self.body.next()).await.map_err(|_| Error::from(ErrorKind::TimedOut))?;
+            let piece =
+                tokio::time::timeout(self.silence, self.body.next()).await.map_err(|_| Error::from(ErrorKind::TimedOut))?;
             let Some(piece) = piece.transpose()? else { break };
             for pinch in piece.chunks(if self.gunzip.is_some() { PINCH } else { piece.len().max(1) }) {
                 match &mut self.gunzip {
@@ -205,19 +270,29 @@ impl<B: Stream<Item = std::io::Result<Bytes>> + Unpin> Asked<B> {
     }
 }
 
+/// What stands between git and whoever asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// What is asked ends by itself, and then the answer comes.
+    Asked,
+    /// Both sides talk until git has ended.
+    Open,
+}
+
 struct Exchange {
     running: Running,
     stop: CancellationToken,
+    line: Line,
 }
 
 impl Exchange {
-    /// Passes both ways until git has ended.
-    async fn carry_out<B>(mut self, asked: Asked<B>, answer: mpsc::Sender<Bytes>, push: Option<Arc<Push>>)
+    /// Passes both ways until git has ended; whether it succeeded.
+    async fn carry_out<B>(mut self, asked: Asked<B>, answer: mpsc::Sender<Bytes>, push: Option<Arc<Push>>) -> bool
     where
         B: Stream<Item = std::io::Result<Bytes>> + Unpin,
     {
         let (stdin, stdout) = (self.running.child.stdin.take(), self.running.child.stdout.take());
-        let (Some(stdin), Some(stdout)) = (stdin, stdout) else { return };
+        let (Some(stdin), Some(stdout)) = (stdin, stdout) else { return false };
         let complaint = self.running.complaint();
         let passing = async {
             let feeding = async {
@@ -226,14 +301,31 @@ impl Exchange {
                     tracing::debug!(%error, "what git is asked ended early");
                 }
             };
-            let (_, (), complaint) = tokio::join!(feeding, pass_on(stdout, answer, push.as_deref()), complaint);
+            let listening = async { tokio::join!(pass_on(stdout, answer, push.as_deref()), complaint).1 };
+            let complaint = match self.line {
+                Line::Asked => tokio::join!(feeding, listening).1,
+                Line::Open => until_second(feeding, listening).await,
+            };
             (self.running.child.wait().await, complaint)
         };
         match tokio::time::timeout(LONGEST, passing).await {
-            Ok((Ok(status), _)) if status.success() => {}
+            Ok((Ok(status), _)) if status.success() => return true,
             Ok((Ok(status), complaint)) => tracing::info!(%status, complaint = told(&complaint), "git did not succeed"),
             Ok((Err(error), _)) => tracing::warn!(%error, "git cannot be waited for"),
             Err(_) => tracing::warn!("an exchange with git did not end and is cut off"),
+        }
+        false
+    }
+}
+
+/// Does both until the second has ended, which is not held up by the first.
+async fn until_second<T>(first: impl Future<Output = ()>, second: impl Future<Output = T>) -> T {
+    let (mut first, mut second) = (std::pin::pin!(first), std::pin::pin!(second));
+    let mut done = false;
+    loop {
+        tokio::select! {
+            () = &mut first, if !done => done = true,
+            ended = &mut second => return ended,
         }
     }
 }

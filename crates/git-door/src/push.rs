@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use coracle_model::AppName;
+use coracle_model::{AppName, PersonName};
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +42,8 @@ impl std::fmt::Debug for Ticket {
 pub struct Push {
     app: AppName,
     repository: Repository,
+    /// Who pushes, where it is not the administrator.
+    by: Option<PersonName>,
     /// Fires when nobody waits for it any more.
     gone: CancellationToken,
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -52,13 +54,24 @@ pub struct Push {
 }
 
 impl Push {
-    pub(crate) fn new(app: AppName, repository: Repository, turn: Arc<tokio::sync::Mutex<()>>, gone: CancellationToken) -> Self {
-        Self { app, repository, gone, turn, held: Mutex::default(), admitted: AtomicBool::new(false) }
+    pub(crate) fn new(
+        app: AppName,
+        repository: Repository,
+        by: Option<PersonName>,
+        turn: Arc<tokio::sync::Mutex<()>>,
+        gone: CancellationToken,
+    ) -> Self {
+        Self { app, repository, by, gone, turn, held: Mutex::default(), admitted: AtomicBool::new(false) }
     }
 
     /// The app that is pushed to.
     pub fn app(&self) -> &AppName {
         &self.app
+    }
+
+    /// Who pushes; `None`: the administrator.
+    pub fn by(&self) -> Option<&PersonName> {
+        self.by.as_ref()
     }
 
     /// The repository.

@@ -10,6 +10,7 @@ pub mod container;
 pub mod deployment;
 pub mod manifest;
 pub mod names;
+pub mod person;
 pub mod plan;
 pub mod quantity;
 pub mod release;
@@ -23,7 +24,10 @@ pub use command::CommandLine;
 pub use container::{ContainerSettings, PrivateText};
 pub use deployment::{Deployment, DeploymentId, DeploymentKind, Outcome, Phase};
 pub use manifest::Manifest;
-pub use names::{AppName, EnvName, HostPattern, InstanceId, NameError, OwnerId, ProcessName, ReleaseNumber, VolumeName};
+pub use names::{
+    AppName, EnvName, HostPattern, InstanceId, NameError, OwnerId, PersonName, ProcessName, ReleaseNumber, VolumeName,
+};
+pub use person::{CredentialId, Grant, Role};
 pub use plan::BuildPlan;
 pub use quantity::{ByteSize, Cpus, Span};
 pub use release::{Origin, Release};

@@ -139,6 +139,18 @@ text_name!(
 );
 
 text_name!(
+    /// The name of a person who may use the server: what it is told by, in lists and in logs.
+    PersonName,
+    "person's name",
+    "use 1 to 40 lower-case letters, digits, hyphens, underscores and dots, beginning with a letter",
+    |text| {
+        (1..=40).contains(&text.len())
+            && text.as_bytes().first().is_some_and(u8::is_ascii_lowercase)
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.'))
+    }
+);
+
+text_name!(
     /// Identifies one Coracle server among several on a machine; everything it creates carries it as a label.
     OwnerId,
     "owner id",

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use coracle_api::SshDoor;
 use coracle_engine::Engine;
 use coracle_engine_docker::DockerEngine;
 use coracle_git_door::Door;
@@ -15,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::deployments::Deployments;
 use crate::discovery::Discovery;
+use crate::people::People;
 use crate::proxy_process::ProxyProcess;
 use crate::published::Published;
 use crate::source::Sources;
@@ -23,6 +25,8 @@ use crate::source::Sources;
 pub(crate) struct Context {
     pub orchestrator: HostOrchestrator,
     pub store: Store,
+    /// Who may use the server besides its administrator.
+    pub people: People,
     pub engines: Vec<Engine>,
     pub default_engine: EngineKind,
     pub deployments: Deployments,
@@ -35,6 +39,8 @@ pub(crate) struct Context {
     pub http: Vec<SocketAddr>,
     /// Where the API listens over TCP, if it does.
     pub api_tcp: Option<SocketAddr>,
+    /// Where git is reached over SSH, if it is.
+    pub ssh: Option<SshDoor>,
     pub state_dir: PathBuf,
     /// Where source trees are unpacked and read.
     pub sources: Sources,

@@ -53,7 +53,8 @@ impl Pushed {
         let options = DeployOptions { commit: Some(commit.to_string()), wait: true, ..DeployOptions::default() };
         let branch = self.intent.reference.strip_prefix("refs/heads/").unwrap_or(&self.intent.reference);
         let trigger = Trigger::Branch(branch.to_owned());
-        Ok(Sent { tree, options, stateful: StatefulChanges::None, trigger })
+        let trusted = self.push.by().is_none();
+        Ok(Sent { tree, options, stateful: StatefulChanges::None, trusted, trigger })
     }
 
     /// It is live.

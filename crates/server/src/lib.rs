@@ -3,6 +3,7 @@
 //! Takes no decision about deployments (that is the orchestrator's) and moves no request (that is the proxy's): when this
 //! process is stopped, killed or replaced, every app goes on and is reached as before.
 
+mod access;
 pub mod api;
 mod compose;
 mod connections;
@@ -16,11 +17,14 @@ mod intake;
 mod journal;
 mod leftover;
 mod live;
+mod people;
 mod problems;
 mod proxy_process;
 mod published;
+mod reach;
 mod server;
 mod source;
+mod ssh;
 mod state_dir;
 mod succession;
 mod token;

@@ -35,6 +35,14 @@ pub(crate) fn store(error: &StoreError) -> Problem {
         }
         StoreError::NoSuchDeployment(_) => (ProblemKind::NotFound, "`coracle deployments` lists them".to_owned()),
         StoreError::Busy(deployment) => (ProblemKind::Busy, busy_hint(&deployment.app)),
+        StoreError::NoSuchPerson(_) => (ProblemKind::NotFound, "`coracle people` lists everybody".to_owned()),
+        StoreError::NoSuchCredential(..) => {
+            (ProblemKind::NotFound, "`coracle people` lists keys and tokens with their numbers".to_owned())
+        }
+        StoreError::PersonExists(name) => (ProblemKind::Conflict, format!("`coracle people role {name} …` changes roles")),
+        StoreError::KeyTaken { person, .. } => {
+            (ProblemKind::Conflict, format!("make a key for each person, or remove it first: coracle people key remove {person}"))
+        }
         StoreError::Active(app, _) => (ProblemKind::Conflict, format!("`coracle releases -a {app}` shows which one is active")),
         StoreError::Ended(_) => (ProblemKind::Conflict, String::new()),
         StoreError::DiskFull { .. } => {

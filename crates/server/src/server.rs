@@ -5,25 +5,30 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_api::SshDoor;
 use coracle_engine::{Engine, Neighbours};
 use coracle_engine_docker::DockerEngine;
 use coracle_git_door::{Door, DoorError};
 use coracle_labels::Entrance;
 use coracle_model::{ByteSize, Cpus, EngineKind};
 use coracle_orchestrator::{HostOrchestrator, OrchestratorError, Settings, TlsOffer, Traffic};
+use coracle_ssh_door::{HostKey, Listening};
 use coracle_store::{Store, StoreError};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use crate::access::Caller;
 use crate::context::Context;
 use crate::deployments::Deployments;
 use crate::discovery::{Discovery, DiscoveryOptions};
 use crate::engines::{EngineChoice, Search, SearchError};
 use crate::intake::IntakeLimits;
+use crate::people::People;
 use crate::proxy_process::{AcmeOptions, ProxyError, ProxyOptions, ProxyProcess};
 use crate::published::Published;
 use crate::source::Sources;
+use crate::ssh::{self, Keeper};
 use crate::state_dir::{self, StateDirError};
 use crate::succession::{self, Successions};
 use crate::token::{self, TokenGuard};
@@ -50,6 +55,8 @@ pub struct ServerOptions {
     pub api_socket: PathBuf,
     /// Where the API listens beside it, for those who know the token in `state_dir/token`.
     pub api_tcp: Option<SocketAddr>,
+    /// Where git is served over SSH, if it is.
+    pub ssh: Option<SocketAddr>,
     /// The `coracle` binary, to start the proxy and the process engine's shims with.
     pub program: PathBuf,
     /// Which engine runs apps that name none.
@@ -73,6 +80,7 @@ impl ServerOptions {
             https: Vec::new(),
             acme: None,
             api_tcp: None,
+            ssh: None,
             program,
             engine: EngineChoice::Auto,
             docker_socket: None,
@@ -137,6 +145,22 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// SSH cannot listen there.
+    #[error("SSH cannot listen on {address}: {source}")]
+    ListenSsh {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The SSH host key cannot be read or made.
+    #[error("the SSH host key in {} cannot be used: {source}", path.display())]
+    HostKey {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The token cannot be read or made.
     #[error("the token in {} cannot be used: {source}", path.display())]
     Token {
@@ -158,6 +182,10 @@ impl StartError {
             Self::Proxy(error) => error.hint(),
             Self::Recover(_) => "make what it needs available again (`coracle doctor`) and start once more; apps go on meanwhile",
             Self::Listen { .. } => "choose another address with `--api-tcp`, or another `--state` directory",
+            Self::ListenSsh { .. } => "choose another address with `--ssh`",
+            Self::HostKey { .. } => {
+                "correct it; or remove the file to have a new one made, which everybody who knows the old one is warned of"
+            }
             Self::Token { .. } => "remove the file to have a new token made",
         }
     }
@@ -198,7 +226,7 @@ impl Server {
     /// Starts a server on this machine: state, engines, proxy, what was interrupted, then the API.
     pub async fn start(options: ServerOptions) -> Result<Self, StartError> {
         // First of all what can go wrong without having started anything.
-        let api_tcp = bind_tcp(options.api_tcp).await?;
+        let doors = Doors::bind(&options).await?;
         let store = open_store(&options.state_dir, options.patience).await?;
         let search = Search {
             choice: options.engine,
@@ -215,23 +243,17 @@ impl Server {
         let options = ServerOptions { https: proxy.https(), ..options };
         let neighbours = engines.neighbours.filter(|_| options.discovery.on);
         let own = Own { docker: engines.docker, proxy: Some(proxy), neighbours };
-        Self::assemble(options, store, api_tcp, parts, own).await
+        Self::assemble(options, store, doors, parts, own).await
     }
 
     /// Starts a server with these engines and this proxy instead of the machine's own.
     pub async fn with_parts(options: ServerOptions, parts: Parts) -> Result<Self, StartError> {
-        let api_tcp = bind_tcp(options.api_tcp).await?;
+        let doors = Doors::bind(&options).await?;
         let store = open_store(&options.state_dir, options.patience).await?;
-        Self::assemble(options, store, api_tcp, parts, Own::default()).await
+        Self::assemble(options, store, doors, parts, Own::default()).await
     }
 
-    async fn assemble(
-        options: ServerOptions,
-        store: Store,
-        api_tcp: Option<TcpListener>,
-        parts: Parts,
-        own: Own,
-    ) -> Result<Self, StartError> {
+    async fn assemble(options: ServerOptions, store: Store, doors: Doors, parts: Parts, own: Own) -> Result<Self, StartError> {
         let Own { docker, proxy, neighbours } = own;
         let incoming = options.state_dir.join("incoming");
         state_dir::create_emptied(&incoming)?;
@@ -258,8 +280,11 @@ impl Server {
         let (git, program) = (options.state_dir.join("git"), &options.program);
         let door = Door::open(&git, program, &options.api_socket, tasks.clone(), stop.clone())?;
         gate::settle(&door, &store).await;
+        let Doors { api_tcp, ssh } = doors;
+        let ssh = ssh.map(|listener| ssh_door(listener, &options.state_dir)).transpose()?;
         let context = Arc::new(Context {
             orchestrator: orchestrator.clone(),
+            people: People::new(store.clone()),
             store,
             engines: parts.engines,
             default_engine: parts.default_engine,
@@ -272,6 +297,7 @@ impl Server {
             proxy: proxy.clone(),
             http: parts.http,
             api_tcp: api_tcp.as_ref().and_then(|listener| listener.local_addr().ok()),
+            ssh: ssh.as_ref().map(|(.., described)| described.clone()),
             state_dir: options.state_dir.clone(),
             sources,
             door,
@@ -307,6 +333,9 @@ impl Server {
             server.background.push(owned(proxy.watch(orchestrator, halt)));
         }
         server.listen(api_tcp, &options.state_dir.join("token"))?;
+        if let Some((listener, host_key, _)) = ssh {
+            server.listen_ssh(listener, host_key);
+        }
         Ok(server)
     }
 
@@ -317,16 +346,38 @@ impl Server {
             let token =
                 token::read_or_create(token_file).map_err(|source| StartError::Token { path: token_file.to_owned(), source })?;
             self.api_tcp = listener.local_addr().ok();
-            let guarded = router.clone().layer(axum::middleware::from_fn_with_state(TokenGuard::new(&token), token::require));
+            let guarded = router.clone().layer(axum::middleware::from_fn_with_state(
+                TokenGuard::new(&token, self.context.people.clone()),
+                token::require,
+            ));
             let guarded = guarded.layer(axum::middleware::from_fn(leftover::read));
             let owner = connections::Owner { tasks: tasks.clone(), stop: stop.clone(), cut: cut.clone() };
             self.accepting.push(owned(connections::serve_tcp(listener, guarded, owner)));
         }
-        let router = router.merge(api::of_hooks(self.context.clone())).layer(axum::middleware::from_fn(leftover::read));
+        let router = router.merge(api::of_hooks(self.context.clone())).layer(axum::Extension(Caller::Administrator));
+        let router = router.layer(axum::middleware::from_fn(leftover::read));
         let listener: UnixListener = connections::bind_private(&self.api_socket)
             .map_err(|source| StartError::Listen { place: self.api_socket.display().to_string(), source })?;
         self.accepting.push(owned(connections::serve_unix(listener, router, connections::Owner { tasks, stop, cut })));
         Ok(())
+    }
+
+    fn listen_ssh(&mut self, listener: TcpListener, host_key: HostKey) {
+        let Context { people, store, door, stop, .. } = &*self.context;
+        let listening = Listening {
+            keeper: Arc::new(Keeper { people: people.clone(), store: store.clone() }),
+            door: door.clone(),
+            host_key,
+            tasks: self.connections.clone(),
+            stop: stop.clone(),
+            cut: self.cut.clone(),
+        };
+        self.accepting.push(owned(listening.serve(listener)));
+    }
+
+    /// Where git is served over SSH, and how to know that it is this server.
+    pub fn ssh(&self) -> Option<&SshDoor> {
+        self.context.ssh.as_ref()
     }
 
     /// The API's Unix socket.
@@ -400,10 +451,33 @@ struct Own {
     neighbours: Option<Arc<dyn Neighbours>>,
 }
 
-async fn bind_tcp(address: Option<SocketAddr>) -> Result<Option<TcpListener>, StartError> {
-    let Some(address) = address else { return Ok(None) };
-    let bound = TcpListener::bind(address).await;
-    bound.map(Some).map_err(|source| StartError::Listen { place: address.to_string(), source })
+/// What is listened on besides the Unix socket.
+struct Doors {
+    api_tcp: Option<TcpListener>,
+    ssh: Option<TcpListener>,
+}
+
+impl Doors {
+    async fn bind(options: &ServerOptions) -> Result<Self, StartError> {
+        let bind = async |address: Option<SocketAddr>| match address {
+            Some(address) => TcpListener::bind(address).await.map(Some).map_err(|source| (address, source)),
+            None => Ok(None),
+        };
+        let api_tcp = bind(options.api_tcp).await;
+        let ssh = bind(options.ssh).await;
+        Ok(Self {
+            api_tcp: api_tcp.map_err(|(address, source)| StartError::Listen { place: address.to_string(), source })?,
+            ssh: ssh.map_err(|(address, source)| StartError::ListenSsh { address, source })?,
+        })
+    }
+}
+
+/// The SSH door with its key, which is made when it is first wanted.
+fn ssh_door(listener: TcpListener, state_dir: &Path) -> Result<(TcpListener, HostKey, SshDoor), StartError> {
+    let failed = |source| StartError::HostKey { path: state_dir.join(ssh::HOST_KEY), source };
+    let key = ssh::host_key(state_dir).map_err(failed)?;
+    let described = ssh::described(listener.local_addr().map_err(failed)?, &key);
+    Ok((listener, key, described))
 }
 
 /// Opens the state; a predecessor that is just ending is waited for.

@@ -13,6 +13,7 @@ use coracle_store::{Store, StoreError};
 use crate::compose::Resolved;
 use crate::intake::{self, IntakeLimits, Tree};
 use crate::problems;
+use crate::reach;
 use crate::succession::Successions;
 
 /// A tree that was sent, and how it is to be deployed.
@@ -22,6 +23,8 @@ pub(crate) struct Sent {
     pub options: DeployOptions,
     /// Which services that keep data may be changed.
     pub stateful: StatefulChanges,
+    /// Whether the administrator asks for it: only then may it reach beyond the app.
+    pub trusted: bool,
     /// What brought it here.
     pub trigger: Trigger,
 }
@@ -55,10 +58,13 @@ impl Sources {
         };
         let variables: BTreeMap<String, String> =
             config.iter().map(|(name, value)| (name.to_string(), value.expose().to_owned())).collect();
-        let Sent { tree, options, stateful, trigger } = sent;
+        let Sent { tree, options, stateful, trusted, trigger } = sent;
         let resolved = intake::spec(tree.path(), app, options, variables, self.limits.manifest_bytes).await?;
         let Resolved { mut spec, mut notes, by_compose, pipeline } = resolved;
         let import = self.successions.join(&mut spec, options).await?;
+        if !trusted {
+            reach::refuse_more(&self.store, app, &spec).await?;
+        }
         notes.extend(import.iter().flat_map(|import| import.notes.clone()));
         if by_compose && tree.archive().is_none() {
             notes.push(format!(
@@ -83,7 +89,7 @@ impl Sources {
     }
 
     /// The tree that a release was made of, unpacked anew, to be read as it was then.
-    pub(crate) async fn reopen(&self, kept: KeptSource) -> Result<Sent, Problem> {
+    pub(crate) async fn reopen(&self, kept: KeptSource, trusted: bool) -> Result<Sent, Problem> {
         let unreadable = |cause: String| {
             Problem::new(ProblemKind::Internal, format!("what the active release was made of cannot be read again: {cause}"))
                 .hint("keep the change for the next deployment with --no-deploy, then `coracle deploy`")
@@ -91,7 +97,7 @@ impl Sources {
         let options = serde_json::from_str(&kept.reading).map_err(|error| unreadable(error.to_string()))?;
         let tree = intake::reopen(&self.incoming, kept.archive, self.limits).await;
         let tree = tree.map_err(|problem| unreadable(problem.detail))?;
-        Ok(Sent { tree, options, stateful: StatefulChanges::None, trigger: Trigger::Tree })
+        Ok(Sent { tree, options, stateful: StatefulChanges::None, trusted, trigger: Trigger::Tree })
     }
 }
 

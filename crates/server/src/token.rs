@@ -1,4 +1,5 @@
-//! Who may use the API over TCP: whoever knows the token. (Over the Unix socket: whoever can open it.)
+//! Who it is that uses the API over TCP: whoever knows the server's token administers it, and a person is known by a token of
+//! that person's. (Over the Unix socket: whoever can open it administers the server.) What they may do is [`crate::access`]'s.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -13,18 +14,30 @@ use coracle_model::Secret;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use subtle::ConstantTimeEq;
 
+use crate::access::Caller;
 use crate::api::{ApiError, git};
+use crate::people::People;
+use crate::problems;
 
 /// Digest of the token: what a request shows is hashed and compared in constant time, so neither the time it takes nor
 /// its length tells anything.
 #[derive(Clone)]
 pub(crate) struct TokenGuard {
     digest: [u8; 32],
+    people: People,
 }
 
 impl TokenGuard {
-    pub(crate) fn new(token: &Secret) -> Self {
-        Self { digest: blake3::hash(token.expose().as_bytes()).into() }
+    pub(crate) fn new(token: &Secret, people: People) -> Self {
+        Self { digest: blake3::hash(token.expose().as_bytes()).into(), people }
+    }
+
+    async fn caller(&self, shown: &[u8]) -> Result<Option<Caller>, Problem> {
+        if self.admits(shown) {
+            return Ok(Some(Caller::Administrator));
+        }
+        let person = self.people.by_token(shown).await.map_err(|error| problems::store(&error))?;
+        Ok(person.map(Caller::Person))
     }
 
     fn admits(&self, shown: &[u8]) -> bool {
@@ -82,16 +95,25 @@ fn shown(request: &Request) -> Option<Vec<u8>> {
     Some(if password.is_empty() { user } else { password }.to_owned())
 }
 
-/// Lets a request through if it shows the token.
-pub(crate) async fn require(State(guard): State<TokenGuard>, request: Request, next: Next) -> Response {
-    if shown(&request).is_some_and(|token| guard.admits(&token)) {
-        return next.run(request).await;
+/// Lets a request through if it shows a token, and says whose.
+pub(crate) async fn require(State(guard): State<TokenGuard>, mut request: Request, next: Next) -> Response {
+    let caller = match shown(&request) {
+        Some(token) => guard.caller(&token).await,
+        None => Ok(None),
+    };
+    match caller {
+        Ok(Some(caller)) => {
+            request.extensions_mut().insert(caller);
+            return next.run(request).await;
+        }
+        Ok(None) => {}
+        Err(problem) => return ApiError(problem).into_response(),
     }
     if git::is_git(request.uri()) {
         return git::unauthorized();
     }
-    let problem = Problem::new(ProblemKind::Unauthorized, "over TCP, the API wants the server's token")
-        .hint("the token is in the file `token` of the server's state directory; set CORACLE_TOKEN to it");
+    let problem = Problem::new(ProblemKind::Unauthorized, "over TCP, the API wants the server's token, or one of a person's")
+        .hint("the server's is in the file `token` of its state directory, `coracle people token create` makes others; set CORACLE_TOKEN");
     let mut response = ApiError(problem).into_response();
     response.headers_mut().insert(WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer"));
     response
@@ -102,14 +124,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    #[test]
-    fn a_token_is_made_once_and_is_private() {
+    #[tokio::test]
+    async fn a_token_is_made_once_and_is_private() {
         let dir = tempfile::tempdir().unwrap();
+        let people = People::new(coracle_store::Store::open(&dir.path().join("state")).await.unwrap());
         let path = dir.path().join("token");
         let token = read_or_create(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(read_or_create(&path).unwrap(), token);
-        let guard = TokenGuard::new(&token);
+        let guard = TokenGuard::new(&token, people);
         assert!(guard.admits(token.expose().as_bytes()));
         assert!(!guard.admits(b""));
         assert!(!guard.admits(&token.expose().as_bytes()[..63]));

@@ -20,6 +20,8 @@ pub struct UnitOptions<'a> {
     pub acme: Option<&'a AcmeOptions>,
     /// Where the API listens beside its Unix socket.
     pub api_tcp: Option<SocketAddr>,
+    /// Where git is served over SSH.
+    pub ssh: Option<SocketAddr>,
     /// What else the server is started with.
     pub more: &'a [String],
     /// The user to run as; `None` is root.
@@ -35,11 +37,15 @@ pub fn render(options: &UnitOptions<'_>) -> String {
     if let Some(address) = options.api_tcp {
         command.extend(["--api-tcp".to_owned(), address.to_string()]);
     }
+    if let Some(address) = options.ssh {
+        command.extend(["--ssh".to_owned(), address.to_string()]);
+    }
     command.extend_from_slice(options.more);
     let command: Vec<String> = command.iter().map(|argument| quoted(argument)).collect();
     let user = options.user.map(|user| format!("User={}\n", user.replace('%', "%%"))).unwrap_or_default();
     // Ports below 1024 are root's alone, unless this is given.
-    let low_port = options.http.iter().chain(options.https).any(|address| (1..1024).contains(&address.port()));
+    let low_port =
+        options.http.iter().chain(options.https).chain(&options.ssh).any(|address| (1..1024).contains(&address.port()));
     let capability = if options.user.is_some() && low_port { "AmbientCapabilities=CAP_NET_BIND_SERVICE\n" } else { "" };
     format!(
         "\
@@ -94,7 +100,7 @@ mod tests {
     fn unit(http: &[SocketAddr], user: Option<&str>) -> String {
         let (program, state_dir) = (Path::new("/opt/my apps/coracle"), Path::new("/var/lib/100%$x"));
         let more = ["--default-rule".to_owned(), "Host(`{{ .Name }}.100%`)".to_owned()];
-        render(&UnitOptions { program, state_dir, http, https: &[], acme: None, api_tcp: None, more: &more, user })
+        render(&UnitOptions { program, state_dir, http, https: &[], acme: None, api_tcp: None, ssh: None, more: &more, user })
     }
 
     #[test]

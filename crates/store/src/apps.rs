@@ -55,7 +55,7 @@ impl Store {
         rows.into_iter().map(|row| self.app_record(row)).collect()
     }
 
-    /// Forgets an app with all its releases, deployments and configuration, and remembers that engines may still have something
+    /// Forgets an app with all its releases, deployments, configuration and roles that name it, and remembers that engines may still have something
     /// of it. Succeeds if it is not there.
     pub async fn delete_app(&self, app: &AppName) -> Result<(), StoreError> {
         const ACTION: &str = "delete an app";
@@ -63,6 +63,8 @@ impl Store {
         let failed = |error| self.database().failed(ACTION, &error);
         let mut transaction = self.database().begin(ACTION).await?;
         let query = sqlx::query("DELETE FROM apps WHERE name = $1").bind(app.as_str());
+        query.execute(&mut *transaction).await.map_err(failed)?;
+        let query = sqlx::query("DELETE FROM grants WHERE app = $1").bind(app.as_str());
         query.execute(&mut *transaction).await.map_err(failed)?;
         let query = sqlx::query(REMAINS).bind(app.as_str()).bind(Timestamp::now().as_microsecond());
         query.execute(&mut *transaction).await.map_err(failed)?;

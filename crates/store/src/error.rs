@@ -1,6 +1,6 @@
 //! Why the store refuses or fails. No error holds a value of the configuration.
 
-use coracle_model::{AppName, Deployment, DeploymentId, Phase, ReleaseNumber};
+use coracle_model::{AppName, CredentialId, Deployment, DeploymentId, PersonName, Phase, ReleaseNumber};
 
 /// Why the store refuses or fails.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +53,23 @@ pub enum StoreError {
     /// The deployment does not exist.
     #[error("there is no deployment {0}")]
     NoSuchDeployment(DeploymentId),
+    /// The person does not exist.
+    #[error("there is nobody called {0}")]
+    NoSuchPerson(PersonName),
+    /// The person has no such credential.
+    #[error("{0} has no key and no token {1}")]
+    NoSuchCredential(PersonName, CredentialId),
+    /// There is a person of that name.
+    #[error("there is somebody called {0} already")]
+    PersonExists(PersonName),
+    /// The key is somebody's already, maybe the same person's.
+    #[error("the key {fingerprint} is {person}'s already")]
+    KeyTaken {
+        /// The key.
+        fingerprint: String,
+        /// Whose it is.
+        person: PersonName,
+    },
     /// The release is the active one and cannot be removed.
     #[error("release {1} of {0} is active")]
     Active(AppName, ReleaseNumber),

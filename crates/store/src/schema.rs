@@ -13,6 +13,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_initial.sql"),
     include_str!("../migrations/0002_stacks.sql"),
     include_str!("../migrations/0003_remains.sql"),
+    include_str!("../migrations/0004_people.sql"),
     include_str!("../migrations/0005_steps.sql"),
 ];
 

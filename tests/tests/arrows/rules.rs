@@ -125,6 +125,11 @@ pub const CRATES: &[Rule] = &[
         because: "it knows repositories and pushes; whoever decides about them stands behind it",
     },
     Rule {
+        name: "coracle-ssh-door",
+        may_use: &["coracle-model", "coracle-git-door"],
+        because: "it knows SSH and how git asks over it; who comes and what they may do is said to it",
+    },
+    Rule {
         name: "coracle-server",
         may_use: &[
             "coracle-model",
@@ -142,6 +147,7 @@ pub const CRATES: &[Rule] = &[
             "coracle-orchestrator",
             "coracle-api",
             "coracle-git-door",
+            "coracle-ssh-door",
         ],
         because: "it wires the control plane together, and nothing above it",
     },
@@ -208,6 +214,7 @@ const KEPT: &[Kept] = &[
         by: &["coracle-proxy-rules", "coracle-proxy-middleware", "coracle-labels"],
         because: "nothing else matches by regular expressions",
     },
+    Kept { dependency: "russh", by: &["coracle-ssh-door"], because: "SSH is spoken at one door alone" },
     Kept { dependency: "clap", by: &["coracle", "coracle-pyrunner"], because: "arguments are resolved in the binary" },
 ];
 

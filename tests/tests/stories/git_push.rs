@@ -119,6 +119,23 @@ async fn who_has_no_token_neither_pushes_nor_reads() {
             refused.says("Authentication failed").does_not_say("refs/heads");
         }
     }
+    // A person's token is as good as the role that the person has.
+    for (name, in_app, may) in [("ana", "lighthouse", true), ("ben", "shop", false)] {
+        env.coracle(&["people", "add", name, "--role", "deployer", "-a", in_app]).await.succeeds();
+        let token =
+            env.coracle(&["people", "token", "create", name, "--label", "test"]).await.succeeds().stdout.trim().to_owned();
+        let url = env.git_url("lighthouse", &token).await;
+        light.commits(&env, name).await;
+        let pushed = light.git(&env, &["push", &url, "main"]).await;
+        let read = light.git(&env, &["ls-remote", &url]).await;
+        assert_eq!((pushed.code == Some(0), read.code == Some(0)), (may, may), "{pushed}{read}");
+        if !may {
+            pushed.says("ben has no role in lighthouse");
+            read.does_not_say("refs/heads");
+        }
+        env.coracle(&["people", "token", "revoke", name, if may { "c1" } else { "c2" }]).await.succeeds();
+        light.git(&env, &["ls-remote", &url]).await.says("Authentication failed");
+    }
     // The token is nowhere in the repository's configuration.
     assert!(!light.tree.read(".git/config").contains(&env.token()));
     env.leaves_nothing().await;
@@ -205,7 +222,7 @@ async fn what_cannot_be_deployed_is_refused_with_its_cause() {
 }
 
 /// A push that has come as far as this line.
-async fn push_until(env: &Env, app: &App, line: &str) -> tokio::process::Child {
+pub async fn push_until(env: &Env, app: &App, line: &str) -> tokio::process::Child {
     let mut command = env.git_command(app.tree.path(), &["push", "coracle", "main"]);
     let mut child = command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();

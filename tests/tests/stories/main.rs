@@ -40,6 +40,7 @@ mod crash;
 mod discovery;
 mod examples;
 mod git_push;
+mod git_ssh;
 mod healing;
 mod hostile;
 mod import;

@@ -12,7 +12,7 @@ mod transport;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use coracle_model::{AppName, DeploymentId, ProcessName, ReleaseNumber};
+use coracle_model::{AppName, CredentialId, DeploymentId, PersonName, ProcessName, ReleaseNumber};
 use http::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -28,6 +28,7 @@ use crate::config::{ConfigEntry, ConfigList, ConfigPatch};
 use crate::deployment::{ChangeOptions, DeployOptions, Deployment, DeploymentEvent, DeploymentList, DeploymentPlan, PushRequest};
 use crate::machine::{Doctor, Version};
 use crate::output::{ExecRequest, LogLine, LogOptions, RunLine, RunRequest};
+use crate::people::{Credential, NewKey, NewPerson, NewToken, Person, PersonList, RoleChange, TokenRequest};
 use crate::release::{Release, ReleaseList, RollbackRequest};
 use crate::traffic::{Certificate, CertificateList, Domain, DomainList, LocalAuthority, RenewalOptions, RouteList};
 use crate::{PREFIX, SOURCE_MEDIA_TYPE};
@@ -250,6 +251,52 @@ impl Client {
     /// Runs a program inside a running instance. Dropping the stream kills it.
     pub async fn exec(&self, app: &AppName, exec: &ExecRequest) -> Result<RunStream, ClientError> {
         self.stream(Request::new(Method::POST, format!("{PREFIX}/apps/{app}/exec")).json(exec)?).await
+    }
+
+    /// Everybody who may use the server, by name.
+    pub async fn people(&self) -> Result<Vec<Person>, ClientError> {
+        Ok(self.get::<PersonList>("/people").await?.people)
+    }
+
+    /// One person.
+    pub async fn person(&self, name: &PersonName) -> Result<Person, ClientError> {
+        self.get(&format!("/people/{name}")).await
+    }
+
+    /// Adds a person.
+    pub async fn add_person(&self, person: &NewPerson) -> Result<Person, ClientError> {
+        let request = Request::new(Method::POST, format!("{PREFIX}/people")).json(person)?;
+        self.endpoint.call(request, UNARY_DEADLINE).await?.json().await
+    }
+
+    /// Removes a person, with every role, key and token.
+    pub async fn remove_person(&self, name: &PersonName) -> Result<(), ClientError> {
+        let request = Request::new(Method::DELETE, format!("{PREFIX}/people/{name}"));
+        self.endpoint.call(request, UNARY_DEADLINE).await?.empty().await
+    }
+
+    /// Gives a person a role, or takes it.
+    pub async fn change_role(&self, name: &PersonName, change: &RoleChange) -> Result<Person, ClientError> {
+        let request = Request::new(Method::PUT, format!("{PREFIX}/people/{name}/role")).json(change)?;
+        self.endpoint.call(request, UNARY_DEADLINE).await?.json().await
+    }
+
+    /// Adds a key of a person's.
+    pub async fn add_key(&self, name: &PersonName, key: &NewKey) -> Result<Credential, ClientError> {
+        let request = Request::new(Method::POST, format!("{PREFIX}/people/{name}/keys")).json(key)?;
+        self.endpoint.call(request, UNARY_DEADLINE).await?.json().await
+    }
+
+    /// Makes a token for a person. It is never shown again.
+    pub async fn create_token(&self, name: &PersonName, token: &TokenRequest) -> Result<NewToken, ClientError> {
+        let request = Request::new(Method::POST, format!("{PREFIX}/people/{name}/tokens")).json(token)?;
+        self.endpoint.call(request, UNARY_DEADLINE).await?.json().await
+    }
+
+    /// Revokes a key or a token.
+    pub async fn revoke(&self, name: &PersonName, credential: CredentialId) -> Result<(), ClientError> {
+        let request = Request::new(Method::DELETE, format!("{PREFIX}/people/{name}/credentials/{}", credential.0));
+        self.endpoint.call(request, UNARY_DEADLINE).await?.empty().await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

@@ -1,10 +1,10 @@
 //! `coracle git`: the working tree's side of `git push`.
 
 use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use clap::{Args, Subcommand};
-use coracle_api::{Client, Endpoint};
+use coracle_api::{Client, Endpoint, SshDoor};
 use serde::Serialize;
 
 use super::{DONE, ExitCode};
@@ -15,6 +15,7 @@ use crate::failure::Failure;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   coracle git remote          add the remote `coracle` to this repository
+  coracle git remote --ssh    the same, for pushing with an SSH key
   git push coracle main       from then on: the commit is built, proven and live, or the push is refused")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -39,6 +40,15 @@ struct Remote {
     /// Only print the address; change nothing
     #[arg(long)]
     print: bool,
+    /// Push over SSH, with your key, instead of HTTP with a token
+    ///
+    /// Tells the fingerprint that `ssh` shows when it first connects: compare them. The server listens if it was started with
+    /// --ssh.
+    #[arg(long)]
+    ssh: bool,
+    /// The host name or address that the server is reached at over SSH [default: that of --server, else localhost]
+    #[arg(long, requires = "ssh", value_name = "HOST")]
+    host: Option<String>,
 }
 
 /// Answer git's question for the token (git-credential(1))
@@ -60,14 +70,25 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
 struct Added<'a> {
     remote: Option<&'a str>,
     url: &'a str,
+    /// How to know the server over SSH.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ssh: Option<&'a SshDoor>,
 }
 
 async fn remote(arguments: &Remote, context: &Context) -> Result<ExitCode, Failure> {
     let (app, client) = (context.app()?, context.client()?);
-    let server = address(&client).await?;
-    let url = format!("{server}/git/{app}.git");
+    let (url, way) = match arguments.ssh {
+        true => {
+            let (host, ssh) = over_ssh(&client, arguments.host.as_deref()).await?;
+            (format!("ssh://git@{host}/{app}.git"), Way::Ssh(ssh))
+        }
+        false => {
+            let server = address(&client).await?;
+            (format!("{server}/git/{app}.git"), Way::Http(server))
+        }
+    };
     if arguments.print {
-        context.output.document(&Added { remote: None, url: &url });
+        context.output.document(&Added { remote: None, url: &url, ssh: way.ssh() });
         context.output.line(&url);
         return Ok(DONE);
     }
@@ -77,11 +98,67 @@ async fn remote(arguments: &Remote, context: &Context) -> Result<ExitCode, Failu
     }
     let there = git(context, &["config", "--get", &format!("remote.{name}.url")]).is_ok();
     git(context, &["remote", if there { "set-url" } else { "add" }, name, &url])?;
-    git(context, &["config", "--replace-all", &format!("credential.{server}.helper"), &helper(context)?])?;
-    context.output.document(&Added { remote: Some(name), url: &url });
+    if let Way::Http(server) = &way {
+        git(context, &["config", "--replace-all", &format!("credential.{server}.helper"), &helper(context)?])?;
+    }
+    context.output.document(&Added { remote: Some(name), url: &url, ssh: way.ssh() });
     context.output.tell(format!("{name} is {url}"));
+    if let Some(ssh) = way.ssh() {
+        context.output.tell(format!("its host key is {}", ssh.fingerprint));
+    }
     context.output.remark(format!("deploy with: git push {name} main"));
     Ok(DONE)
+}
+
+/// How git gets there.
+enum Way {
+    /// At this address, with a credential helper.
+    Http(String),
+    /// By this door.
+    Ssh(SshDoor),
+}
+
+impl Way {
+    fn ssh(&self) -> Option<&SshDoor> {
+        match self {
+            Self::Ssh(ssh) => Some(ssh),
+            Self::Http(_) => None,
+        }
+    }
+}
+
+/// The host and the port that the server is reached at over SSH, as they stand in an address.
+async fn over_ssh(client: &Client, host: Option<&str>) -> Result<(String, SshDoor), Failure> {
+    let closed =
+        || Failure::failed("the server does not listen for SSH").hint("start it with `coracle server run --ssh 0.0.0.0:2222`");
+    let ssh = client.version().await?.ssh.ok_or_else(closed)?;
+    let listens: SocketAddr = ssh.address.parse().map_err(|_| closed())?;
+    let host = match (host, client.endpoint()) {
+        (Some(host), _) => in_address(host)?,
+        (None, Endpoint::Tcp { url, .. }) => host_of(url),
+        (None, Endpoint::Unix(_)) if listens.ip().is_unspecified() => "localhost".to_owned(),
+        (None, Endpoint::Unix(_)) => in_address(&listens.ip().to_string())?,
+    };
+    Ok((format!("{host}:{}", listens.port()), ssh))
+}
+
+/// A host as it stands in an address. What begins with a hyphen would be an option of ssh's.
+fn in_address(host: &str) -> Result<String, Failure> {
+    if host.parse::<Ipv6Addr>().is_ok() {
+        return Ok(format!("[{host}]"));
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    match !host.is_empty() && !host.starts_with('-') && host.bytes().all(plain) {
+        true => Ok(host.to_owned()),
+        false => Err(Failure::usage(format!("{host:?} is not the name of a host"))),
+    }
+}
+
+/// The host of `http://host:port`.
+fn host_of(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/');
+    let port_at = rest.rfind(':').filter(|at| !rest[*at..].contains(']'));
+    port_at.map_or(rest, |at| &rest[..at]).to_owned()
 }
 
 /// Where the server is reached over HTTP, without a slash at the end.
@@ -161,6 +238,20 @@ fn credential(arguments: &Credential, context: &Context) -> Result<ExitCode, Fai
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_stand_in_addresses_as_they_must() {
+        for (url, host) in
+            [("http://box:9000", "box"), ("http://box", "box"), ("http://[::1]:9000/", "[::1]"), ("http://[::1]", "[::1]")]
+        {
+            assert_eq!(host_of(url), host);
+        }
+        assert_eq!(in_address("::1").ok().as_deref(), Some("[::1]"));
+        assert_eq!(in_address("box.example.com").ok().as_deref(), Some("box.example.com"));
+        for bad in ["", "-oProxyCommand=x", "a b", "a/b", "a;b", "$(x)"] {
+            assert!(in_address(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn words_for_a_shell_are_taken_literally() {

@@ -53,6 +53,11 @@ struct Listening {
     /// It speaks plain HTTP: meant for an SSH tunnel or a private network.
     #[arg(long, value_name = "ADDR:PORT")]
     api_tcp: Option<SocketAddr>,
+    /// Where git is served over SSH, as in 0.0.0.0:2222, to people with keys (`coracle people`)
+    ///
+    /// Pushes and fetches alone: no shell, no files, no forwarding. The host key is made once, in the state directory.
+    #[arg(long, value_name = "ADDR:PORT")]
+    ssh: Option<SocketAddr>,
     #[command(flatten)]
     discovering: Discovering,
 }

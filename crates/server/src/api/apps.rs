@@ -13,17 +13,18 @@ use http::StatusCode;
 
 use super::extract::{App, Json};
 use super::{Answer, Shared};
+use crate::access::Caller;
 use crate::wire;
 
 /// How long a list waits for an engine to say what runs.
 const LIST_LIMIT: Duration = Duration::from_secs(5);
 
-/// All apps, by name.
+/// All apps that are any of the caller's business, by name.
 #[utoipa::path(get, path = "/apps", tag = "apps", operation_id = "list_apps", responses(
     (status = 200, body = api::AppList),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(super) async fn list(State(context): State<Shared>) -> Answer<Answered<api::AppList>> {
+pub(super) async fn list(State(context): State<Shared>, caller: Caller) -> Answer<Answered<api::AppList>> {
     let mut instances: BTreeMap<AppName, Vec<Instance>> = BTreeMap::new();
     let lists = context
         .engines
@@ -38,7 +39,7 @@ pub(super) async fn list(State(context): State<Shared>) -> Answer<Answered<api::
         }
     }
     let mut apps = Vec::new();
-    for record in context.store.apps().await? {
+    for record in context.store.apps().await?.into_iter().filter(|record| caller.sees(&record.name)) {
         let release = match record.active {
             Some(number) => Some(context.store.release(&record.name, number).await?),
             None => None,

@@ -10,6 +10,7 @@ use coracle_store::ConfigChange;
 use super::deployments::told;
 use super::extract::{App, Json, Options};
 use super::{Answer, ApiError, Shared};
+use crate::access::Caller;
 use crate::deployments::Work;
 use crate::wire;
 
@@ -39,6 +40,7 @@ async fn current(context: &Shared, app: &AppName) -> Answer<ConfigList> {
 ))]
 pub(super) async fn change(
     State(context): State<Shared>,
+    caller: Caller,
     App(app): App,
     Options(options): Options<ChangeOptions>,
     Json(patch): Json<ConfigPatch>,
@@ -52,7 +54,7 @@ pub(super) async fn change(
         context.orchestrator.keep_config(&app, &changes).await?;
         return Ok(Answered(current(&context, &app).await?).into_response());
     }
-    let journal = context.deployments.begin(app.clone(), Work::Config(changes), options);
+    let journal = context.deployments.begin(app.clone(), Work::Config { changes, trusted: caller.person().is_none() }, options);
     match told(&journal, options.detach).await? {
         Some(response) => Ok(response),
         None => Ok(Answered(current(&context, &app).await?).into_response()),

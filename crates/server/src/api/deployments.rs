@@ -10,7 +10,7 @@ use coracle_api::{
     PushRequest, RollbackRequest,
 };
 use coracle_git_door::Ticket;
-use coracle_model::DeploymentId;
+use coracle_model::{DeploymentId, Role};
 use coracle_orchestrator::StatefulChanges;
 use coracle_pipeline::Trigger;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer;
 use super::extract::{App, Id, Json, Options};
 use super::{Answer, ApiError, Shared};
+use crate::access::Caller;
 use crate::deployments::Work;
 use crate::gate::Pushed;
 use crate::intake;
@@ -39,16 +40,24 @@ const LONGEST_COMMIT: usize = 100;
 ))]
 pub(super) async fn deploy(
     State(context): State<Shared>,
+    caller: Caller,
     App(app): App,
     Options(options): Options<DeployOptions>,
     body: Request,
 ) -> Answer<Response> {
+    if options.import.is_some() {
+        caller.administers("taking the place of a compose project")?;
+    }
+    if options.recreate_services.is_some() {
+        caller.demand(&app, Role::Owner, "changing services that keep data")?;
+    }
     if !options.wait {
         // Told before a large tree has been sent for nothing; decided again when it is the deployment's turn.
         drop(context.deployments.try_turn(&app)?);
     }
     let change = options.change();
-    let sent = take_in(&context, options, body).await?;
+    let mut sent = take_in(&context, options, body).await?;
+    sent.trusted = caller.person().is_none();
     let journal = context.deployments.begin(app, Work::Deploy(Box::new(sent)), change);
     opened(&journal, change.detach).await
 }
@@ -76,11 +85,16 @@ pub(super) async fn push(State(context): State<Shared>, App(app): App, Json(requ
 ))]
 pub(super) async fn plan(
     State(context): State<Shared>,
+    caller: Caller,
     App(app): App,
     Options(options): Options<DeployOptions>,
     body: Request,
 ) -> Answer<Answered<DeploymentPlan>> {
-    let sent = take_in(&context, options, body).await?;
+    if options.import.is_some() {
+        caller.administers("taking the place of a compose project")?;
+    }
+    let mut sent = take_in(&context, options, body).await?;
+    sent.trusted = caller.person().is_none();
     let planning = async {
         let request = context.sources.request(&app, &sent, None).await?;
         Ok::<_, ApiError>(context.orchestrator.plan(&request).await?)
@@ -96,7 +110,7 @@ async fn take_in(context: &Shared, mut options: DeployOptions, request: Request)
     let (head, body) = request.into_parts();
     let Sources { incoming, limits, .. } = &context.sources;
     let tree = intake::receive(incoming, &head.headers, body, *limits).await?;
-    Ok(Sent { tree, options, stateful, trigger: Trigger::Tree })
+    Ok(Sent { tree, options, stateful, trusted: true, trigger: Trigger::Tree })
 }
 
 /// The services that keep data and may be changed: `*`, or names separated by commas.
@@ -214,10 +228,14 @@ pub(super) async fn cancel(State(context): State<Shared>, Id(id): Id) -> Answer<
 ))]
 pub(super) async fn rollback(
     State(context): State<Shared>,
+    caller: Caller,
     App(app): App,
     Options(options): Options<ChangeOptions>,
     Json(request): Json<RollbackRequest>,
 ) -> Answer<Response> {
+    if request.recreate_services.is_some() {
+        caller.demand(&app, Role::Owner, "changing services that keep data")?;
+    }
     let stateful = stateful_changes(request.recreate_services.as_deref())?;
     let journal = context.deployments.begin(app, Work::Rollback(request.to, stateful), options);
     opened(&journal, options.detach).await

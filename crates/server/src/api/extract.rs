@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
 use super::answer::ApiError;
+use crate::access::Caller;
 use crate::problems;
 
 /// Bytes of a JSON body.
@@ -38,11 +39,26 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let Path(text) = Path::<String>::from_request_parts(parts, state).await.map_err(bad_request)?;
-        let digits = text.strip_prefix('d').unwrap_or(&text);
-        let number = digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()));
-        let shown: String = text.chars().take(80).collect();
-        let wrong = || Problem::new(ProblemKind::BadRequest, format!("deployment {shown:?} is not valid: use the form d12"));
-        Ok(Self(DeploymentId(number.ok_or_else(wrong)?)))
+        Ok(Self(deployment_id(&text)?))
+    }
+}
+
+/// The deployment that this names.
+pub(crate) fn deployment_id(text: &str) -> Result<DeploymentId, Problem> {
+    let digits = text.strip_prefix('d').unwrap_or(text);
+    let number = digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let shown: String = text.chars().take(80).collect();
+    let wrong = || Problem::new(ProblemKind::BadRequest, format!("deployment {shown:?} is not valid: use the form d12"));
+    Ok(DeploymentId(number.ok_or_else(wrong)?))
+}
+
+/// Who asks. The guard has seen to it that the route may be asked; what depends on more than the route is asked of this.
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let unknown = || Problem::new(ProblemKind::Unauthorized, "it is not known who asks");
+        Ok(parts.extensions.get::<Self>().cloned().ok_or_else(unknown)?)
     }
 }
 

@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
 
 use super::Shared;
+use crate::access::Caller;
 use crate::problems;
 
 /// What every path of a repository begins with.
@@ -36,15 +37,16 @@ pub(crate) fn is_git(uri: &Uri) -> bool {
 
 /// What git is told that shows no token: it asks its helpers or its person for one, and comes again.
 pub(crate) fn unauthorized() -> Response {
-    let problem = Problem::new(ProblemKind::Unauthorized, "the server's token is wanted as the password")
-        .hint("it is in the file `token` of the server's state directory; `coracle git remote` sets it up");
+    let problem =
+        Problem::new(ProblemKind::Unauthorized, "a token is wanted as the password: one of a person's, or the server's")
+            .hint("`coracle people token create` makes one; `coracle git remote` sets git up");
     let mut response = told(&problem);
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Coracle\", charset=\"UTF-8\""));
     response
 }
 
 /// A problem as git shows it: lines of plain text.
-fn told(problem: &Problem) -> Response {
+pub(crate) fn told(problem: &Problem) -> Response {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if status.is_server_error() {
         tracing::warn!(detail = problem.detail, "git could not be answered");
@@ -62,6 +64,12 @@ impl IntoResponse for Refusal {
     }
 }
 
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
 impl From<DoorError> for Refusal {
     fn from(error: DoorError) -> Self {
         Self(problems::door(&error))
@@ -69,9 +77,15 @@ impl From<DoorError> for Refusal {
 }
 
 /// The app that a repository's name in the path belongs to.
-fn app(repository: &str) -> Result<AppName, Refusal> {
+pub(crate) fn app(repository: &str) -> Result<AppName, Problem> {
     let name = repository.strip_suffix(".git").unwrap_or(repository);
-    name.parse().map_err(|error| Refusal(problems::name(&error)))
+    name.parse().map_err(|error| problems::name(&error))
+}
+
+/// Whether a request of git's belongs to a push; one that does not plainly belong to a fetch does.
+pub(crate) fn is_push(uri: &Uri) -> bool {
+    let service = Service::UploadPack.name();
+    !uri.path().ends_with(service) && uri.query().and_then(|query| query.strip_prefix("service=")) != Some(service)
 }
 
 #[derive(Deserialize)]
@@ -110,13 +124,14 @@ async fn upload_pack(
 
 async fn receive_pack(
     State(context): State<Shared>,
+    caller: Caller,
     Path(repository): Path<String>,
     request: Request,
 ) -> Result<Response, Refusal> {
     let (app, (head, body)) = (app(&repository)?, request.into_parts());
     let compressed = check(&head.headers, Service::ReceivePack)?;
     let asked = body.into_data_stream().map(|piece| piece.map_err(Error::other));
-    let report = context.door.receive_pack(&app, compressed, asked).await?;
+    let report = context.door.receive_pack(&app, caller.person().cloned(), compressed, asked).await?;
     Ok(streamed(Service::ReceivePack, report))
 }
 

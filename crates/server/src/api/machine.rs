@@ -25,6 +25,7 @@ pub(super) async fn version(State(context): State<Shared>) -> Answered<Version> 
         default_engine: context.default_engine,
         http: context.http.iter().map(ToString::to_string).collect(),
         api_tcp: context.api_tcp.map(|address| address.to_string()),
+        ssh: context.ssh.clone(),
     })
 }
 

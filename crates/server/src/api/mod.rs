@@ -11,6 +11,7 @@ mod extract;
 pub(crate) mod git;
 mod machine;
 mod output;
+mod people;
 mod projects;
 mod traffic;
 
@@ -23,7 +24,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(crate) use answer::ApiError;
+pub(crate) use extract::deployment_id;
 
+use crate::access::{self, Guard};
 use crate::context::Context;
 
 /// What handlers are given.
@@ -46,6 +49,7 @@ type Answer<T> = Result<T, ApiError>;
         (name = "configuration", description = "Environment variables and secrets"),
         (name = "output", description = "Logs, one-off processes"),
         (name = "traffic", description = "Who is reached where: routes, domains, certificates"),
+        (name = "people", description = "Who may use the server, and what they may do"),
         (name = "machine", description = "The server and the machine it is on")
     )
 )]
@@ -76,7 +80,13 @@ fn described() -> OpenApiRouter<Shared> {
         .routes(routes!(config::list, config::change))
         .routes(routes!(output::logs))
         .routes(routes!(output::run))
-        .routes(routes!(output::exec));
+        .routes(routes!(output::exec))
+        .routes(routes!(people::list, people::add))
+        .routes(routes!(people::show, people::remove))
+        .routes(routes!(people::change_role))
+        .routes(routes!(people::add_key))
+        .routes(routes!(people::create_token))
+        .routes(routes!(people::revoke));
     OpenApiRouter::with_openapi(Description::openapi()).nest(PREFIX, paths)
 }
 
@@ -90,9 +100,12 @@ pub fn openapi_json() -> String {
 /// Everything under [`PREFIX`].
 pub(crate) fn router(context: Shared) -> Router {
     let (router, _) = described().split_for_parts();
+    let guard = Guard { store: context.store.clone(), deployments: context.deployments.clone() };
     router
         .route(&format!("{PREFIX}/openapi.json"), axum::routing::get(openapi))
         .merge(git::router())
+        // Before every route that there is by now; what is nowhere needs none.
+        .route_layer(axum::middleware::from_fn_with_state(guard, access::guard))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(context)

@@ -8,6 +8,7 @@ use http::StatusCode;
 
 use super::extract::Options;
 use super::{Answer, Shared};
+use crate::access::Caller;
 use crate::live::{self, Hosts};
 use crate::problems;
 use crate::proxy_process::ProxyProcess;
@@ -35,7 +36,7 @@ pub(super) async fn routes(State(context): State<Shared>) -> Answer<Answered<Rou
     (status = 200, body = DomainList),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(super) async fn domains(State(context): State<Shared>) -> Answer<Answered<DomainList>> {
+pub(super) async fn domains(State(context): State<Shared>, caller: Caller) -> Answer<Answered<DomainList>> {
     let releases = active(&context).await?;
     let hosts = Hosts::of(&releases);
     let certificates = match &context.proxy {
@@ -43,7 +44,7 @@ pub(super) async fn domains(State(context): State<Shared>) -> Answer<Answered<Do
         None => Vec::new(),
     };
     let certificates: Vec<_> = certificates.into_iter().map(|it| live::certificate(it, &hosts)).collect();
-    let domains = releases.iter().flat_map(|release| {
+    let domains = releases.iter().filter(|release| caller.sees(&release.app)).flat_map(|release| {
         release.spec.http.hosts.iter().map(|host| {
             let canonical = release.spec.http.canonical_host.as_ref().filter(|canonical| *canonical != host);
             Domain {

@@ -69,8 +69,13 @@ impl Env {
 
     /// On a machine whose engine claims to be of this kind.
     pub(crate) async fn start_on(kind: EngineKind) -> Self {
+        Self::start_on_with(kind, |_| ()).await
+    }
+
+    /// On such a machine, with other options.
+    pub(crate) async fn start_on_with(kind: EngineKind, change: impl FnOnce(&mut ServerOptions)) -> Self {
         let mut env = Self { machine: FakeEngine::new(kind), ..Self::unserved() };
-        env.serve(|_| ()).await;
+        env.serve(change).await;
         env
     }
 

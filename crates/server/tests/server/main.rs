@@ -11,4 +11,5 @@ mod document;
 mod harness;
 mod hostile;
 mod output;
+mod roles;
 mod stopping;

@@ -7,6 +7,7 @@ mod crash;
 mod deployments;
 mod harness;
 mod opening;
+mod people;
 mod releases;
 mod services;
 mod steps;

@@ -59,6 +59,7 @@ struct Ready<'a> {
     ready: bool,
     api: &'a Path,
     api_tcp: Option<String>,
+    ssh: Option<&'a str>,
     http: Vec<String>,
     engine: &'static str,
 }
@@ -91,6 +92,7 @@ fn options(arguments: &Arguments, context: &Context) -> Result<ServerOptions, Fa
     options.https.clone_from(&arguments.listening.https);
     options.acme = arguments.listening.acme()?;
     options.api_tcp = arguments.listening.api_tcp;
+    options.ssh = arguments.listening.ssh;
     options.engine = arguments.engine.into();
     options.discovery = arguments.listening.discovering.options()?;
     Ok(options)
@@ -106,6 +108,7 @@ fn tell_ready(server: &Server, print: bool, context: &Context) {
         ready: true,
         api: server.api_socket(),
         api_tcp: server.api_tcp().map(|address| address.to_string()),
+        ssh: server.ssh().map(|ssh| ssh.address.as_str()),
         http: server.http().iter().map(ToString::to_string).collect(),
         engine: server.default_engine().as_str(),
     };
@@ -117,6 +120,9 @@ fn tell_ready(server: &Server, print: bool, context: &Context) {
     if let Some(address) = &ready.api_tcp {
         let token = context.state().join("token");
         context.output.remark(format!("API on http://{address}, too, for those who know the token in {}", token.display()));
+    }
+    if let Some(ssh) = server.ssh() {
+        context.output.remark(format!("git over SSH on {}; the host key is {}", ssh.address, ssh.fingerprint));
     }
 }
 

@@ -30,6 +30,9 @@ pub(super) async fn run(_: Arguments, context: &Context) -> Result<ExitCode, Fai
         Some(proxy) => fact("proxy", format!("{proxy}, requests on {}", version.http.join(", "))),
         None => fact("proxy", paint.with(Style::Red, "does not answer")),
     }
+    if let Some(ssh) = &version.ssh {
+        fact("ssh", format!("{}, host key {}", ssh.address, ssh.fingerprint));
+    }
     let engines: Vec<_> = version.engines.iter().map(ToString::to_string).collect();
     fact("engines", format!("{} (default {})", engines.join(", "), version.default_engine));
     fact("apps", apps.to_string());

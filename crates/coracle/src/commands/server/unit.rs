@@ -39,6 +39,7 @@ pub(super) fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, F
         https: &arguments.listening.https,
         acme: acme.as_ref(),
         api_tcp: arguments.listening.api_tcp,
+        ssh: arguments.listening.ssh,
         more: &arguments.listening.discovering.typed(),
         user: arguments.user.as_deref(),
     });

@@ -1,0 +1,18 @@
+//! The door that git comes in by over SSH: people are known by their public keys, `git push` and `git fetch` are served, and
+//! nothing else is: no shell, no other command, no files, no forwarding.
+//!
+//! It knows SSH and how git asks over it. Who somebody is and what may be done is the [`Doorkeeper`]'s to say; repositories and
+//! pushes are [`coracle_git_door`]'s, which HTTP leads to as well.
+
+mod guest;
+mod host_key;
+mod key;
+mod listener;
+mod request;
+mod talk;
+mod visit;
+
+pub use guest::{Doorkeeper, Guest, Refusal};
+pub use host_key::HostKey;
+pub use key::{KeyError, PublicKey};
+pub use listener::Listening;
