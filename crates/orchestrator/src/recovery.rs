@@ -39,6 +39,7 @@ impl Core {
                 false
             }
             Recovery::Complete => {
+                self.mounts.remove_workspaces(&deployment.app, deployment.to);
                 let record = self.store.app(&deployment.app).await?;
                 if let Some(from) = deployment.from.filter(|from| record.active != Some(*from)) {
                     self.retire_later(&deployment.app, from);

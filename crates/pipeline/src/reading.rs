@@ -153,6 +153,11 @@ fn step<'a, 'i>(
             let hint = "a secret's value is set by `coracle secrets set`, never in the file";
             values.wrong(&entry, format!("{name} is in `env` as well"), Some(hint));
         }
+        // The app's own database is not what tests are to run against.
+        for name in step.secrets.iter().filter(|name| step.services.iter().any(|service| service.told.contains_key(*name))) {
+            let hint = "the step's service says where it is itself";
+            values.wrong(&entry, format!("{name} is what a service of the step tells it"), Some(hint));
+        }
     }
     // Where that could not be read, a mistake has been noted; the step is still one that others may need.
     step.run = run.unwrap_or(step.run);

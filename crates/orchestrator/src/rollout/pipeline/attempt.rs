@@ -116,7 +116,11 @@ impl Bench<'_> {
 fn cache(job: &Job, path: &str) -> Option<VolumeMount> {
     let step: &str = job.step.name.as_str();
     let mut sum = blake3::Hasher::new();
+    // Jobs of one matrix run at the same time, and what one of them keeps would be wrong for another.
     sum.update(step.as_bytes()).update(b"\0").update(path.as_bytes());
+    for (name, value) in &job.variant {
+        sum.update(format!("\0{name}={value}").as_bytes());
+    }
     let name: VolumeName = format!("step-cache-{}", &sum.finalize().to_hex()[..16]).parse().ok()?;
     Some(VolumeMount { name, path: path.to_owned(), read_only: false, external: None })
 }

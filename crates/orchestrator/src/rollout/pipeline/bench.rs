@@ -84,9 +84,11 @@ impl<'a> Bench<'a> {
         let (store, release) = (&self.rollout.core.store, &self.candidacy.release);
         let materials = self.materials(job).await?;
         let services: Vec<String> = materials.services.iter().map(|artifact| artifact.id.to_string()).collect();
-        // What the app was built into has another id for every release; it is what its recipe makes of the tree.
+        // What the app was built into has another id for every release; it is what its recipe makes of the tree. What was not
+        // built from the tree alone is what it is: a tag may have moved, a compose file be filled in otherwise.
         let of_app = || format!("{} {}", release.artifact.engine, serde_json::json!(release.spec.build));
         let image = match &job.step.image {
+            StepImage::App if release.spec.is_stack() || release.spec.build.image.is_some() => materials.artifact.to_string(),
             StepImage::App => of_app(),
             StepImage::Named(_) => materials.artifact.to_string(),
         };
@@ -192,16 +194,45 @@ impl<'a> Bench<'a> {
     pub(super) fn output_of(&self, job: &Job) -> (OutputSink, Tail) {
         let tail = Tail::default();
         let (keep, progress, label) = (tail.clone(), self.rollout.progress.clone(), job.to_string());
-        let secrets: Vec<Secret> = self.secrets_of(job).into_iter().map(|(_, value)| value).collect();
+        let hidden = hidden(&self.secrets_of(job));
         let sink = OutputSink::new(move |OutputLine { stream, mut text }| {
-            for secret in secrets.iter().map(Secret::expose).filter(|secret| secret.len() >= SHORTEST_SECRET) {
-                if text.contains(secret) {
-                    text = text.replace(secret, "***");
-                }
+            for secret in hidden.iter().map(Secret::expose) {
+                text = text.replace(secret, "***");
             }
             keep.push(&text);
             progress.tell(Event::Output(OutputLine { stream, text: format!("{label}: {text}") }));
         });
         (sink, tail)
+    }
+}
+
+/// What is left out of output: the secrets' values, and the lines of those that have several, as a program prints them. The
+/// longest first, since one may be the beginning of another.
+fn hidden(secrets: &[(EnvName, Secret)]) -> Vec<Secret> {
+    let values = secrets.iter().map(|(_, value)| value.expose());
+    let pieces = values.flat_map(|value| std::iter::once(value).chain(value.lines()));
+    let mut hidden: Vec<Secret> = pieces.map(str::trim).map(Secret::new).collect();
+    hidden.retain(|secret| secret.expose().len() >= SHORTEST_SECRET);
+    hidden.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
+    hidden
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn secrets_are_hidden_by_lines_and_the_longest_first() {
+        let secret = |name: &str, value: &str| (name.parse().unwrap(), Secret::new(value));
+        let secrets = [
+            secret("A", "abcdef"),
+            secret("B", "abcdef123"),
+            secret("KEY", "begin key\n  c2VjcmV0\nend\n"),
+            secret("PIN", "1234"),
+        ];
+        let hidden = hidden(&secrets);
+        let hidden: Vec<&str> = hidden.iter().map(Secret::expose).collect();
+        assert_eq!(hidden, ["begin key\n  c2VjcmV0\nend", "abcdef123", "begin key", "c2VjcmV0", "abcdef"]);
     }
 }
