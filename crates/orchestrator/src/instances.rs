@@ -85,7 +85,7 @@ impl Making<'_> {
 
     fn surroundings(&self, spec: &ProcessSpec, lives_with_app: bool) -> Surroundings {
         let binds = spec.container.binds.iter().map(|bind| Bind {
-            source: self.mounts.place(&self.release.app, self.release.number, &bind.source),
+            source: self.mounts.place_to_mount(&self.release.app, self.release.number, &bind.source),
             path: bind.path.clone(),
             read_only: bind.read_only,
             propagation: bind.propagation.clone(),

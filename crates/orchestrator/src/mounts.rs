@@ -37,6 +37,17 @@ impl Mounts {
         }
     }
 
+    /// The same, to be mounted. Containers write to what is kept, and engines follow links: one on the way leads nowhere here.
+    pub(crate) fn place_to_mount(&self, app: &AppName, number: ReleaseNumber, source: &BindSource) -> PathBuf {
+        let place = self.place(app, number, source);
+        let is_safe = matches!(source, BindSource::Host(_)) || refuse_links(&self.root, &place).is_ok();
+        if is_safe {
+            return place;
+        }
+        tracing::warn!(%app, release = %number, place = %place.display(), "there is a link where a container mounts: refused");
+        self.root.join("refused-for-a-link")
+    }
+
     /// Keeps what the parts of an app mount, from a tree or from what an earlier release kept. What is written to and is
     /// there already stays as it is.
     pub(crate) fn keep(&self, spec: &AppSpec, number: ReleaseNumber, from: &Source<'_>) -> io::Result<()> {
@@ -49,7 +60,11 @@ impl Mounts {
             }
             match (source, from) {
                 (BindSource::Tree(path), Source::Tree(tree)) => copy(&inside(tree, path)?, &place)?,
-                (BindSource::Tree(_), Source::Release(earlier)) => copy(&self.place(&spec.app, *earlier, source), &place)?,
+                (BindSource::Tree(_), Source::Release(earlier)) => {
+                    let kept = self.place(&spec.app, *earlier, source);
+                    refuse_links(&self.root, &kept)?;
+                    copy(&kept, &place)?
+                }
                 (BindSource::Kept(_), _) if place.exists() => {}
                 (BindSource::Kept(path), Source::Tree(tree)) if tree.join(path).exists() => copy(&inside(tree, path)?, &place)?,
                 (BindSource::Kept(_), _) => fs::create_dir_all(&place)?,
@@ -285,6 +300,35 @@ mod tests {
         let refused = mounts.keep(&spec, number, &Source::Tree(tree.path())).unwrap_err();
         assert!(refused.to_string().contains("is a link"), "{refused}");
         assert_eq!(fs::read_to_string(outside.path().join("file")).unwrap(), "old");
+    }
+
+    /// Containers write to what they mount, and with it to where their next release is copied from.
+    #[test]
+    fn a_link_that_a_container_made_leads_nowhere() {
+        let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mounts = Mounts::new(dir.path().to_owned());
+        fs::write(outside.path().join("token"), "secret").unwrap();
+        let (token, data) = (BindSource::Tree("d/token".into()), BindSource::Kept("data/sub".into()));
+        let mut spec = AppSpec::named("shop".parse().unwrap());
+        let mut part = coracle_model::ProcessSpec::default();
+        let bind =
+            |source: &BindSource| BindMount { source: source.clone(), path: "/x".into(), read_only: false, propagation: None };
+        part.container.binds = vec![bind(&token)];
+        spec.processes.insert("web".parse().unwrap(), part);
+        let number = |number| ReleaseNumber::new(number).unwrap();
+        let parent_of = |source| mounts.place(&spec.app, number(1), source).parent().unwrap().to_owned();
+        for source in [&token, &data] {
+            let parent = parent_of(source);
+            fs::create_dir_all(parent.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(outside.path(), &parent).unwrap();
+        }
+        let refused = mounts.keep(&spec, number(2), &Source::Release(number(1))).unwrap_err();
+        assert!(refused.to_string().contains("is a link"), "{refused}");
+        assert!(!mounts.place(&spec.app, number(2), &token).exists());
+        let place = mounts.place_to_mount(&spec.app, number(1), &data);
+        assert!(!place.exists() && place.starts_with(dir.path()), "{}", place.display());
+        fs::remove_file(parent_of(&data)).unwrap();
+        assert_eq!(mounts.place_to_mount(&spec.app, number(1), &data), mounts.place(&spec.app, number(1), &data));
     }
 
     #[test]

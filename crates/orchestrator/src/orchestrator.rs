@@ -281,6 +281,18 @@ impl HostOrchestrator {
         Ok(self.core.store.set_config(app, changes).await?)
     }
 
+    /// What a rollback to this release takes up: itself, or the one that was active before the active one.
+    pub async fn rollback_to(
+        &self,
+        app: &AppName,
+        to: Option<ReleaseNumber>,
+    ) -> Result<Option<ReleaseNumber>, OrchestratorError> {
+        match to {
+            Some(to) => Ok(Some(to)),
+            None => self.core.previous_release(&self.core.store.app(app).await?).await,
+        }
+    }
+
     /// Takes up an earlier release again; `None` is the one that was active before the active one.
     pub async fn rollback(
         &self,

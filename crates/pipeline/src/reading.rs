@@ -24,6 +24,8 @@ const WHEN: Keys = Keys { known: &["branch", "tag", "paths"], planned: &[] };
 
 /// How long one attempt may take if the file does not say.
 const TIMEOUT: Span = Span::seconds(10 * 60);
+/// And how long at most.
+const MOST_SECONDS: u64 = 2 * 3600;
 /// The most a step is tried again.
 const MOST_RETRIES: u8 = 10;
 /// The most steps of either kind, and the most jobs that they may become.
@@ -313,6 +315,11 @@ fn timeout(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<Span> {
     let span: Span = values.quantity(entry, "5m")?;
     if span == Span::seconds(0) {
         values.wrong(entry, "would give the step no time at all", None);
+        return None;
+    }
+    // Nothing else can be done to the app meanwhile.
+    if span > Span::seconds(MOST_SECONDS) {
+        values.wrong(entry, "is longer than two hours", None);
         return None;
     }
     Some(span)

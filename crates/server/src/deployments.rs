@@ -13,6 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::Caller;
 use crate::gate::Pushed;
 use crate::journal::{Journal, Reader};
 use crate::source::{Sent, Sources};
@@ -28,14 +29,16 @@ pub(crate) enum Work {
     /// Deploys the commit of a push.
     Push(Pushed),
     /// Changes configuration.
-    Config {
-        /// The changes.
-        changes: Vec<ConfigChange>,
+    Config(Vec<ConfigChange>),
+    /// Takes up an earlier release.
+    Rollback {
+        /// Which; else the one that was active before.
+        to: Option<ReleaseNumber>,
+        /// What may change of the services that keep data.
+        stateful: StatefulChanges,
         /// Whether the administrator asks for it.
         trusted: bool,
     },
-    /// Takes up an earlier release.
-    Rollback(Option<ReleaseNumber>, StatefulChanges),
     /// Replaces all instances.
     Restart,
 }
@@ -124,6 +127,19 @@ impl Deployments {
         journal
     }
 
+    /// Calls a deployment off when the person who asked for it may no longer do so, whether or not somebody follows it.
+    pub(crate) fn begun_by(&self, journal: &Arc<Journal>, caller: &Caller) {
+        let Caller::Person(person) = caller else { return };
+        let person = person.clone();
+        let (mut reader, journal) = (journal.reader(), journal.clone());
+        self.inner.tasks.spawn(async move {
+            let until_its_end = async { while reader.next().await.is_some() {} };
+            if person.revoked().run_until_cancelled(until_its_end).await.is_none() {
+                journal.cancel.cancel();
+            }
+        });
+    }
+
     /// The right to change the app, or the problem that somebody else has it.
     pub(crate) fn try_turn(&self, app: &AppName) -> Result<Turn, Problem> {
         let turn = self.turn(app);
@@ -169,12 +185,20 @@ impl Deployments {
                 pushed.admit();
                 return Ok(());
             }
-            Work::Config { changes, trusted } => match orchestrator.kept_source(app).await {
-                Ok(Some(kept)) => return self.reconfigure(journal, (kept, trusted), changes, &progress).await,
+            Work::Config(changes) => match orchestrator.kept_source(app).await {
+                Ok(Some(kept)) => return self.reconfigure(journal, kept, changes, &progress).await,
                 Ok(None) => orchestrator.set_config(app, changes, &progress, cancel).await.map(drop),
                 Err(error) => Err(error),
             },
-            Work::Rollback(to, stateful) => orchestrator.rollback(app, to, stateful, &progress, cancel).await.map(drop),
+            Work::Rollback { to, stateful, trusted } => {
+                let to = orchestrator.rollback_to(app, to).await.map_err(problems::orchestrator)?;
+                if let (false, Some(to)) = (trusted, to) {
+                    // What was taken away from the app since then is not given back by whoever has a role in it.
+                    let release = sources.store.release(app, to).await.map_err(|error| problems::store(&error))?;
+                    sources.refuse_more(app, &release.spec).await?;
+                }
+                orchestrator.rollback(app, to, stateful, &progress, cancel).await.map(drop)
+            }
             Work::Restart => orchestrator.restart(app, &progress, cancel).await.map(drop),
         };
         done.map_err(problems::orchestrator)
@@ -195,14 +219,14 @@ impl Deployments {
     async fn reconfigure(
         &self,
         journal: &Journal,
-        (kept, trusted): (KeptSource, bool),
+        kept: KeptSource,
         changes: Vec<ConfigChange>,
         progress: &Progress,
     ) -> Result<(), Problem> {
         let Inner { orchestrator, sources, .. } = &*self.inner;
         let (app, cancel) = (&journal.app, &journal.cancel);
         let config = orchestrator.config_after(app, &changes).await.map_err(problems::orchestrator)?;
-        let sent = sources.reopen(kept, trusted).await?;
+        let sent = sources.reopen(kept).await?;
         let reconfiguring = async {
             let request = sources.request(app, &sent, Some(config)).await?;
             orchestrator.reconfigure(request, changes, progress, cancel).await.map_err(problems::orchestrator)

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use coracle_api::{Problem, ProblemKind};
-use coracle_model::container::BindSource;
-use coracle_model::{AppName, AppSpec, ContainerSettings, ProcessName, ProcessSpec};
+use coracle_model::container::{BindMount, BindSource};
+use coracle_model::{AppName, AppSpec, ContainerSettings, EngineKind, Exposure, ProcessName, ProcessSpec, Release};
 use coracle_store::{Store, StoreError};
 
 use crate::problems;
@@ -13,16 +13,30 @@ use crate::problems;
 /// How many things are told in full.
 const TOLD: usize = 20;
 
-/// Refuses a description that reaches further than that of the active release.
-pub(crate) async fn refuse_more(store: &Store, app: &AppName, spec: &AppSpec) -> Result<(), Problem> {
-    let wanted = of(spec);
+/// What is given to read is given with less than what may be written to.
+const TO_READ: &str = ", to read";
+
+/// Where containers are what keeps apps apart, this is a way out of them.
+const PROCESSES: &str = "the app: the process engine, which runs it on the machine itself";
+
+/// Refuses a description that reaches further than that of the active release. `usual` is what apps run on that do not say it.
+pub(crate) async fn refuse_more(store: &Store, app: &AppName, spec: &AppSpec, usual: EngineKind) -> Result<(), Problem> {
+    let active = active(store, app).await.map_err(|error| problems::store(&error))?;
+    let own = active.as_ref().map(|release| hosts(&release.spec)).unwrap_or_default();
+    refuse_hosts_of_others(store, app, hosts(spec).difference(&own).collect()).await?;
+    let mut wanted = of(spec);
+    if usual != EngineKind::Process && spec.engine == Some(EngineKind::Process) {
+        wanted.insert(PROCESSES.to_owned());
+    }
     if wanted.is_empty() {
         return Ok(());
     }
-    let given = match active(store, app).await {
-        Ok(active) => active.as_ref().map(of).unwrap_or_default(),
-        Err(error) => return Err(problems::store(&error)),
-    };
+    let mut given = active.as_ref().map(|release| of(&release.spec)).unwrap_or_default();
+    if active.is_some_and(|release| release.artifact.engine == EngineKind::Process) {
+        given.insert(PROCESSES.to_owned());
+    }
+    let lesser: Vec<String> = given.iter().map(|given| format!("{given}{TO_READ}")).collect();
+    given.extend(lesser);
     let more: Vec<String> = wanted.difference(&given).cloned().collect();
     let detail = match more.as_slice() {
         [] => return Ok(()),
@@ -35,10 +49,44 @@ pub(crate) async fn refuse_more(store: &Store, app: &AppName, spec: &AppSpec) ->
     Err(Problem::new(ProblemKind::Forbidden, detail).hint(hint).evidence(more.into_iter().take(TOLD).collect()))
 }
 
-async fn active(store: &Store, app: &AppName) -> Result<Option<AppSpec>, StoreError> {
+/// The hosts that a description names, in its settings and in the rules of its labels.
+fn hosts(spec: &AppSpec) -> BTreeSet<String> {
+    let parts = || spec.parts().map(|(_, part)| part);
+    let of_parts = parts().filter_map(|part| match &part.exposure {
+        Exposure::Http(http) => Some(&**http),
+        _ => None,
+    });
+    let named = std::iter::once(&spec.http).chain(of_parts).flat_map(|http| http.hosts.iter().map(ToString::to_string));
+    let rules = parts().flat_map(|part| &part.container.labels).filter(|(name, _)| name.to_ascii_lowercase().ends_with(".rule"));
+    // What stands between backticks, without paths.
+    let quoted = rules.flat_map(|(_, rule)| rule.split('`').skip(1).step_by(2).map(str::to_ascii_lowercase));
+    named.chain(quoted.filter(|text| !text.starts_with('/'))).collect()
+}
+
+/// A part of the paths of another app's host would take its requests, and with them its visitors' cookies.
+async fn refuse_hosts_of_others(store: &Store, app: &AppName, wanted: Vec<&String>) -> Result<(), Problem> {
+    let covers = |taken: &str, host: &str| {
+        taken == host || taken.strip_prefix('*').is_some_and(|end| end.starts_with('.') && host.ends_with(end))
+    };
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    for record in store.apps().await.map_err(|error| problems::store(&error))? {
+        let Some(number) = record.active.filter(|_| record.name != *app) else { continue };
+        let other = store.release(&record.name, number).await.map_err(|error| problems::store(&error))?;
+        let taken = hosts(&other.spec);
+        if let Some(host) = wanted.iter().find(|host| taken.iter().any(|taken| covers(taken, host))) {
+            let problem = Problem::new(ProblemKind::Forbidden, format!("the host {host} is another app's"));
+            return Err(problem.hint("only the administrator gives a part of its paths to this one"));
+        }
+    }
+    Ok(())
+}
+
+async fn active(store: &Store, app: &AppName) -> Result<Option<Release>, StoreError> {
     match store.app(app).await {
         Ok(record) => match record.active {
-            Some(number) => Ok(Some(store.release(app, number).await?.spec)),
+            Some(number) => Ok(Some(store.release(app, number).await?)),
             None => Ok(None),
         },
         Err(StoreError::NoSuchApp(_)) => Ok(None),
@@ -48,14 +96,42 @@ async fn active(store: &Store, app: &AppName) -> Result<Option<AppSpec>, StoreEr
 
 /// Everything of the machine that a description asks for, each with whom it is for.
 fn of(spec: &AppSpec) -> BTreeSet<String> {
-    let parts = spec.processes.iter().chain(&spec.services);
-    parts.flat_map(|(name, part)| of_part(name, part)).collect()
+    spec.parts().flat_map(|(name, part)| of_part(name, part)).chain(nested(spec)).collect()
+}
+
+/// Mounts from within what containers write to: they could put a link there before it is mounted again.
+fn nested(spec: &AppSpec) -> Vec<String> {
+    let binds: Vec<&BindMount> = spec.parts().flat_map(|(_, part)| &part.container.binds).collect();
+    let lies_in = |inner: &BindSource, outer: &BindSource| {
+        let pieces = |path: &str| path.split('/').filter(|piece| !matches!(*piece, "" | "." | "..")).map(str::to_owned).collect();
+        let (inner, outer): (Vec<String>, Vec<String>) = match (inner, outer) {
+            (BindSource::Tree(inner), BindSource::Tree(outer)) | (BindSource::Kept(inner), BindSource::Kept(outer)) => {
+                (pieces(inner), pieces(outer))
+            }
+            _ => return false,
+        };
+        inner.len() > outer.len() && inner.starts_with(&outer)
+    };
+    let nested = binds.iter().filter(|inner| binds.iter().any(|outer| !outer.read_only && lies_in(&inner.source, &outer.source)));
+    nested.map(|inner| format!("the app: at {}, a mount from within a folder that containers write to", inner.path)).collect()
+}
+
+/// Whether a label takes more than the requests of hosts that it names, or has the proxy ask others.
+fn is_wide(label: &str, value: &str) -> bool {
+    let (label, value) = (label.to_ascii_lowercase(), value.to_ascii_lowercase());
+    let is_narrow = |rule: &str| rule.contains("host(") && !rule.contains("hostregexp") && !rule.contains('!');
+    label.starts_with("traefik.")
+        && (label.ends_with(".priority")
+            || (label.contains(".loadbalancer.") && label.ends_with(".url"))
+            || label.contains(".forwardauth.")
+            || (label.ends_with(".rule") && !value.split("||").all(is_narrow)))
 }
 
 fn of_part(name: &ProcessName, part: &ProcessSpec) -> Vec<String> {
     let mut reach = Reach { name, found: Vec::new() };
     for volume in &part.volumes {
-        reach.named("the volume", volume.external.as_ref());
+        let to_read = if volume.read_only { TO_READ } else { "" };
+        reach.named("the volume", volume.external.as_ref().map(|volume| format!("{volume}{to_read}")));
     }
     reach.container(&part.container);
     reach.found
@@ -88,6 +164,7 @@ impl Reach<'_> {
             userns,
             runtime,
             logging,
+            labels,
             // What stays within the container, or is a limit of it.
             confinement: _,
             entrypoint: _,
@@ -113,7 +190,6 @@ impl Reach<'_> {
             dns: _,
             dns_search: _,
             dns_opt: _,
-            labels: _,
             health: _,
             restart: _,
             group_add: _,
@@ -129,7 +205,11 @@ impl Reach<'_> {
         let loosened = security_opt.iter().filter(|option| !option.starts_with("no-new-privileges"));
         self.named("the security option", loosened);
         let of_machine = binds.iter().filter_map(|bind| match &bind.source {
-            BindSource::Host(path) => Some(path),
+            BindSource::Host(path) => {
+                let spread = bind.propagation.as_deref().filter(|word| !matches!(*word, "private" | "rprivate"));
+                let spread = spread.map(|word| format!(" ({word})")).unwrap_or_default();
+                Some(format!("{path}{spread}{}", if bind.read_only { TO_READ } else { "" }))
+            }
             BindSource::Tree(_) | BindSource::Kept(_) => None,
         });
         self.named("of the machine's files", of_machine);
@@ -137,8 +217,15 @@ impl Reach<'_> {
         let open = ports.iter().filter(|port| port.address.is_some_and(|address| !address.is_loopback()));
         self.named(
             "the machine's port",
-            open.map(|port| port.host.map_or("of the engine's choice".to_owned(), |port| port.to_string())),
+            open.map(|port| {
+                let number = port.host.map_or("of the engine's choice".to_owned(), |port| port.to_string());
+                let address = port.address.filter(|address| !address.is_unspecified());
+                let address = address.map(|address| format!(" of {address}")).unwrap_or_default();
+                format!("{number}/{}{address}", port.protocol)
+            }),
         );
+        let wide = labels.iter().filter(|(name, value)| is_wide(name, value));
+        self.named("requests, by the label", wide.map(|(name, value)| format!("{name}={value}")));
         self.named("the network", networks.iter().map(|network| &network.name));
         self.named("the kernel's parameter", sysctls.keys().filter(|name| !name.starts_with("net.")));
         self.named("the device", devices);
@@ -161,7 +248,6 @@ fn is_local(driver: &str) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use coracle_model::container::BindMount;
 
     fn spec(change: impl FnOnce(&mut ContainerSettings)) -> AppSpec {
         let mut spec = AppSpec::named("shop".parse().unwrap());
@@ -209,8 +295,67 @@ mod tests {
         let store = Store::open(dir.path()).await.unwrap();
         let app = "shop".parse().unwrap();
         let great = spec(|settings| settings.privileged = true);
-        let refused = refuse_more(&store, &app, &great).await.unwrap_err();
+        let usual = EngineKind::Docker;
+        let refused = refuse_more(&store, &app, &great, usual).await.unwrap_err();
         assert_eq!((refused.kind, refused.evidence.len()), (ProblemKind::Forbidden, 1));
-        refuse_more(&store, &app, &spec(|_| ())).await.unwrap();
+        refuse_more(&store, &app, &spec(|_| ()), usual).await.unwrap();
+        let mut bare = spec(|_| ());
+        bare.engine = Some(EngineKind::Process);
+        let refused = refuse_more(&store, &app, &bare, usual).await.unwrap_err();
+        assert!(refused.detail.contains("the process engine"), "{}", refused.detail);
+        refuse_more(&store, &app, &bare, EngineKind::Process).await.unwrap();
+    }
+
+    #[test]
+    fn what_may_be_written_to_is_more_than_what_may_be_read() {
+        let host = |read_only, propagation: Option<&str>| {
+            let source = BindSource::Host("/srv".to_owned());
+            let bind = BindMount { source, path: "/x".to_owned(), read_only, propagation: propagation.map(str::to_owned) };
+            of(&spec(|settings| settings.binds = vec![bind])).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(host(true, Some("rprivate")), ["web: of the machine's files /srv, to read"]);
+        assert_eq!(host(false, None), ["web: of the machine's files /srv"]);
+        assert_eq!(host(true, Some("rshared")), ["web: of the machine's files /srv (rshared), to read"]);
+    }
+
+    #[test]
+    fn what_lies_within_what_is_written_to_is_told() {
+        let mounted = |outer_read_only, inner: &str| {
+            let tree = |path: &str, read_only| BindMount { read_only, ..bind(BindSource::Tree(path.to_owned())) };
+            of(&spec(|settings| settings.binds = vec![tree("./conf", outer_read_only), tree(inner, true)])).len()
+        };
+        assert_eq!(mounted(false, "conf/token"), 1);
+        assert_eq!(mounted(true, "conf/token"), 0);
+        assert_eq!(mounted(false, "config"), 0);
+    }
+
+    #[test]
+    fn labels_take_the_requests_of_named_hosts_only() {
+        for (label, value, wide) in [
+            ("traefik.http.routers.x.rule", "Host(`a.example`) && PathPrefix(`/api`)", false),
+            ("traefik.http.routers.x.rule", "Host(`a.example`) || Host(`b.example`)", false),
+            ("traefik.http.routers.x.rule", "PathPrefix(`/`)", true),
+            ("traefik.http.routers.x.rule", "Host(`a.example`) || PathPrefix(`/`)", true),
+            ("traefik.http.routers.x.rule", "HostRegexp(`.*`)", true),
+            ("traefik.http.routers.x.rule", "!Host(`a.example`)", true),
+            ("traefik.http.routers.x.priority", "9000", true),
+            ("Traefik.http.services.x.loadbalancer.server.url", "http://127.0.0.1:9", true),
+            ("traefik.http.services.x.loadbalancer.server.port", "80", false),
+            ("traefik.http.middlewares.x.forwardauth.address", "http://10.0.0.1", true),
+            ("com.example.rule", "anything", false),
+        ] {
+            assert_eq!(is_wide(label, value), wide, "{label}={value}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_named_in_settings_and_rules() {
+        let mut spec = spec(|settings| {
+            let rule = "Host(`Api.example`) && PathPrefix(`/v1`)".to_owned();
+            settings.labels.insert("traefik.http.routers.api.rule".to_owned(), rule);
+        });
+        spec.http.hosts = vec!["shop.example".parse().unwrap()];
+        let hosts: Vec<String> = hosts(&spec).into_iter().collect();
+        assert_eq!(hosts, ["api.example", "shop.example"]);
     }
 }

@@ -273,7 +273,13 @@ impl Server {
         let (stop, halt, cut) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let predecessors = docker.as_ref().map(|docker| (docker.predecessors(), docker.facts().containers_reachable));
         let successions = Successions::new(&options.state_dir, store.clone(), predecessors, proxy.clone())?;
-        let sources = Sources { store: store.clone(), incoming, limits: options.intake, successions: successions.clone() };
+        let sources = Sources {
+            store: store.clone(),
+            default_engine: parts.default_engine,
+            incoming,
+            limits: options.intake,
+            successions: successions.clone(),
+        };
         let (on, http) = (sources.clone(), parts.http.clone());
         let deployments = Deployments::new(orchestrator.clone(), on, http, stop.clone(), cut.clone());
         let tasks = TaskTracker::new();

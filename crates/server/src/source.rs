@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use coracle_api::{DeployOptions, Problem, ProblemKind};
-use coracle_model::{AppName, EnvName, Secret};
+use coracle_model::{AppName, AppSpec, EngineKind, EnvName, Secret};
 use coracle_orchestrator::{DeployRequest, KeptSource, StatefulChanges};
 use coracle_pipeline::Trigger;
 use coracle_store::{Store, StoreError};
@@ -33,6 +33,8 @@ pub(crate) struct Sent {
 #[derive(Debug, Clone)]
 pub(crate) struct Sources {
     pub store: Store,
+    /// What apps run on that do not say it.
+    pub default_engine: EngineKind,
     /// Where trees lie until their deployments have ended.
     pub incoming: PathBuf,
     pub limits: IntakeLimits,
@@ -63,7 +65,7 @@ impl Sources {
         let Resolved { mut spec, mut notes, by_compose, pipeline } = resolved;
         let import = self.successions.join(&mut spec, options).await?;
         if !trusted {
-            reach::refuse_more(&self.store, app, &spec).await?;
+            self.refuse_more(app, &spec).await?;
         }
         notes.extend(import.iter().flat_map(|import| import.notes.clone()));
         if by_compose && tree.archive().is_none() {
@@ -88,8 +90,14 @@ impl Sources {
         })
     }
 
+    /// Refuses a description that reaches further than that of the active release.
+    pub(crate) async fn refuse_more(&self, app: &AppName, spec: &AppSpec) -> Result<(), Problem> {
+        reach::refuse_more(&self.store, app, spec, self.default_engine).await
+    }
+
     /// The tree that a release was made of, unpacked anew, to be read as it was then.
-    pub(crate) async fn reopen(&self, kept: KeptSource, trusted: bool) -> Result<Sent, Problem> {
+    /// Whoever asks for it, it was somebody else's perhaps.
+    pub(crate) async fn reopen(&self, kept: KeptSource) -> Result<Sent, Problem> {
         let unreadable = |cause: String| {
             Problem::new(ProblemKind::Internal, format!("what the active release was made of cannot be read again: {cause}"))
                 .hint("keep the change for the next deployment with --no-deploy, then `coracle deploy`")
@@ -97,7 +105,7 @@ impl Sources {
         let options = serde_json::from_str(&kept.reading).map_err(|error| unreadable(error.to_string()))?;
         let tree = intake::reopen(&self.incoming, kept.archive, self.limits).await;
         let tree = tree.map_err(|problem| unreadable(problem.detail))?;
-        Ok(Sent { tree, options, stateful: StatefulChanges::None, trusted, trigger: Trigger::Tree })
+        Ok(Sent { tree, options, stateful: StatefulChanges::None, trusted: false, trigger: Trigger::Tree })
     }
 }
 

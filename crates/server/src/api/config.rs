@@ -54,7 +54,8 @@ pub(super) async fn change(
         context.orchestrator.keep_config(&app, &changes).await?;
         return Ok(Answered(current(&context, &app).await?).into_response());
     }
-    let journal = context.deployments.begin(app.clone(), Work::Config { changes, trusted: caller.person().is_none() }, options);
+    let journal = context.deployments.begin(app.clone(), Work::Config(changes), options);
+    context.deployments.begun_by(&journal, &caller);
     match told(&journal, options.detach).await? {
         Some(response) => Ok(response),
         None => Ok(Answered(current(&context, &app).await?).into_response()),

@@ -59,6 +59,7 @@ pub(super) async fn deploy(
     let mut sent = take_in(&context, options, body).await?;
     sent.trusted = caller.person().is_none();
     let journal = context.deployments.begin(app, Work::Deploy(Box::new(sent)), change);
+    context.deployments.begun_by(&journal, &caller);
     opened(&journal, change.detach).await
 }
 
@@ -237,7 +238,9 @@ pub(super) async fn rollback(
         caller.demand(&app, Role::Owner, "changing services that keep data")?;
     }
     let stateful = stateful_changes(request.recreate_services.as_deref())?;
-    let journal = context.deployments.begin(app, Work::Rollback(request.to, stateful), options);
+    let work = Work::Rollback { to: request.to, stateful, trusted: caller.person().is_none() };
+    let journal = context.deployments.begin(app, work, options);
+    context.deployments.begun_by(&journal, &caller);
     opened(&journal, options.detach).await
 }
 
@@ -248,10 +251,12 @@ pub(super) async fn rollback(
 ))]
 pub(super) async fn restart(
     State(context): State<Shared>,
+    caller: Caller,
     App(app): App,
     Options(options): Options<ChangeOptions>,
 ) -> Answer<Response> {
     let journal = context.deployments.begin(app, Work::Restart, options);
+    context.deployments.begun_by(&journal, &caller);
     opened(&journal, options.detach).await
 }
 

@@ -213,7 +213,9 @@ fn hidden(secrets: &[(EnvName, Secret)]) -> Vec<Secret> {
     let pieces = values.flat_map(|value| std::iter::once(value).chain(value.lines()));
     let mut hidden: Vec<Secret> = pieces.map(str::trim).map(Secret::new).collect();
     hidden.retain(|secret| secret.expose().len() >= SHORTEST_SECRET);
-    hidden.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
+    let order = |secret: &Secret| (std::cmp::Reverse(secret.expose().len()), secret.expose().to_owned());
+    hidden.sort_by_key(order);
+    hidden.dedup_by_key(|secret| secret.expose().to_owned());
     hidden
 }
 
