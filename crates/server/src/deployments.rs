@@ -29,7 +29,12 @@ pub(crate) enum Work {
     /// Deploys the commit of a push.
     Push(Pushed),
     /// Changes configuration.
-    Config(Vec<ConfigChange>),
+    Config {
+        /// The changes.
+        changes: Vec<ConfigChange>,
+        /// Whether what the active release was made of may reach further with them.
+        trusted: bool,
+    },
     /// Takes up an earlier release.
     Rollback {
         /// Which; else the one that was active before.
@@ -185,8 +190,8 @@ impl Deployments {
                 pushed.admit();
                 return Ok(());
             }
-            Work::Config(changes) => match orchestrator.kept_source(app).await {
-                Ok(Some(kept)) => return self.reconfigure(journal, kept, changes, &progress).await,
+            Work::Config { changes, trusted } => match orchestrator.kept_source(app).await {
+                Ok(Some(kept)) => return self.reconfigure(journal, (kept, trusted), changes, &progress).await,
                 Ok(None) => orchestrator.set_config(app, changes, &progress, cancel).await.map(drop),
                 Err(error) => Err(error),
             },
@@ -219,14 +224,14 @@ impl Deployments {
     async fn reconfigure(
         &self,
         journal: &Journal,
-        kept: KeptSource,
+        (kept, trusted): (KeptSource, bool),
         changes: Vec<ConfigChange>,
         progress: &Progress,
     ) -> Result<(), Problem> {
         let Inner { orchestrator, sources, .. } = &*self.inner;
         let (app, cancel) = (&journal.app, &journal.cancel);
         let config = orchestrator.config_after(app, &changes).await.map_err(problems::orchestrator)?;
-        let sent = sources.reopen(kept).await?;
+        let sent = sources.reopen(kept, trusted).await?;
         let reconfiguring = async {
             let request = sources.request(app, &sent, Some(config)).await?;
             orchestrator.reconfigure(request, changes, progress, cancel).await.map_err(problems::orchestrator)

@@ -96,8 +96,7 @@ impl Sources {
     }
 
     /// The tree that a release was made of, unpacked anew, to be read as it was then.
-    /// Whoever asks for it, it was somebody else's perhaps.
-    pub(crate) async fn reopen(&self, kept: KeptSource) -> Result<Sent, Problem> {
+    pub(crate) async fn reopen(&self, kept: KeptSource, trusted: bool) -> Result<Sent, Problem> {
         let unreadable = |cause: String| {
             Problem::new(ProblemKind::Internal, format!("what the active release was made of cannot be read again: {cause}"))
                 .hint("keep the change for the next deployment with --no-deploy, then `coracle deploy`")
@@ -105,7 +104,7 @@ impl Sources {
         let options = serde_json::from_str(&kept.reading).map_err(|error| unreadable(error.to_string()))?;
         let tree = intake::reopen(&self.incoming, kept.archive, self.limits).await;
         let tree = tree.map_err(|problem| unreadable(problem.detail))?;
-        Ok(Sent { tree, options, stateful: StatefulChanges::None, trusted: false, trigger: Trigger::Tree })
+        Ok(Sent { tree, options, stateful: StatefulChanges::None, trusted, trigger: Trigger::Tree })
     }
 }
 
