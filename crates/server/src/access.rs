@@ -107,6 +107,10 @@ impl Caller {
         }
     }
 
+    pub(crate) fn is_administrator(&self) -> bool {
+        matches!(self, Self::Administrator)
+    }
+
     /// The name of a person.
     pub(crate) fn person(&self) -> Option<&PersonName> {
         match self {

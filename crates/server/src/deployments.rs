@@ -134,13 +134,21 @@ impl Deployments {
 
     /// Calls a deployment off when the person who asked for it may no longer do so, whether or not somebody follows it.
     pub(crate) fn begun_by(&self, journal: &Arc<Journal>, caller: &Caller) {
-        let Caller::Person(person) = caller else { return };
-        let person = person.clone();
+        if let Caller::Person(person) = caller {
+            // For as long as the person is held, what is taken away from it is noticed.
+            let person = person.clone();
+            self.call_off_at(journal, async move { person.revoked().cancelled().await });
+        }
+    }
+
+    /// Calls a deployment off at something that comes before its end.
+    pub(crate) fn call_off_at(&self, journal: &Arc<Journal>, something: impl Future<Output = ()> + Send + 'static) {
         let (mut reader, journal) = (journal.reader(), journal.clone());
         self.inner.tasks.spawn(async move {
-            let until_its_end = async { while reader.next().await.is_some() {} };
-            if person.revoked().run_until_cancelled(until_its_end).await.is_none() {
-                journal.cancel.cancel();
+            let its_end = async { while reader.next().await.is_some() {} };
+            tokio::select! {
+                () = its_end => {}
+                () = something => journal.cancel.cancel(),
             }
         });
     }
@@ -196,9 +204,8 @@ impl Deployments {
                 Err(error) => Err(error),
             },
             Work::Rollback { to, stateful, trusted } => {
-                let to = orchestrator.rollback_to(app, to).await.map_err(problems::orchestrator)?;
-                if let (false, Some(to)) = (trusted, to) {
-                    // What was taken away from the app since then is not given back by whoever has a role in it.
+                // What was taken away from the app since then is not given back by whoever has a role in it.
+                if !trusted && let Some(to) = orchestrator.rollback_to(app, to).await.map_err(problems::orchestrator)? {
                     let release = sources.store.release(app, to).await.map_err(|error| problems::store(&error))?;
                     sources.refuse_more(app, &release.spec).await?;
                 }

@@ -56,8 +56,7 @@ pub(super) async fn deploy(
         drop(context.deployments.try_turn(&app)?);
     }
     let change = options.change();
-    let mut sent = take_in(&context, options, body).await?;
-    sent.trusted = caller.person().is_none();
+    let sent = take_in(&context, &caller, options, body).await?;
     let journal = context.deployments.begin(app, Work::Deploy(Box::new(sent)), change);
     context.deployments.begun_by(&journal, &caller);
     opened(&journal, change.detach).await
@@ -70,11 +69,7 @@ pub(super) async fn push(State(context): State<Shared>, App(app): App, Json(requ
     let push = push.ok_or_else(|| Problem::new(ProblemKind::NotFound, "no such push is under way"))?;
     let pushed = Pushed::new(push.clone(), &request)?;
     let journal = context.deployments.begin(app, Work::Push(pushed), ChangeOptions { detach: false, wait: true });
-    let (mut reader, followed) = (journal.reader(), journal.clone());
-    context.tasks.spawn(async move {
-        while push.gone().run_until_cancelled(reader.next()).await.flatten().is_some() {}
-        followed.cancel.cancel();
-    });
+    context.deployments.call_off_at(&journal, async move { push.gone().cancelled().await });
     opened(&journal, false).await
 }
 
@@ -94,8 +89,7 @@ pub(super) async fn plan(
     if options.import.is_some() {
         caller.administers("taking the place of a compose project")?;
     }
-    let mut sent = take_in(&context, options, body).await?;
-    sent.trusted = caller.person().is_none();
+    let sent = take_in(&context, &caller, options, body).await?;
     let planning = async {
         let request = context.sources.request(&app, &sent, None).await?;
         Ok::<_, ApiError>(context.orchestrator.plan(&request).await?)
@@ -105,13 +99,13 @@ pub(super) async fn plan(
     Ok(Answered(DeploymentPlan { steps: steps? }))
 }
 
-async fn take_in(context: &Shared, mut options: DeployOptions, request: Request) -> Answer<Sent> {
+async fn take_in(context: &Shared, caller: &Caller, mut options: DeployOptions, request: Request) -> Answer<Sent> {
     options.commit = options.commit.map(checked_commit).transpose()?;
     let stateful = stateful_changes(options.recreate_services.as_deref())?;
     let (head, body) = request.into_parts();
     let Sources { incoming, limits, .. } = &context.sources;
     let tree = intake::receive(incoming, &head.headers, body, *limits).await?;
-    Ok(Sent { tree, options, stateful, trusted: true, trigger: Trigger::Tree })
+    Ok(Sent { tree, options, stateful, trusted: caller.is_administrator(), trigger: Trigger::Tree })
 }
 
 /// The services that keep data and may be changed: `*`, or names separated by commas.
@@ -238,7 +232,7 @@ pub(super) async fn rollback(
         caller.demand(&app, Role::Owner, "changing services that keep data")?;
     }
     let stateful = stateful_changes(request.recreate_services.as_deref())?;
-    let work = Work::Rollback { to: request.to, stateful, trusted: caller.person().is_none() };
+    let work = Work::Rollback { to: request.to, stateful, trusted: caller.is_administrator() };
     let journal = context.deployments.begin(app, work, options);
     context.deployments.begun_by(&journal, &caller);
     opened(&journal, options.detach).await
