@@ -1,6 +1,8 @@
 //! Ranges of versions as `requires-python` (PEP 440), Poetry and `engines` (node-semver) write them, as far as it takes to
 //! choose a line of releases: `3.12` or `20`, of which images and machines have the newest.
 
+use crate::detect::{PlanError, Tree, unsuitable};
+
 /// A range: alternatives, each of conditions that hold together.
 pub(super) struct Range(Vec<Vec<Condition>>);
 
@@ -118,8 +120,27 @@ impl Condition {
     }
 }
 
+/// The first of these files that names a version, with the line that does.
+pub(super) fn written<'a>(tree: &Tree<'_>, files: &[&'a str]) -> Result<Option<(&'a str, String)>, PlanError> {
+    for path in files {
+        let text = tree.source.read(path)?.unwrap_or_default();
+        let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+        if let Some(line) = line {
+            return Ok(Some((*path, line.to_owned())));
+        }
+    }
+    Ok(None)
+}
+
+/// Refuses what a file (or a key of it) asks for, of which there are no images.
+pub(super) fn refused((path, key): (&str, &str), what: &str, wanted: &str, supported: &[&str]) -> PlanError {
+    let wanted: String = wanted.chars().take(40).collect();
+    let message = format!("{path}{key} asks for {what} {wanted:?}, and what is supported is {}", in_words(supported));
+    unsuitable(message, format!("name one of these in {path}, or bring a Dockerfile"))
+}
+
 /// A list as a person would write it: `18, 20 and 22`.
-pub(super) fn in_words(versions: &[&str]) -> String {
+fn in_words(versions: &[&str]) -> String {
     match versions {
         [all @ .., last] if !all.is_empty() => format!("{} and {last}", all.join(", ")),
         versions => versions.join(""),

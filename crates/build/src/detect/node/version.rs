@@ -1,7 +1,7 @@
 //! Which Node.js an app asks for.
 
-use crate::detect::versions::{Range, in_words};
-use crate::detect::{PlanError, Tree, unsuitable};
+use crate::detect::versions::{Range, refused, written};
+use crate::detect::{PlanError, Tree};
 
 /// The lines of releases that there are images of, in the order in which they are tried: the one that is taken where nothing
 /// else is asked for, then the newer one, then older ones.
@@ -31,14 +31,10 @@ const NAMED: [(&str, &str); 9] = [
 
 /// The version asked for, if it is another than any would do.
 pub(super) fn wanted(tree: &Tree<'_>, engines: Option<&str>) -> Result<Option<String>, PlanError> {
-    for path in FILES {
-        let text = tree.source.read(path)?.unwrap_or_default();
-        let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
-        if let Some(line) = line {
-            let lower = line.to_ascii_lowercase();
-            let meant = NAMED.iter().find(|(name, _)| *name == lower).map_or(line, |(_, meant)| *meant);
-            return chosen(path, "", line, meant);
-        }
+    if let Some((path, line)) = written(tree, &FILES)? {
+        let lower = line.to_ascii_lowercase();
+        let meant = NAMED.iter().find(|(name, _)| *name == lower).map_or(line.as_str(), |(_, meant)| *meant);
+        return chosen(path, "", &line, meant);
     }
     match engines.filter(|range| !range.trim().is_empty()) {
         Some(range) => chosen("package.json", " (engines.node)", range, range),
@@ -46,15 +42,11 @@ pub(super) fn wanted(tree: &Tree<'_>, engines: Option<&str>) -> Result<Option<St
     }
 }
 
-fn chosen(path: &str, key: &str, written: &str, meant: &str) -> Result<Option<String>, PlanError> {
+fn chosen(path: &str, key: &str, wanted: &str, meant: &str) -> Result<Option<String>, PlanError> {
     let range = Range::parse(meant);
     match range.and_then(|range| TRIED.into_iter().find(|major| range.admits(&[*major]))) {
         Some(major) => Ok((major != TRIED[0]).then(|| major.to_string())),
-        None => {
-            let written: String = written.chars().take(40).collect();
-            let message = format!("{path}{key} asks for Node.js {written:?}, and what is supported is {}", in_words(&SUPPORTED));
-            Err(unsuitable(message, format!("name one of these in {path}, or bring a Dockerfile")))
-        }
+        None => Err(refused((path, key), "Node.js", wanted, &SUPPORTED)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which Python an app asks for.
 
-use crate::detect::versions::{Range, in_words};
-use crate::detect::{PlanError, Tree, unsuitable};
+use crate::detect::versions::{Range, refused, written};
+use crate::detect::{PlanError, Tree};
 
 /// The second numbers of the versions that there are images of, in the order in which they are tried: the one that is taken
 /// where nothing else is asked for, then newer ones, then older ones.
@@ -19,15 +19,8 @@ pub(crate) const DEFAULT: &str = "3.11";
 
 /// The version asked for, if it is another than any would do.
 pub(super) fn wanted(tree: &Tree<'_>, pyproject: Option<&str>) -> Result<Option<String>, PlanError> {
-    for path in FILES {
-        let Some(text) = tree.source.read(path)? else { continue };
-        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let Some(line) = lines.next() else { continue };
-        let version = line.strip_prefix("python-").unwrap_or(line);
-        return match named(version) {
-            Some(named) => Ok(named),
-            None => Err(unsupported(path, line)),
-        };
+    if let Some((path, line)) = written(tree, &FILES)? {
+        return named(line.strip_prefix("python-").unwrap_or(&line)).ok_or_else(|| unsupported(path, &line));
     }
     let Some(required) = pyproject.and_then(requirement) else { return Ok(None) };
     let range = Range::parse(&required);
@@ -49,9 +42,7 @@ fn named(text: &str) -> Option<Option<String>> {
 }
 
 fn unsupported(path: &str, wanted: &str) -> PlanError {
-    let wanted: String = wanted.chars().take(40).collect();
-    let message = format!("{path} asks for Python {wanted:?}, and what is supported is {}", in_words(&SUPPORTED));
-    unsuitable(message, format!("name one of these in {path}, or bring a Dockerfile"))
+    refused((path, ""), "Python", wanted, &SUPPORTED)
 }
 
 /// `requires-python`, or what Poetry has in its place.
