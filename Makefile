@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 PREFIX ?= /usr/local
-.PHONY: help build install pyrunner demo test lint soak bench-deploy bench-proxy bench-pyrunner conformance testssl clean
+.PHONY: help build install pyrunner demo test lint soak bench-deploy bench-push bench-proxy bench-pyrunner conformance testssl clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ soak: ## 100 deploys under 500 requests a second on each engine, a third of them
 
 bench-deploy: ## Deploys beside their floor, idle memory, route-switch latency; the last line is RESULT {json}
 	@scripts/bench-deploy
+
+bench-push: ## `git push` over HTTP and SSH beside `coracle deploy` of the same change (ROUNDS=); the last line is RESULT {json}
+	@scripts/bench-push
 
 bench-proxy: ## The proxy beside HAProxy and nginx (ROUNDS=, SECONDS=, ONLY=c64,tls); the last line is RESULT {json}
 	@scripts/bench-proxy

@@ -38,6 +38,11 @@ impl App {
         Self { name: name.expect("the manifest or the folder names the app"), tree, env }
     }
 
+    /// A client of the server that it is deployed to.
+    pub(crate) fn env_client(&self) -> coracle_api::Client {
+        self.env.client()
+    }
+
     /// The host it is reached at.
     pub fn host(&self) -> String {
         format!("{}.localhost", self.name)

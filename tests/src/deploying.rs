@@ -15,10 +15,11 @@ use crate::belongings;
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// What is printed when a phase begins.
-const PHASES: [(Phase, &str); 12] = [
+const PHASES: [(Phase, &str); 13] = [
     (Phase::Validate, "▸ checking"),
     (Phase::Build, "▸ building"),
     (Phase::Pipeline, "▸ running the pipeline"),
+    (Phase::Push, "▸ pushing to the registry"),
     (Phase::Services, "▸ bringing up the services that keep data"),
     (Phase::Release, "▸ running the release command"),
     (Phase::Hold, "▸ holding requests"),
@@ -89,6 +90,12 @@ impl Deploying {
     /// Ctrl-C.
     pub fn interrupt(&self) {
         self.signal(Signal::INT);
+    }
+
+    /// Ctrl-C, as a terminal sends it: to the whole group, of which the command has to be the head.
+    pub fn interrupt_group(&self) {
+        let pid = Pid::from_raw(self.child.id().expect("it is running").cast_signed()).expect("a process id is not zero");
+        rustix::process::kill_process_group(pid, Signal::INT).expect("it is the head of a group");
     }
 
     /// The client vanishes.

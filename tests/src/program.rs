@@ -60,9 +60,15 @@ pub struct Ran {
 impl Ran {
     /// Runs the command to its end.
     pub async fn to_its_end(mut command: Command) -> Self {
+        command.stdin(Stdio::null());
+        Self::as_it_is(command).await
+    }
+
+    /// Runs the command to its end, with the standard input that it has been given.
+    pub async fn as_it_is(mut command: Command) -> Self {
         let words = command.as_std().get_args().map(OsStr::to_string_lossy).collect::<Vec<_>>();
         let line = format!("coracle {}", words.join(" "));
-        let running = command.stdin(Stdio::null()).output();
+        let running = command.output();
         let output = timeout(PATIENCE, running).await.unwrap_or_else(|_| panic!("{line} takes longer than {PATIENCE:?}"));
         let output = output.unwrap_or_else(|error| panic!("{line}: {error}"));
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();

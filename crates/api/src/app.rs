@@ -112,6 +112,9 @@ pub struct AppStatus {
     pub instances: Vec<InstanceStatus>,
     /// The deployment that runs now.
     pub deployment: Option<Deployment>,
+    /// The deployment that waits for approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Deployment>,
     /// When the app was created.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,

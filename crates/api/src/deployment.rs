@@ -1,11 +1,12 @@
 //! Deployments: on record, and as they happen.
 
-use coracle_model::{AppName, DeploymentId, InstanceId, ReleaseNumber};
+use coracle_model::{AppName, DeploymentId, InstanceId, PersonName, ReleaseNumber};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::output::{OutputLine, Stream};
+use crate::policy::Finding;
 use crate::problem::Problem;
 
 pub use coracle_model::deployment::{DeploymentKind as ModelKind, Outcome as ModelOutcome, Phase as ModelPhase};
@@ -44,6 +45,9 @@ pub struct Deployment {
     /// When it ended.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
+    /// That it waits, or waited, for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
 }
 
 impl From<coracle_model::Deployment> for Deployment {
@@ -58,8 +62,63 @@ impl From<coracle_model::Deployment> for Deployment {
             outcome: it.outcome.map(Outcome::from),
             started_at: it.started_at,
             finished_at: it.finished_at,
+            approval: it.approval.map(Approval::from),
         }
     }
+}
+
+/// A deployment's wait for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Approval {
+    /// Who brought the release; absent: the administrator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "ana")]
+    pub asked_by: Option<PersonName>,
+    /// Whether somebody else has to approve it.
+    pub by_another: bool,
+    /// Since when it waits.
+    #[schema(value_type = String, format = DateTime)]
+    pub asked_at: Timestamp,
+    /// Until when it waits.
+    #[schema(value_type = String, format = DateTime)]
+    pub until: Timestamp,
+    /// What was decided; absent as long as nobody has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+}
+
+/// What a person decided about a deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Decision {
+    /// Whether the release may go live.
+    pub approved: bool,
+    /// Who said so; absent: the administrator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "bob")]
+    pub by: Option<PersonName>,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Why, in that person's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl From<coracle_model::Approval> for Approval {
+    fn from(it: coracle_model::Approval) -> Self {
+        let decision = it.decision.map(|it| Decision { approved: it.approved, by: it.by, at: it.at, reason: it.reason });
+        let coracle_model::Approval { rule, asked_by, asked_at, until, .. } = it;
+        Self { asked_by, by_another: rule.by_another, asked_at, until, decision }
+    }
+}
+
+/// Why a deployment that waits is not wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RejectRequest {
+    /// In a person's words; kept with the deployment, up to 500 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// What a deployment is for.
@@ -108,6 +167,10 @@ pub enum Phase {
     Build,
     /// The steps of its pipeline run with what was built.
     Pipeline,
+    /// It waits for a person; nothing of it runs, and the app may be changed by others meanwhile.
+    Approval,
+    /// What was built is pushed to the app's registry.
+    Push,
     /// Services that keep data are created, changed where that is allowed, and joined.
     Services,
     /// The release command runs.
@@ -140,6 +203,8 @@ impl Phase {
             Self::Validate => "validate",
             Self::Build => "build",
             Self::Pipeline => "pipeline",
+            Self::Approval => "approval",
+            Self::Push => "push",
             Self::Services => "services",
             Self::Release => "release",
             Self::Hold => "hold",
@@ -165,6 +230,8 @@ impl From<ModelPhase> for Phase {
             ModelPhase::Validate => Self::Validate,
             ModelPhase::Build => Self::Build,
             ModelPhase::Pipeline => Self::Pipeline,
+            ModelPhase::Approval => Self::Approval,
+            ModelPhase::Push => Self::Push,
             ModelPhase::Services => Self::Services,
             ModelPhase::Release => Self::Release,
             ModelPhase::Hold => Self::Hold,
@@ -241,6 +308,13 @@ pub enum DeploymentEvent {
         /// The sentence.
         text: String,
     },
+    /// Something that the policy says against the release. One that blocks it is why the deployment ends.
+    Finding {
+        /// What.
+        finding: Finding,
+        /// Whether the app was told the same with an earlier release.
+        known: bool,
+    },
     /// A line of the build's or the release command's output.
     Output {
         /// Where it was written to.
@@ -279,6 +353,7 @@ impl DeploymentEvent {
             Self::Began { .. } => "began",
             Self::Phase { .. } => "phase",
             Self::Note { .. } => "note",
+            Self::Finding { .. } => "finding",
             Self::Output { .. } => "output",
             Self::Healthy { .. } => "healthy",
             Self::Live { .. } => "live",
@@ -298,6 +373,9 @@ impl From<OutputLine> for DeploymentEvent {
 pub struct DeploymentPlan {
     /// Sentences for people, in order: recipe, strategy and why, what changes, what is missing.
     pub steps: Vec<String>,
+    /// What the policy says, as far as that can be known before it is built; what it leaves silent included.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
 }
 
 /// How to deploy a source tree.
@@ -332,9 +410,19 @@ pub struct DeployOptions {
     /// Warn of keys of a compose file that cannot be honoured, instead of refusing it.
     #[serde(default)]
     pub ignore_unsupported: bool,
+    /// The image of a registry that is deployed in place of what the tree would be built into. What its tag means now is
+    /// what the release runs, whatever becomes of the tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The port that the image listens on, if neither it nor the manifest says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// Make a release even if nothing has changed.
     #[serde(default)]
     pub force: bool,
+    /// Run every step of the pipeline, also those that have passed with the same before.
+    #[serde(default)]
+    pub no_cache: bool,
     /// The compose project that runs on the server's machine and whose place the app takes, with its data and its ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub import: Option<String>,

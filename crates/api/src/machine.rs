@@ -1,6 +1,6 @@
 //! The server and the machine it is on.
 
-use coracle_model::EngineKind;
+use coracle_model::{EngineKind, PersonName};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -28,12 +28,34 @@ pub struct Version {
     #[serde(default)]
     #[schema(example = "127.0.0.1:9000")]
     pub api_tcp: Option<String>,
+    /// Where webhooks are taken beside that, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "0.0.0.0:9001")]
+    pub hooks: Option<String>,
+    /// Where the API, and git, are reached over TLS through the proxy, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "https://coracle.example.com")]
+    pub api_url: Option<String>,
     /// Where git is reached over SSH, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssh: Option<SshDoor>,
+    /// Who asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub you: Option<Visitor>,
 }
 
-/// Where git is reached over SSH, and how to know that it is this server.
+/// Who the server takes whoever asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Visitor {
+    /// May do everything.
+    Administrator,
+    /// This person, with the roles that were given.
+    #[schema(value_type = String)]
+    Person(PersonName),
+}
+
+/// Where git, and the API for Coracle's own client, are reached over SSH, and how to know that it is this server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SshDoor {
     /// The address.

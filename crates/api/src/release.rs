@@ -36,6 +36,10 @@ pub struct Release {
     pub engine: EngineKind,
     /// What was built: an image id, a slug's name.
     pub artifact: String,
+    /// Where a registry has it, by its digest: it is fetched from there if this machine has it no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "registry.example.com/shop@sha256:0123…")]
+    pub image: Option<String>,
     /// When it was written.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -47,6 +51,10 @@ pub struct Release {
 pub enum OriginKind {
     /// A source tree was deployed.
     Deploy,
+    /// An image of a registry was deployed.
+    Image,
+    /// What another app runs was taken over.
+    Promotion,
     /// The configuration changed.
     Config,
     /// An earlier release was taken up again.
@@ -61,6 +69,8 @@ impl Release {
         let description = release.origin.to_string();
         let (origin, commit) = match release.origin {
             Origin::Deploy { commit } => (OriginKind::Deploy, commit),
+            Origin::Image { .. } => (OriginKind::Image, None),
+            Origin::Promotion { .. } => (OriginKind::Promotion, None),
             Origin::Config { .. } => (OriginKind::Config, None),
             Origin::Rollback { .. } => (OriginKind::Rollback, None),
             Origin::Restart { .. } => (OriginKind::Restart, None),
@@ -74,6 +84,7 @@ impl Release {
             commit,
             engine: release.artifact.engine,
             artifact: release.artifact.id.to_string(),
+            image: release.artifact.registry.as_ref().map(ToString::to_string),
             created_at: release.created_at,
         }
     }
@@ -88,6 +99,22 @@ pub struct RollbackRequest {
     #[schema(value_type = Option<u32>, example = 2)]
     pub to: Option<ReleaseNumber>,
     /// The services that keep data and that go back as well, separated by commas; `*` is all. Otherwise they stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recreate_services: Option<String>,
+}
+
+/// What is to be taken over from another app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PromotionRequest {
+    /// That app.
+    #[schema(value_type = String, example = "shop-staging")]
+    pub from: AppName,
+    /// Which release of it; absent: the active one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>, example = 12)]
+    pub release: Option<ReleaseNumber>,
+    /// The services that keep data and may be changed, separated by commas; `*` is all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recreate_services: Option<String>,
 }

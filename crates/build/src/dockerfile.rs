@@ -63,7 +63,7 @@ pub(crate) fn check(plan: &BuildPlan) -> Result<(), PlanError> {
     let named: Vec<&String> = match &plan.recipe {
         Recipe::Python(app) => match &app.dependencies {
             PythonDependencies::Requirements { files } => files.iter().collect(),
-            _ => Vec::new(),
+            _ => app.local.iter().collect(),
         },
         Recipe::Static { root } => vec![root],
         _ => Vec::new(),

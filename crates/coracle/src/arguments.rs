@@ -61,11 +61,22 @@ pub(crate) struct Global {
     /// Print JSON: one document, or one object per line where output streams
     #[arg(long, global = true, display_order = 903)]
     pub(crate) json: bool,
-    /// The server to talk to: a URL or the path of its Unix socket [default: the one on this machine]
+    /// The server to talk to: the name of a remote, a URL, or the path of its Unix socket [default: the usual remote, else the
+    /// server on this machine]
     ///
-    /// A server that is reached over TCP wants a token: in CORACLE_TOKEN or in ~/.config/coracle/config.toml (mode 0600).
-    #[arg(long, global = true, env = "CORACLE_SERVER", hide_env_values = true, value_name = "URL|PATH", display_order = 904)]
-    pub(crate) server: Option<String>,
+    /// URLs are ssh://user@host:port, https://host:port and http://host:port. `coracle remote add` gives one a name; `local` always
+    /// means this machine's. Over HTTP and HTTPS a server wants a token: the remote's own, or the one in CORACLE_TOKEN. CORACLE_SERVER
+    /// is read as well, where CORACLE_REMOTE is not set.
+    #[arg(
+        long,
+        visible_alias = "server",
+        global = true,
+        env = "CORACLE_REMOTE",
+        hide_env_values = true,
+        value_name = "NAME|URL|PATH",
+        display_order = 904
+    )]
+    pub(crate) remote: Option<String>,
     /// Where the server of this machine keeps its state [default: /var/lib/coracle as root, else ~/.local/state/coracle]
     #[arg(long, global = true, env = "CORACLE_STATE", hide_env_values = true, value_name = "DIR", display_order = 905)]
     pub(crate) state: Option<PathBuf>,
@@ -119,7 +130,8 @@ fn split_colon(definition: &clap::Command, mut words: Vec<OsString>) -> Vec<OsSt
 fn first_command(definition: &clap::Command, words: &[OsString]) -> Option<usize> {
     let takes_value = |word: &str| {
         definition.get_arguments().filter(|argument| argument.get_action().takes_values()).any(|argument| {
-            argument.get_long().is_some_and(|long| word.strip_prefix("--") == Some(long))
+            let mut longs = argument.get_long().into_iter().chain(argument.get_all_aliases().unwrap_or_default());
+            longs.any(|long| word.strip_prefix("--") == Some(long))
                 || argument.get_short().is_some_and(|short| word.strip_prefix('-') == Some(short.encode_utf8(&mut [0; 4])))
         })
     };
@@ -154,6 +166,7 @@ mod tests {
     fn colons_are_taken_where_a_command_stands_and_nowhere_else() {
         assert_eq!(split("coracle ps:scale web=2"), "coracle ps scale web=2");
         assert_eq!(split("coracle -a shop --json config:set A=b:c"), "coracle -a shop --json config set A=b:c");
+        assert_eq!(split("coracle --server box --remote x ps:scale web=2"), "coracle --server box --remote x ps scale web=2");
         assert_eq!(split("coracle run ps:scale"), "coracle run ps:scale");
         assert_eq!(split("coracle run -- config:set"), "coracle run -- config:set");
         assert_eq!(split("coracle ps:nonsense"), "coracle ps:nonsense");

@@ -37,7 +37,14 @@ impl Context {
 
     /// A client of the server that is meant. Nothing is asked yet.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        address::client(self.global.server.as_deref(), &self.state(), &Surroundings::found())
+        address::client(self.remote().as_deref(), &self.state(), &Surroundings::found())
+    }
+
+    /// The server that was named, in whatever way, if one was.
+    pub(crate) fn remote(&self) -> Option<String> {
+        // As it was called before servers had names.
+        let former = || std::env::var("CORACLE_SERVER").ok().filter(|server| !server.is_empty());
+        self.global.remote.clone().filter(|remote| !remote.is_empty()).or_else(former)
     }
 
     /// Where the server of this machine keeps its state.
@@ -84,9 +91,9 @@ pub(crate) fn spec_of(root: &Path, environment: Option<&str>, fallback: Option<A
     spec.map(Some).map_err(|errors| manifest_failure(&root.join(MANIFEST), &errors))
 }
 
-/// Whether the manifest of a tree says by itself what the app runs, whatever compose files are there.
-pub(crate) fn what_runs(root: &Path, environment: Option<&str>) -> Result<bool, Failure> {
-    Ok(read_manifest(root)?.is_some_and(|manifest| manifest.what_runs(environment).is_some()))
+/// Whether compose files describe a tree where nobody names any. `usual` says that there is one with a usual name.
+pub(crate) fn is_described_by_compose(root: &Path, environment: Option<&str>, usual: bool) -> Result<bool, Failure> {
+    Ok(read_manifest(root)?.map_or(usual, |manifest| manifest.is_described_by_compose(environment, usual)))
 }
 
 /// The keys of a tree's manifest that lie over what compose files say of this app; `None` if there is no manifest.

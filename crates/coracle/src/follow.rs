@@ -53,14 +53,33 @@ pub(crate) async fn begin(
         events = request => events?,
         _ = thread.interrupts.recv() => return Err(Failure::server(ProblemKind::Cancelled, "called off before it began")),
     };
-    if turn.detach { thread.until_begun(events).await } else { thread.until_ended(events).await }
+    if turn.detach { thread.until_begun(events).await } else { thread.until_ended(events).await.map(drop) }
+}
+
+/// The same for somebody who does not stay where a person has to decide; the deployment that waits for that, if it does.
+pub(crate) async fn begin_or_wait(
+    context: &Context,
+    client: &Client,
+    doing: &str,
+    request: impl Future<Output = Result<EventStream, ClientError>>,
+) -> Result<Option<DeploymentId>, Failure> {
+    let mut thread = Thread::new(context, client)?;
+    thread.progress.doing(doing);
+    thread.leaves_waiting = true;
+    let events = request.await?;
+    thread.until_ended(events).await
+}
+
+/// Follows a deployment that the request for it has begun, by its events; it is this one's to call off.
+pub(crate) async fn to_its_end(context: &Context, client: &Client, events: EventStream) -> Result<(), Failure> {
+    Thread::new(context, client)?.until_ended(events).await.map(drop)
 }
 
 /// Follows a deployment that has been begun, by its events.
 pub(crate) async fn watch(context: &Context, client: &Client, events: EventStream) -> Result<(), Failure> {
     let mut thread = Thread::new(context, client)?;
     thread.only_watches = true;
-    thread.until_ended(events).await
+    thread.until_ended(events).await.map(drop)
 }
 
 struct Thread<'a> {
@@ -77,6 +96,8 @@ struct Thread<'a> {
     called_off: bool,
     /// Somebody else's deployment: Ctrl-C ends the watching only.
     only_watches: bool,
+    /// It is left where a person has to decide.
+    leaves_waiting: bool,
 }
 
 /// What to do after an interrupt.
@@ -99,6 +120,7 @@ impl<'a> Thread<'a> {
             pass_over: 0,
             called_off: false,
             only_watches: false,
+            leaves_waiting: false,
         })
     }
 
@@ -121,8 +143,12 @@ impl<'a> Thread<'a> {
         Ok(())
     }
 
-    async fn until_ended(mut self, mut events: EventStream) -> Result<(), Failure> {
+    /// The deployment, if it is left waiting for a person.
+    async fn until_ended(mut self, mut events: EventStream) -> Result<Option<DeploymentId>, Failure> {
         while !self.progress.record().has_ended() {
+            if self.leaves_waiting && self.progress.record().waits() {
+                return Ok(self.id());
+            }
             let event = tokio::select! {
                 event = events.next() => event,
                 _ = self.interrupts.recv() => match self.interrupted().await {
@@ -137,7 +163,7 @@ impl<'a> Thread<'a> {
                 None => events = self.again(None).await?,
             }
         }
-        self.progress.finish()
+        self.progress.finish().map(|()| None)
     }
 
     fn take(&mut self, event: DeploymentEvent) {
@@ -152,6 +178,10 @@ impl<'a> Thread<'a> {
 
     async fn interrupted(&mut self) -> Then {
         if self.called_off || self.only_watches {
+            return Then::Leave;
+        }
+        if let (true, Some(id)) = (self.progress.record().waits(), self.id()) {
+            self.progress.line(&format!("it goes on waiting; coracle reject {id} calls it off"));
             return Then::Leave;
         }
         self.called_off = true;

@@ -6,11 +6,11 @@ use std::process::{Command, Stdio};
 
 /// The commit that a tree stands at; with `-dirty` behind it if tracked files were changed since.
 pub(crate) fn commit(root: &Path) -> Option<String> {
-    let commit = git(root, &["rev-parse", "--verify", "--quiet", "HEAD"])?.trim().to_owned();
+    let commit = answer(root, &["rev-parse", "--verify", "--quiet", "HEAD"])?.trim().to_owned();
     let known = !commit.is_empty() && commit.bytes().all(|b| b.is_ascii_hexdigit());
     // Untracked files do not count: build products are often neither tracked nor ignored.
     let changed =
-        || git(root, &["status", "--porcelain", "--untracked-files=no", "--", "."]).is_some_and(|list| !list.is_empty());
+        || answer(root, &["status", "--porcelain", "--untracked-files=no", "--", "."]).is_some_and(|list| !list.is_empty());
     known.then(|| if changed() { format!("{commit}-dirty") } else { commit })
 }
 
@@ -23,7 +23,8 @@ pub(crate) fn command(root: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-fn git(root: &Path, arguments: &[&str]) -> Option<String> {
+/// What git answers in this tree; `None` if it fails.
+pub(crate) fn answer(root: &Path, arguments: &[&str]) -> Option<String> {
     let answer = command(root, arguments).stderr(Stdio::null()).output().ok()?;
     answer.status.success().then(|| String::from_utf8_lossy(&answer.stdout).into_owned())
 }
@@ -37,7 +38,7 @@ mod tests {
         let tree = tempfile::tempdir().unwrap();
         std::fs::write(tree.path().join("app.py"), "print(1)\n").unwrap();
         for step in steps {
-            assert!(git(tree.path(), step).is_some(), "git {step:?}");
+            assert!(answer(tree.path(), step).is_some(), "git {step:?}");
         }
         tree
     }

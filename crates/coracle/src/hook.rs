@@ -1,5 +1,5 @@
-//! Git's hooks of the server's repositories, when git runs this program as one of them: the branch that is deployed is deployed,
-//! and told of as it happens; about the others it is told what becomes of them.
+//! Git's hook of the server's repositories, when git runs this program as it: the branch that is deployed is deployed, other
+//! branches are deployed into their previews if the app has such, and whoever pushes is told of it as it happens.
 //!
 //! What it prints goes to whoever pushes, through git. Whoever pushes chose the names of refs.
 
@@ -8,19 +8,23 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use coracle_api::{Client, Endpoint, PushRequest};
+use coracle_api::{BranchAnswer, BranchPushed, Client, Endpoint, PushRequest};
 use coracle_git_door::hook::{self, Command, Fate, Hook, variables};
-use coracle_model::AppName;
+use coracle_model::{AppName, DeploymentId};
+use tokio::runtime::Runtime;
 
 use crate::arguments::Global;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::follow::{self, Turn};
+use crate::follow;
 use crate::output::text::{cut, harmless};
 use crate::output::{Manner, Output};
 
 /// What stands before a phase, as it does on platforms that were pushed to before this one.
 const MARK: &str = "----->";
+
+/// Characters of a branch's name in a line.
+const BRANCH: usize = 100;
 
 /// Characters of a reason in git's own report, which is one line.
 const REASON: usize = 160;
@@ -53,8 +57,7 @@ pub(crate) fn main(hook: Hook) -> ExitCode {
     let output = Arc::new(Output::to(manner, Box::new(io::stderr()), Box::new(io::stderr())));
     let done = match (hook, Surroundings::found()) {
         (_, None) => Err(Failure::failed("this hook was not run by Coracle's server")),
-        (Hook::ProcReceive, Some(push)) => gate(&push, &output),
-        (Hook::PostReceive, Some(push)) => tell_kept(&push, &output),
+        (Hook::ProcReceive, Some(push)) => gate(push, &output),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,16 +73,20 @@ fn broken(error: io::Error) -> Failure {
 }
 
 /// Decides about the refs that git asks about.
-fn gate(push: &Surroundings, output: &Arc<Output>) -> Result<(), Failure> {
+fn gate(push: Surroundings, output: &Arc<Output>) -> Result<(), Failure> {
     let (mut from, mut to) = (io::stdin().lock(), io::stdout().lock());
-    let commands = hook::read_commands(&mut from, &mut to).map_err(broken)?;
-    let deployed = deployed(push, &commands).map(|command| command.reference.clone());
+    let mut commands = hook::read_commands(&mut from, &mut to).map_err(broken)?;
+    let deployed = deployed(&push, &commands).map(|command| command.reference.clone());
+    // The one that is deployed first; the others by their names, so that no two pushes wait for each other.
+    commands.sort_by_key(|command| (Some(&command.reference) != deployed.as_ref(), command.reference.clone()));
+    let known = deployed.as_ref().and_then(|reference| reference.text()?.strip_prefix("refs/heads/"));
+    let main = known.or_else(|| push.branches.first().map(String::as_str)).unwrap_or_default().to_owned();
+    let gate = Gate::new(push, main, output)?;
     let mut fates = Vec::new();
     for command in commands {
-        let fate = match deployed.as_deref() == Some(&command.reference) {
-            true => fate_of(push, &command, output),
-            // A usual branch beside the one that is deployed.
-            false => Fate::Move,
+        let fate = match deployed.as_ref() == Some(&command.reference) {
+            true => gate.fate_of(&command),
+            false => gate.fate_of_another(&command),
         };
         fates.push((command, fate));
     }
@@ -91,55 +98,102 @@ fn deployed<'a>(push: &Surroundings, commands: &'a [Command]) -> Option<&'a Comm
     push.branches.iter().find_map(|branch| commands.iter().find(|command| command.branch() == Some(branch)))
 }
 
-fn fate_of(push: &Surroundings, command: &Command, output: &Arc<Output>) -> Fate {
-    if command.new.is_zero() {
-        let app = &push.app;
-        return Fate::Refused(format!("it is what is deployed; `coracle destroy -a {app}` ends the app"));
-    }
-    match deploy(push, command, output) {
-        Ok(()) => Fate::Move,
-        Err(failure) => {
-            output.failure(&failure);
-            Fate::Refused(in_a_line(&failure.told()))
-        }
-    }
-}
-
 /// A reason as git's report takes it.
 fn in_a_line(reason: &str) -> String {
     let line = reason.lines().next().unwrap_or_default();
     cut(&harmless(line), REASON).into_owned()
 }
 
-/// Has the server deploy the commit, and follows that to its end.
-fn deploy(push: &Surroundings, command: &Command, output: &Arc<Output>) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::failed(format!("the hook cannot work: {error}"));
-    let directory = std::env::current_dir().map_err(failed)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let context = Context { global: Global::default(), output: Arc::clone(output), directory };
-    let client = Client::new(Endpoint::Unix(push.socket.clone()));
-    let request = PushRequest {
-        ticket: push.ticket.clone(),
-        reference: command.reference.clone(),
-        old: command.old.to_string(),
-        new: command.new.to_string(),
-    };
-    let asked = client.deploy_push(&push.app, &request);
-    runtime.block_on(follow::begin(&context, &client, Turn::default(), "asking the server", asked))
+/// Asks the server about one branch after the other.
+struct Gate<'a> {
+    push: Surroundings,
+    /// The branch that is deployed.
+    main: String,
+    output: &'a Arc<Output>,
+    context: Context,
+    client: Client,
+    runtime: Runtime,
 }
 
-/// Says what became of branches that are not deployed.
-fn tell_kept(push: &Surroundings, output: &Output) -> Result<(), Failure> {
-    let moved = hook::read_moved(&mut io::stdin().lock()).map_err(broken)?;
-    let deployed = deployed(push, &moved).and_then(Command::branch).or_else(|| push.branches.first().map(String::as_str));
-    let Some(deployed) = deployed else { return Ok(()) };
-    for branch in moved.iter().filter(|command| !command.new.is_zero()).filter_map(Command::branch) {
-        if branch != deployed {
-            let (branch, deployed) = (harmless(branch), harmless(deployed));
-            output.tell(format!("{MARK} {branch} is kept and not deployed: {deployed} is what is deployed"));
+impl<'a> Gate<'a> {
+    fn new(push: Surroundings, main: String, output: &'a Arc<Output>) -> Result<Self, Failure> {
+        let failed = |error: io::Error| Failure::failed(format!("the hook cannot work: {error}"));
+        let directory = std::env::current_dir().map_err(failed)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let context = Context { global: Global::default(), output: Arc::clone(output), directory };
+        let client = Client::new(Endpoint::Unix(push.socket.clone()));
+        Ok(Self { push, main, output, context, client, runtime })
+    }
+
+    /// The fate of the branch that is deployed.
+    fn fate_of(&self, command: &Command) -> Fate {
+        if command.new.is_zero() {
+            let app = &self.push.app;
+            return Fate::Refused(format!("it is what is deployed; `coracle destroy -a {app}` ends the app"));
+        }
+        match self.deploy(command) {
+            Ok(Some(id)) => {
+                self.output.tell(format!("{MARK} the branch is moved when it is live"));
+                Fate::Waits(format!("{}{id}", hook::WAITING))
+            }
+            done => self.decided(done.map(drop)),
         }
     }
-    Ok(())
+
+    /// The fate of a branch beside it.
+    fn fate_of_another(&self, command: &Command) -> Fate {
+        // What is no text has no preview.
+        let Some(branch) = command.branch() else { return Fate::Move };
+        self.decided(self.pass_on(command, branch))
+    }
+
+    fn decided(&self, done: Result<(), Failure>) -> Fate {
+        match done {
+            Ok(()) => Fate::Move,
+            Err(failure) => {
+                self.output.failure(&failure);
+                Fate::Refused(in_a_line(&failure.told()))
+            }
+        }
+    }
+
+    fn request(&self, command: &Command) -> PushRequest {
+        PushRequest {
+            ticket: self.push.ticket.clone(),
+            reference: command.reference.text().unwrap_or_default().to_owned(),
+            old: command.old.to_string(),
+            new: command.new.to_string(),
+        }
+    }
+
+    /// Has the server deploy the commit, and follows that to its end.
+    fn deploy(&self, command: &Command) -> Result<Option<DeploymentId>, Failure> {
+        let request = self.request(command);
+        let asked = self.client.deploy_push(&self.push.app, &request);
+        self.runtime.block_on(follow::begin_or_wait(&self.context, &self.client, "asking the server", asked))
+    }
+
+    /// Tells the server of a branch, and whoever pushes what becomes of it.
+    fn pass_on(&self, command: &Command, branch: &str) -> Result<(), Failure> {
+        let request = self.request(command);
+        let shown = cut(&harmless(branch), BRANCH).into_owned();
+        self.runtime.block_on(async {
+            let answer = match self.client.push_branch(&self.push.app, &request).await? {
+                BranchPushed::Deploying(events) => {
+                    return follow::to_its_end(&self.context, &self.client, events).await;
+                }
+                BranchPushed::Answered(answer) => answer,
+            };
+            let line = match answer {
+                BranchAnswer::Gone => return Ok(()),
+                BranchAnswer::Kept => format!("{shown} is kept and not deployed: {} is what is deployed", harmless(&self.main)),
+                BranchAnswer::WithoutPreview { why } => format!("{shown} is kept and has no preview: {}", harmless(&why)),
+                BranchAnswer::PreviewGone { app } => format!("{shown} goes, and its preview {app} with it"),
+            };
+            self.output.tell(format!("{MARK} {line}"));
+            Ok(())
+        })
+    }
 }
 
 #[cfg(test)]
@@ -149,7 +203,7 @@ mod tests {
 
     fn command(reference: &str) -> Command {
         let id = "1111111111111111111111111111111111111111";
-        Command { old: "0".repeat(40).parse().unwrap(), new: id.parse().unwrap(), reference: reference.to_owned() }
+        Command { old: "0".repeat(40).parse().unwrap(), new: id.parse().unwrap(), reference: reference.into() }
     }
 
     fn push(branches: &[&str]) -> Surroundings {

@@ -15,6 +15,7 @@ mod labelling;
 mod output;
 mod packing;
 mod peer;
+mod remotes;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use coracle_engine_process::{shim_main, static_site};
+use coracle_git_door::errand;
 use coracle_git_door::hook::Hook;
 use tokio::runtime::{Builder, Runtime};
 
@@ -36,6 +38,9 @@ use output::{Manner, Output};
 /// Threads of a server: as many as the smallest machine has cores. Its work is done by engines and builds.
 const SERVER_THREADS: usize = 2;
 
+/// Bytes of stack of each of them, of which only what is used is ever there: builds that are not optimised use much.
+const SERVER_STACK: usize = 8 << 20;
+
 /// How long what still runs in the background may hold up the end of the process.
 const LEAVE: Duration = Duration::from_millis(500);
 
@@ -45,6 +50,9 @@ fn main() -> ExitCode {
     }
     if let Some(hook) = std::env::args_os().next().and_then(|program| Hook::of(&program)) {
         return hook::main(hook);
+    }
+    if std::env::args_os().next().is_some_and(|program| errand::is_ssh(&program)) {
+        return become_ssh();
     }
     let line = match CommandLine::try_parse_from(arguments::familiar(std::env::args_os())) {
         Ok(line) => line,
@@ -85,12 +93,23 @@ fn serve_files(mut words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode 
     ExitCode::from(failure.exit_code())
 }
 
+/// Git fetches from somewhere, and wants `ssh`.
+fn become_ssh() -> ExitCode {
+    let error = errand::become_ssh(std::env::args_os().skip(1));
+    let failure = Failure::failed(format!("ssh cannot be started: {error}")).hint("install OpenSSH's client on the server");
+    Output::standard(Manner::plain()).failure(&failure);
+    ExitCode::from(failure.exit_code())
+}
+
 fn run(command: Command, global: Global, output: Arc<Output>) -> Result<u8, Failure> {
     let directory =
         std::env::current_dir().map_err(|error| Failure::failed(format!("the current directory cannot be entered: {error}")))?;
     let context = Context { global, output, directory };
     if let Command::Proxy(arguments) = command {
         return commands::proxy::run(*arguments, &context);
+    }
+    if let Command::Dial(arguments) = command {
+        return commands::dial::run(arguments, &context);
     }
     let runtime = runtime(&command).map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     let result = runtime.block_on(command.run(&context));
@@ -100,7 +119,7 @@ fn run(command: Command, global: Global, output: Arc<Output>) -> Result<u8, Fail
 
 fn runtime(command: &Command) -> std::io::Result<Runtime> {
     if command.serves() {
-        Builder::new_multi_thread().worker_threads(SERVER_THREADS).enable_all().build()
+        Builder::new_multi_thread().worker_threads(SERVER_THREADS).thread_stack_size(SERVER_STACK).enable_all().build()
     } else {
         Builder::new_current_thread().enable_all().build()
     }

@@ -5,6 +5,7 @@
 //! carries JSON and nothing else.
 
 pub(crate) mod columns;
+pub(crate) mod findings;
 pub(crate) mod log;
 pub(crate) mod moment;
 pub(crate) mod progress;

@@ -88,8 +88,11 @@ impl Folder {
         Ok(Holding { _file: file })
     }
 
-    /// Remembers that an app runs here.
-    pub(crate) fn remember(&self, app: &AppName) -> Result<(), DevError> {
+    /// Remembers that an app runs here, so that [`take_down`] finds what it leaves.
+    ///
+    /// # Errors
+    /// The folder's state cannot be written.
+    pub fn remember(&self, app: &AppName) -> Result<(), DevError> {
         let mut memory = self.memory()?;
         if memory.apps.contains(app) {
             return Ok(());

@@ -25,6 +25,7 @@ mod watch;
 
 pub use error::DevError;
 pub use folder::{Folder, Holding, take_down};
+pub use making::{copy_tree, limits};
 pub use news::{News, Tell, Voice};
 pub use session::{Options, Outcome, Reload, Session, Stops};
 pub use stack::{Action, FolderBuild, NamedSource, Part, Rule, Source, Stack};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use coracle_build::PlanError;
 use coracle_engine::{BuildError, BuildLimits, BuildRequest, Engine, EngineError, NamedContext, Tail};
 use coracle_model::plan::{Recipe, Serving};
-use coracle_model::{AppSpec, Artifact, BuildPlan, ByteSize, Cpus, EngineKind, ProcessName, ReleaseNumber, Span};
+use coracle_model::{AppSpec, Artifact, BuildPlan, ByteSize, Cpus, EngineKind, Logins, ProcessName, ReleaseNumber, Span};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::DevError;
@@ -95,6 +95,7 @@ impl Workshop<'_> {
             contexts: BTreeMap::new(),
             plan: BuildPlan { recipe, processes: BTreeMap::new(), release_command: None, reason, serving: Serving::default() },
             limits: limits(&self.stack.spec),
+            logins: Logins::default(),
         }
     }
 
@@ -144,6 +145,7 @@ impl Workshop<'_> {
             contexts: BTreeMap::new(),
             plan,
             limits: limits(spec),
+            logins: Logins::default(),
         };
         Ok((request, copy))
     }
@@ -162,7 +164,12 @@ fn no_plan(message: String) -> DevError {
     DevError::NoPlan { message, hint: "mend it, then `coracle dev`".to_owned() }
 }
 
-fn copy_tree(tree: &Path, scratch: &Path) -> Result<tempfile::TempDir, DevError> {
+/// A copy of a tree in `scratch`, without what its ignore file leaves out: what a deployment would send. It goes when it is dropped.
+/// Blocking.
+///
+/// # Errors
+/// The ignore file is wrong, or something cannot be read or written.
+pub fn copy_tree(tree: &Path, scratch: &Path) -> Result<tempfile::TempDir, DevError> {
     let failed = |source| DevError::State { path: tree.to_owned(), source };
     let ignore = coracle_build::source_ignore(tree).map_err(|error| no_plan(error.to_string()))?;
     std::fs::create_dir_all(scratch).map_err(failed)?;
@@ -182,7 +189,7 @@ fn needs(source: &Source) -> impl Iterator<Item = &ProcessName> {
 }
 
 /// A build may use half of the machine, as it may on a server, and at least what small builds need.
-fn limits(spec: &AppSpec) -> BuildLimits {
+pub fn limits(spec: &AppSpec) -> BuildLimits {
     let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
     let memory = rustix::system::sysinfo().totalram.saturating_mul(u64::from(rustix::system::sysinfo().mem_unit));
     BuildLimits {

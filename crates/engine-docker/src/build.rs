@@ -5,11 +5,13 @@ mod classic;
 mod context;
 mod dockerfile;
 mod fields;
+mod foreign;
 mod journal;
 mod message;
 mod parts;
 mod prune;
 mod pull;
+mod registry;
 mod session;
 mod warden;
 
@@ -18,11 +20,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bollard::query_parameters::TagImageOptionsBuilder;
 use bytes::Bytes;
-use coracle_engine::{BuildError, BuildRequest, Builder, EngineError, OutputSink, Stream};
+use coracle_engine::{BuildError, BuildRequest, Builder, EngineError, OutputSink, Sharing, Stream};
 use coracle_model::plan::Recipe;
 use coracle_model::stack::PullPolicy;
-use coracle_model::{AppName, Artifact, ArtifactId};
+use coracle_model::{
+    AppName, Artifact, ArtifactId, ImageFacts, ImageReference, Logins, PinnedImage, RegistryHost, RegistryLogin, Span,
+};
 use http::Request;
 use http_body_util::BodyExt;
 use jiff::Timestamp;
@@ -34,7 +39,7 @@ use crate::build::message::{Failure, Message, Messages};
 use crate::build::parts::{secrets_of, tag_of};
 use crate::build::session::Session;
 use crate::build::warden::Warden;
-use crate::client::{Client, is_disk_full, unavailable};
+use crate::client::{Client, is_disk_full, status, timely, unavailable};
 use crate::facts::Flavour;
 use crate::labels;
 use crate::wire;
@@ -44,6 +49,9 @@ const SETTLE: Duration = Duration::from_secs(10);
 
 /// How often a build is begun again whose cached layers vanish.
 const ATTEMPTS: usize = 3;
+
+/// How long a push may take.
+const PUSH_DEADLINE: Span = Span::seconds(30 * 60);
 
 /// The exit code of a program that was killed.
 const KILLED: i64 = 137;
@@ -101,6 +109,9 @@ impl ImageBuilder {
     ) -> Result<Artifact, BuildError> {
         let mut dockerfile = Dockerfile::of(request).await?;
         session::check(secrets_of(request))?;
+        for image in foreign::check_dockerfile(request, dockerfile.text())? {
+            pull::allowed(&self.client, &image, &request.logins).await?;
+        }
         dockerfile.put_before(&self.stages(request, output, cancel).await?)?;
         let mut attempt = self.prepare(request, &dockerfile, output).await?;
         let limit = request.limits.deadline;
@@ -149,7 +160,7 @@ impl ImageBuilder {
         if matches!(reader, Reader::BuildKit(_)) {
             // Without a session of ours BuildKit fetches images as nobody; so what it will need is fetched beforehand.
             for base in dockerfile.bases() {
-                pull::unless_present(&self.client, &base, output).await?;
+                pull::unless_present(&self.client, &base, &request.logins, output).await?;
             }
         }
         Ok(Attempt {
@@ -184,6 +195,10 @@ impl ImageBuilder {
         let (body, sending) = context::stream(&attempt.request.source, dockerfile)?;
         let uri = format!("/v{}/build{}", self.client.facts.api_version, wire::query(&parameters));
         let request = Request::post(uri).header("Host", "docker").header("Content-Type", "application/x-tar");
+        // For base images that the builder fetches itself.
+        let request = registry::config_header(&attempt.request.logins)
+            .into_iter()
+            .fold(request, |request, logins| request.header("X-Registry-Config", logins));
         let request = request.body(body).map_err(|error| BuildError::CannotBuild(error.to_string()))?;
         let answer = match wire::send(&self.client.socket, request).await {
             Ok(answer) => answer,
@@ -333,9 +348,10 @@ impl ImageBuilder {
         policy: PullPolicy,
         output: &OutputSink,
     ) -> Result<Artifact, BuildError> {
-        let repository = labels::repository(&self.client.owner, &request.app);
-        let id = pull::fetch(&self.client, reference, policy, &repository, &tag_of(request), output).await?;
-        self.artifact(request, id).await
+        let (repository, tag) = (labels::repository(&self.client.owner, &request.app), tag_of(request));
+        let name = pull::Name { repository: &repository, tag: &tag };
+        let (id, pinned) = pull::fetch(&self.client, request, (reference, policy), name, output).await?;
+        Ok(Artifact { registry: pinned, ..self.artifact(request, id).await? })
     }
 }
 
@@ -382,6 +398,7 @@ impl Builder for ImageBuilder {
         output: &OutputSink,
         cancel: &CancellationToken,
     ) -> Result<Artifact, BuildError> {
+        foreign::check(request)?;
         let Recipe::Image { reference, pull } = &request.plan.recipe else {
             return self.build_dockerfile(request, output, cancel).await;
         };
@@ -404,6 +421,51 @@ impl Builder for ImageBuilder {
             self.client.forget_image(artifact);
         }
         Ok(found)
+    }
+
+    async fn facts(&self, artifact: &ArtifactId) -> Result<Option<ImageFacts>, EngineError> {
+        self.client.image_facts(artifact).await.map(Some)
+    }
+
+    async fn resolve(&self, reference: &ImageReference, logins: &Logins) -> Result<PinnedImage, BuildError> {
+        registry::resolve(&self.client, reference, logins).await
+    }
+
+    async fn push(
+        &self,
+        artifact: &ArtifactId,
+        to: &ImageReference,
+        logins: &Logins,
+        output: &OutputSink,
+        cancel: &CancellationToken,
+    ) -> Result<PinnedImage, BuildError> {
+        // Only what is ours leaves the machine by our hand.
+        self.client.image(artifact).await?;
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(BuildError::Cancelled),
+            () = tokio::time::sleep(PUSH_DEADLINE.duration()) => Err(BuildError::TimedOut { limit: PUSH_DEADLINE }),
+            pushed = registry::push(&self.client, artifact, to, logins, output) => pushed,
+        }
+    }
+
+    async fn share(&self, artifact: &Artifact, with: &Sharing) -> Result<Artifact, BuildError> {
+        self.client.image(&artifact.id).await?;
+        let repository = labels::repository(&self.client.owner, &with.app);
+        let tag = parts::tag(with.release, with.part.as_ref());
+        let options = TagImageOptionsBuilder::default().repo(&repository).tag(&tag).build();
+        match timely(self.client.docker.tag_image(artifact.id.as_str(), Some(options))).await {
+            Ok(()) => Ok(artifact.clone()),
+            Err(error) if status(&error) == Some(404) => {
+                self.client.forget_image(&artifact.id);
+                Err(EngineError::NoSuchArtifact(artifact.id.clone()).into())
+            }
+            Err(error) => Err(self.client.error(format!("name image {repository}:{tag}"), &error).into()),
+        }
+    }
+
+    async fn check_login(&self, host: &RegistryHost, login: &RegistryLogin) -> Result<(), BuildError> {
+        registry::check_login(&self.client, host, login).await
     }
 
     async fn prune(&self, app: &AppName, keep: &[ArtifactId]) -> Result<(), EngineError> {

@@ -12,6 +12,7 @@ use crate::DockerOptions;
 use crate::facts::{Facts, api_minor};
 use crate::image;
 use crate::socket::Socket;
+use crate::turns::Turns;
 use crate::wire::Ping;
 
 /// How long an ordinary request may take. Starting a container on a busy machine takes seconds, not minutes.
@@ -32,6 +33,8 @@ pub(crate) struct Client {
     pub(crate) state_dir: PathBuf,
     pub(crate) facts: Facts,
     pub(crate) images: image::Seen,
+    /// One at a time fetches, pushes or renames what a reference names.
+    pub(crate) pulls: Turns<String>,
 }
 
 impl Client {
@@ -50,6 +53,7 @@ impl Client {
                         state_dir: options.state_dir,
                         facts,
                         images: image::Seen::default(),
+                        pulls: Turns::default(),
                     });
                 }
                 Err(error) => refusals.push(format!("{socket}: {error}")),

@@ -44,6 +44,8 @@ pub struct Facts {
     pub limits: Limited,
     /// Processors of the engine's machine.
     pub cpus: u32,
+    /// Its kind of processor, in Go's words: `amd64`.
+    pub architecture: String,
 }
 
 /// Which limits an engine can set.
@@ -89,6 +91,7 @@ impl Facts {
                 pids: info.pids_limit.unwrap_or(podman),
             },
             cpus: info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(1).max(1),
+            architecture: architecture(&info.architecture.unwrap_or_default()).to_owned(),
         }
     }
 
@@ -100,6 +103,11 @@ impl Facts {
     /// Whether BuildKit is there, offered or not: Docker 20.10 has it, but offers the classic builder.
     pub(crate) fn has_buildkit(&self) -> bool {
         self.buildkit || (self.flavour == Flavour::Docker && self.api_at_least(40))
+    }
+
+    /// What its images are made for, as registries write it.
+    pub(crate) fn platform(&self) -> String {
+        format!("linux/{}", self.architecture)
     }
 
     /// What keeps containers apart here.
@@ -143,4 +151,15 @@ impl Facts {
 /// The `41` of `1.41`.
 pub(crate) fn api_minor(version: &str) -> usize {
     version.split_once('.').and_then(|(_, minor)| minor.parse().ok()).unwrap_or(41)
+}
+
+/// A processor in Go's words, of which `uname` has others.
+fn architecture(machine: &str) -> &str {
+    match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "armv7l" | "armv6l" => "arm",
+        "i386" | "i686" => "386",
+        other => other,
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bollard::models::ImageInspect;
 use coracle_engine::EngineError;
-use coracle_model::{Artifact, ArtifactId, CommandLine, EngineKind, ProcessName};
+use coracle_model::{Artifact, ArtifactId, CommandLine, EngineKind, ImageFacts, ProcessName};
 
 use crate::client::{Client, status, timely};
 use crate::labels;
@@ -21,6 +21,8 @@ pub(crate) struct Image {
     pub(crate) has_healthcheck: bool,
     /// The lowest TCP port it exposes.
     pub(crate) port: Option<u16>,
+    /// Where its programs begin.
+    pub(crate) working_dir: Option<String>,
 }
 
 /// Images seen before.
@@ -34,6 +36,7 @@ impl Image {
         Self {
             has_command: filled(&config.cmd) || filled(&config.entrypoint),
             has_healthcheck: check.first().is_some_and(|kind| kind != "NONE" && !kind.is_empty()),
+            working_dir: config.working_dir.filter(|place| !place.is_empty()),
             port: config.exposed_ports.unwrap_or_default().iter().filter_map(|port| tcp_port(port)).min(),
             env: config.env.unwrap_or_default().iter().filter_map(|pair| pair.split_once('=').map(owned)).collect(),
         }
@@ -53,6 +56,7 @@ impl Image {
             port: self.port,
             has_healthcheck: self.has_healthcheck,
             fingerprint: None,
+            registry: None,
         }
     }
 }
@@ -79,6 +83,33 @@ impl Client {
 
     /// Asks the engine for an artifact; `None` if it is gone or not ours.
     pub(crate) async fn find_image(&self, artifact: &ArtifactId) -> Result<Option<Arc<Image>>, EngineError> {
+        let Some(inspected) = self.inspected(artifact).await? else { return Ok(None) };
+        let image = Arc::new(Image::new(inspected));
+        self.images.lock().unwrap_or_else(PoisonError::into_inner).insert(artifact.clone(), image.clone());
+        Ok(Some(image))
+    }
+
+    /// All that an image says of itself and of its making.
+    pub(crate) async fn image_facts(&self, artifact: &ArtifactId) -> Result<ImageFacts, EngineError> {
+        let inspected = self.inspected(artifact).await?.ok_or_else(|| EngineError::NoSuchArtifact(artifact.clone()))?;
+        let mut history = timely(self.docker.image_history(artifact.as_str()))
+            .await
+            .map_err(|error| self.error(format!("read the history of image {artifact}"), &error))?;
+        // The engine tells the newest first.
+        history.reverse();
+        let config = inspected.config.clone().unwrap_or_default();
+        Ok(ImageFacts {
+            user: config.user.unwrap_or_default(),
+            entrypoint: config.entrypoint.unwrap_or_default(),
+            command: config.cmd.unwrap_or_default(),
+            env: config.env.unwrap_or_default().iter().filter_map(|pair| pair.split_once('=').map(owned)).collect(),
+            labels: config.labels.unwrap_or_default().into_iter().collect(),
+            has_healthcheck: Image::new(inspected).has_healthcheck,
+            history: history.into_iter().map(|layer| layer.created_by).collect(),
+        })
+    }
+
+    async fn inspected(&self, artifact: &ArtifactId) -> Result<Option<ImageInspect>, EngineError> {
         let inspected = match timely(self.docker.inspect_image(artifact.as_str())).await {
             Ok(inspected) => inspected,
             Err(error) if matches!(status(&error), Some(400 | 404)) => return Ok(None),
@@ -88,9 +119,7 @@ impl Client {
         if inspected.id.as_deref() != Some(artifact.as_str()) || !tags.iter().any(|tag| labels::is_our_tag(&self.owner, tag)) {
             return Ok(None);
         }
-        let image = Arc::new(Image::new(inspected));
-        self.images.lock().unwrap_or_else(PoisonError::into_inner).insert(artifact.clone(), image.clone());
-        Ok(Some(image))
+        Ok(Some(inspected))
     }
 
     /// The engine says that this image is not there.

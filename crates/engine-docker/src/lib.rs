@@ -15,6 +15,7 @@ mod neighbours;
 mod predecessors;
 mod runtime;
 mod socket;
+mod turns;
 mod wire;
 
 use std::path::PathBuf;

@@ -5,11 +5,11 @@ mod describe;
 mod events;
 mod exec;
 mod files;
+mod handed;
 mod logs;
 mod network;
 mod settings;
 mod state;
-mod turns;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::{Client, message, status, timely};
 use crate::labels;
 use crate::runtime::network::{Networks, Wanted};
-use crate::runtime::turns::Turns;
+use crate::turns::Turns;
 
 /// How many containers are asked about at once.
 const AT_ONCE: usize = 8;
@@ -118,7 +118,7 @@ impl ContainerRuntime {
 impl Runtime for ContainerRuntime {
     async fn start(&self, spec: &InstanceSpec) -> Result<Instance, EngineError> {
         let _turn = self.turns.take(&spec.id).await;
-        self.start_container(spec).await
+        Box::pin(self.start_container(spec)).await
     }
 
     async fn stop(&self, id: &InstanceId, grace: Duration) -> Result<(), EngineError> {

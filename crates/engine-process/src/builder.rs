@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use coracle_engine::{BuildError, BuildRequest, Builder, EngineError, OutputSink, Stream};
 use coracle_jail::User;
 use coracle_model::plan::Recipe;
-use coracle_model::{AppName, Artifact, ArtifactId, CommandLine, EngineKind, ProcessName};
+use coracle_model::{AppName, Artifact, ArtifactId, CommandLine, EngineKind, ImageFacts, ProcessName};
 use tokio_util::sync::CancellationToken;
 
 use crate::files::{give_group, make_directory, remove_tree, write_json};
@@ -82,6 +82,7 @@ impl ProcessBuilder {
             port: None,
             has_healthcheck: false,
             fingerprint: None,
+            registry: None,
         })
     }
 
@@ -142,6 +143,11 @@ impl Builder for ProcessBuilder {
     async fn has(&self, artifact: &ArtifactId) -> Result<bool, EngineError> {
         let Some(slug) = SlugName::parse(artifact) else { return Ok(false) };
         Ok(slug.read(&self.site.home)?.is_some())
+    }
+
+    /// A directory says nothing of itself.
+    async fn facts(&self, artifact: &ArtifactId) -> Result<Option<ImageFacts>, EngineError> {
+        if self.has(artifact).await? { Ok(None) } else { Err(EngineError::NoSuchArtifact(artifact.clone())) }
     }
 
     async fn prune(&self, app: &AppName, keep: &[ArtifactId]) -> Result<(), EngineError> {

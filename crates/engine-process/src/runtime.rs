@@ -25,7 +25,7 @@ use crate::kept_task;
 use crate::logs;
 use crate::site::Site;
 use crate::slug::SlugName;
-use crate::surroundings::task_of;
+use crate::surroundings::{hand_over, task_of};
 use crate::task::{Answer, PortChoice, Task, TaskGroup};
 
 /// How long a shim may take to start a program or to say why it cannot.
@@ -95,6 +95,10 @@ impl ProcessRuntime {
         let no_artifact = || EngineError::NoSuchArtifact(spec.artifact.clone());
         let slug = SlugName::parse(&spec.artifact).ok_or_else(no_artifact)?;
         let record = slug.read(&site.home)?.ok_or_else(no_artifact)?;
+        if let Some(handed) = spec.surroundings.handed.clone() {
+            let tree = slug.tree(&site.home);
+            in_background(move || hand_over(&tree, &handed)).await?;
+        }
         let task = task_of(site, spec, &slug, &record)?;
         let directory = site.home.instance(&spec.id);
         prepare(&directory, &task).map_err(|error| EngineError::io(format!("write {}", directory.display()), &error))?;
@@ -266,6 +270,7 @@ impl Runtime for ProcessRuntime {
             return Err(EngineError::Cancelled);
         }
         self.start(spec).await?;
+        spec.surroundings.started.now();
         let outcome = tokio::select! {
             outcome = self.follow(id, output) => outcome,
             () = cancel.cancelled() => Err(EngineError::Cancelled),

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use coracle_engine::{EngineError, InstanceSpec, PortRequest};
+use coracle_build::parcel::{self, ParcelLimits, Standing};
+use coracle_engine::{EngineError, Handed, InstanceSpec, PortRequest};
 use coracle_jail::{GroupLimits, Show, User};
 use coracle_model::{ContainerSettings, Limits, ProcessSpec, VolumeMount};
 
@@ -44,6 +45,16 @@ pub(crate) fn task_of(site: &Site, spec: &InstanceSpec, slug: &SlugName, record:
     env.extend(spec.env.iter().map(|(name, value)| (name.to_string(), value.expose().to_owned())));
     let own = &spec.surroundings.container.env;
     env.extend(own.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())));
+    let mut cwd = slug.tree(&site.home);
+    if let Some(handed) = &spec.surroundings.handed {
+        let work = handed.scratch.join(Handed::WORK);
+        if site.means.has_mount_namespaces() {
+            // Where it was: what was built may name its own place.
+            shows.push(Show { source: work, target: cwd.clone(), writable: true });
+        } else {
+            cwd = work;
+        }
+    }
     let wanted = env.get("PATH").map(|path| std::env::split_paths(path).collect()).unwrap_or_else(|| site.search_path());
     env.insert("PATH".to_owned(), join(record.path.iter().cloned().chain(wanted)));
     let confines = site.means.confine(user, &site.home, &site.program, shows);
@@ -51,7 +62,7 @@ pub(crate) fn task_of(site: &Site, spec: &InstanceSpec, slug: &SlugName, record:
     Ok(Task {
         command,
         env: env.into_iter().collect(),
-        cwd: slug.tree(&site.home),
+        cwd,
         port: match spec.port {
             PortRequest::None | PortRequest::Neighbours(_) => PortChoice::None,
             PortRequest::Listen(_) => PortChoice::Free,
@@ -62,6 +73,18 @@ pub(crate) fn task_of(site: &Site, spec: &InstanceSpec, slug: &SlugName, record:
         file_system: confines.file_system,
         confinement: confines.confinement,
     })
+}
+
+/// Copies what an artifact was built into to where an instance may write, and lays over it what it is brought. Blocking.
+pub(crate) fn hand_over(tree: &Path, handed: &Handed) -> Result<(), EngineError> {
+    let work = handed.scratch.join(Handed::WORK);
+    let failed = |error: std::io::Error| EngineError::io(format!("copy {}", tree.display()), &error);
+    coracle_build::copy_for_all(tree, &work).map_err(failed)?;
+    for archive in &handed.brought {
+        parcel::lay(archive, &work, Standing::GivesWay, ParcelLimits::default())
+            .map_err(|error| EngineError::Failed { action: "lay out files".to_owned(), cause: error.to_string() })?;
+    }
+    Ok(())
 }
 
 /// What is asked for of a container and means the same without one, or nothing.

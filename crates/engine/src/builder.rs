@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use coracle_model::{AppName, Artifact, ArtifactId, BuildPlan, ByteSize, Cpus, ProcessName, ReleaseNumber, Span};
+use coracle_model::{
+    AppName, Artifact, ArtifactId, BuildPlan, ByteSize, Cpus, ImageFacts, ImageReference, Logins, PinnedImage, ProcessName,
+    RegistryHost, RegistryLogin, ReleaseNumber, Span,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{BuildError, EngineError};
@@ -33,6 +36,49 @@ pub trait Builder: Send + Sync {
     /// Whether the artifact is still there to be run.
     async fn has(&self, artifact: &ArtifactId) -> Result<bool, EngineError>;
 
+    /// What the image of an artifact says of itself; `None` where artifacts are no images. An artifact that is gone, or not of
+    /// this engine, is [`EngineError::NoSuchArtifact`].
+    async fn facts(&self, artifact: &ArtifactId) -> Result<Option<ImageFacts>, EngineError>;
+
+    /// What a reference means at its registry now, without fetching it. Refuses what this machine could not run.
+    async fn resolve(&self, reference: &ImageReference, logins: &Logins) -> Result<PinnedImage, BuildError> {
+        let _ = logins;
+        Err(BuildError::CannotBuild(format!(
+            "this engine runs no images, so {reference} cannot be deployed; use engine = \"docker\""
+        )))
+    }
+
+    /// Pushes what an artifact is made of, under this tag, telling the progress to `output`. Answers where it is then.
+    async fn push(
+        &self,
+        artifact: &ArtifactId,
+        to: &ImageReference,
+        logins: &Logins,
+        output: &OutputSink,
+        cancel: &CancellationToken,
+    ) -> Result<PinnedImage, BuildError> {
+        let _ = (artifact, logins, output, cancel);
+        Err(BuildError::CannotBuild(format!(
+            "this engine makes no images, so nothing can be pushed to {to}; use engine = \"docker\""
+        )))
+    }
+
+    /// Gives an artifact that is there to one more app: from then on it is kept for as long as either keeps it. Answers the
+    /// artifact as that app has it. [`EngineError::NoSuchArtifact`] if it is not there.
+    async fn share(&self, artifact: &Artifact, with: &Sharing) -> Result<Artifact, BuildError> {
+        let _ = artifact;
+        Err(BuildError::CannotBuild(format!(
+            "this engine keeps what it builds for one app, and cannot give it to {}; deploy the source there with `coracle deploy`",
+            with.app
+        )))
+    }
+
+    /// Shows a registry credentials and hears whether it takes them.
+    async fn check_login(&self, host: &RegistryHost, login: &RegistryLogin) -> Result<(), BuildError> {
+        let _ = login;
+        Err(BuildError::CannotBuild(format!("this engine runs no images, and {host} is of no use to it")))
+    }
+
     /// Removes everything of `app` that this engine built and that is not in `keep`, and what interrupted builds left
     /// behind. Caches of ours that nothing in `keep` uses shrink to a bound. Foreign images, directories and caches
     /// stay. Never called while a build of the same app runs.
@@ -56,6 +102,19 @@ pub struct BuildRequest {
     pub plan: BuildPlan,
     /// What it may cost.
     pub limits: BuildLimits,
+    /// What registries are shown that it fetches from.
+    pub logins: Logins,
+}
+
+/// Whom an artifact is given to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sharing {
+    /// The app.
+    pub app: AppName,
+    /// The release that it will be part of.
+    pub release: ReleaseNumber,
+    /// The part of the app that it is for; `None`: the app as a whole.
+    pub part: Option<ProcessName>,
 }
 
 /// A further source of a build.

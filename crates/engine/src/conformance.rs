@@ -181,6 +181,7 @@ macro_rules! conformance_tests {
         $crate::conformance_tests! { @each $fixture;
             builds::a_build_makes_an_artifact_that_is_there,
             builds::a_build_only_reads_its_source,
+            builds::an_image_tells_what_it_is,
             builds::a_failing_step_is_named_and_its_output_told,
             builds::a_cancelled_build_ends_soon_and_says_so,
             builds::a_build_past_its_deadline_is_ended,

@@ -16,7 +16,7 @@ mod script;
 
 use std::sync::Arc;
 
-use coracle_model::{AppName, ArtifactId, EngineKind, InstanceId, OwnerId, ReleaseNumber, VolumeName};
+use coracle_model::{AppName, ArtifactId, EngineKind, ImageFacts, InstanceId, OwnerId, ReleaseNumber, VolumeName};
 
 use crate::runtime::{Exit, Health, InstanceSpec};
 use crate::{Engine, LogLine};
@@ -89,6 +89,11 @@ impl FakeEngine {
     /// What the build of this release does.
     pub fn script_build(&self, release: u32, script: BuildScript) {
         self.machine.state().builds.insert(release, script);
+    }
+
+    /// What images say of themselves from now on. Until then: that they run as `app`, and nothing else.
+    pub fn set_image(&self, facts: ImageFacts) {
+        self.machine.state().image = facts;
     }
 
     /// What a program does, given its argument vector and its environment, where no [`FakeEngine::script`] matches. It

@@ -20,13 +20,13 @@ pub mod predecessors;
 pub mod runtime;
 mod tail;
 
-pub use builder::{BuildLimits, BuildRequest, Builder, NamedContext, OutputLine, OutputSink};
-pub use error::{BuildError, EngineError};
+pub use builder::{BuildLimits, BuildRequest, Builder, NamedContext, OutputLine, OutputSink, Sharing};
+pub use error::{BuildError, EngineError, RegistryTrouble};
 pub use neighbours::{Change, ExposedPort, Neighbour, Neighbours};
 pub use predecessors::{Mounted, Predecessor, Predecessors, Restart};
 pub use runtime::{
-    Bind, Exit, File, Health, Instance, InstanceEvent, InstanceSpec, InstanceState, Isolation, LogLine, LogQuery, Missing,
-    PortRequest, Runtime, Stats, Stream, Surroundings,
+    Bind, Exit, File, Handed, Health, Instance, InstanceEvent, InstanceSpec, InstanceState, Isolation, LogLine, LogQuery,
+    Missing, PortRequest, Runtime, StartMark, Stats, Stream, Surroundings,
 };
 pub use tail::Tail;
 

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use coracle_model::{
@@ -151,6 +152,57 @@ pub struct Surroundings {
     /// The name, within its release, of a network that it shares with others of this name and with nobody else: it is not in
     /// the release's own then. A word of letters, digits, hyphens, underscores and dots.
     pub apart: Option<String>,
+    /// Whether everybody inside may write to its volumes, whoever their directories belong to. Only for [`Runtime::run`].
+    pub open_volumes: bool,
+    /// What is put into its working directory, and what is taken out of it. Only for [`Runtime::run`].
+    pub handed: Option<Handed>,
+    /// Set when its program has been started. Only by [`Runtime::run`].
+    pub started: StartMark,
+}
+
+/// What is put into the working directory of an instance before its program starts, and what is taken out of there when that
+/// has ended with code 0.
+///
+/// An engine whose instances work on the machine's own files makes a copy of the working directory, which the instance may
+/// write to, and leaves it as [`Handed::WORK`] in `scratch`. Others write what is taken as tar archives, `0.tar` for the first
+/// path and so on; there is none for a path at which there is nothing. The entries of `a/b` begin with `b`. Nobody has looked
+/// at what stands in either: it is as hostile as the program that wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handed {
+    /// A directory of the machine for this instance alone. The caller makes and removes it.
+    pub scratch: PathBuf,
+    /// Gzipped tar archives of plain files and folders, laid over the working directory.
+    pub brought: Vec<PathBuf>,
+    /// Paths below the working directory, `.` for all of it.
+    pub taken: Vec<String>,
+    /// The most bytes that one archive of what is taken may have. [`EngineError::Failed`] if there are more.
+    pub limit: u64,
+}
+
+impl Handed {
+    /// The name of the working directory in `scratch`.
+    pub const WORK: &str = "work";
+
+    /// Where what stands at the path of this number is written to.
+    pub fn archive(&self, number: usize) -> PathBuf {
+        self.scratch.join(format!("{number}.tar"))
+    }
+}
+
+/// The moment at which a program was started. Clones are told together.
+#[derive(Debug, Clone, Default)]
+pub struct StartMark(Arc<OnceLock<Instant>>);
+
+impl StartMark {
+    /// It has been started now, if it had not been before.
+    pub fn now(&self) {
+        self.0.get_or_init(Instant::now);
+    }
+
+    /// When it was started; `None` if it was not.
+    pub fn at(&self) -> Option<Instant> {
+        self.0.get().copied()
+    }
 }
 
 /// A file or directory of the machine inside an instance.

@@ -10,8 +10,9 @@ use coracle_model::{AppName, PersonName};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::errand;
 use crate::hook::Hook;
-use crate::push::{Push, Ticket};
+use crate::push::{BranchTurns, Push, Ticket};
 use crate::repository::Repository;
 
 /// Why something could not be done with a repository.
@@ -23,9 +24,20 @@ pub enum DoorError {
     /// The ref names something else than when the push began.
     #[error("somebody else has pushed meanwhile")]
     Moved,
+    /// The commit is too large to be deployed.
+    #[error("the commit has more than {0} files")]
+    TooManyFiles(u64),
     /// Git is not installed, or cannot be started.
     #[error("git cannot be started: {0}")]
     Start(std::io::Error),
+    /// A program that git needs cannot be started.
+    #[error("{program} cannot be started: {source}")]
+    Program {
+        /// Which.
+        program: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Git says no.
     #[error("git says: {0}")]
     Git(String),
@@ -56,12 +68,17 @@ pub(crate) struct Inner {
     repositories: PathBuf,
     /// Where git finds its hooks: names for Coracle's own program.
     pub(crate) hooks: PathBuf,
+    /// Where git finds what starts `ssh`: a name for Coracle's own program.
+    pub(crate) ssh: PathBuf,
+    /// Where keys lie while something is fetched with them.
+    pub(crate) keys: PathBuf,
     /// Where hooks reach the server.
     pub(crate) socket: PathBuf,
     pub(crate) tasks: TaskTracker,
     /// Fires when the server stops.
     pub(crate) stop: CancellationToken,
     making: tokio::sync::Mutex<()>,
+    branch_turns: Arc<BranchTurns>,
     shelf: Mutex<Shelf>,
 }
 
@@ -82,13 +99,19 @@ impl Door {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, DoorError> {
-        let (repositories, hooks) = (dir.join("repositories"), dir.join("hooks"));
-        for path in [&repositories, &hooks] {
+        let (repositories, hooks, keys) = (dir.join("repositories"), dir.join("hooks"), dir.join("keys"));
+        // Keys of fetches that were cut off with their server.
+        match std::fs::remove_dir_all(&keys) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(DoorError::file(&keys, error)),
+            _ => {}
+        }
+        for path in [&repositories, &hooks, &keys] {
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
             made.map_err(|error| DoorError::file(path, error))?;
         }
-        for hook in Hook::ALL {
-            let path = hooks.join(hook.name());
+        forget_hooks(&hooks);
+        let ssh = dir.join(errand::NAME);
+        for path in Hook::ALL.iter().map(|hook| hooks.join(hook.name())).chain([ssh.clone()]) {
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(DoorError::file(&path, error)),
                 _ => symlink(program, &path).map_err(|error| DoorError::file(&path, error))?,
@@ -96,7 +119,9 @@ impl Door {
         }
         sweep(&repositories);
         let (making, shelf, socket) = (tokio::sync::Mutex::default(), Mutex::default(), socket.to_owned());
-        Ok(Self { inner: Arc::new(Inner { repositories, hooks, socket, tasks, stop, making, shelf }) })
+        let branch_turns = Arc::default();
+        let inner = Inner { repositories, hooks, ssh, keys, socket, tasks, stop, making, branch_turns, shelf };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     fn path(&self, app: &AppName) -> PathBuf {
@@ -142,6 +167,15 @@ impl Door {
         }
     }
 
+    /// From now on this branch of an app is the one that is deployed; waits for a push that is under way. Makes the repository if it
+    /// is not there.
+    pub async fn set_branch(&self, app: &AppName, branch: &str) -> Result<(), DoorError> {
+        let repository = self.ensure(app).await?;
+        let turn = self.turn(app);
+        let _turn = turn.lock().await;
+        repository.set_branch(&format!("refs/heads/{branch}")).await
+    }
+
     /// The push that a ticket belongs to, while it is under way.
     pub fn push(&self, ticket: &Ticket) -> Option<Arc<Push>> {
         self.shelf().pushes.get(ticket).cloned()
@@ -155,7 +189,7 @@ impl Door {
         gone: CancellationToken,
     ) -> Result<(Ticket, Arc<Push>), DoorError> {
         let ticket = Ticket::new()?;
-        let push = Arc::new(Push::new(app.clone(), repository, by, self.turn(app), gone));
+        let push = Arc::new(Push::new(app.clone(), repository, by, (self.turn(app), self.inner.branch_turns.clone()), gone));
         self.shelf().pushes.insert(ticket.clone(), push.clone());
         Ok((ticket, push))
     }
@@ -173,6 +207,17 @@ impl Door {
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
         self.inner.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Removes the hooks that earlier versions had: git would run them.
+fn forget_hooks(hooks: &Path) {
+    for entry in std::fs::read_dir(hooks).into_iter().flatten().flatten() {
+        if !Hook::ALL.iter().any(|hook| entry.file_name() == hook.name())
+            && let Err(error) = std::fs::remove_file(entry.path())
+        {
+            tracing::warn!(path = %entry.path().display(), %error, "a hook that is none any more stays");
+        }
     }
 }
 

@@ -208,9 +208,8 @@ impl Door {
             git.argument("--stateless-rpc");
         }
         git.argument(repository.path()).set("core.hooksPath", &self.inner.hooks);
-        for branch in &branches {
-            git.set("receive.procReceiveRefs", format!("refs/heads/{branch}"));
-        }
+        // Every branch comes to the gate: the deployed one is deployed, and others may have previews.
+        git.set("receive.procReceiveRefs", "refs/heads");
         git.env(variables::SOCKET, &self.inner.socket).env(variables::APP, app.as_str());
         git.env(variables::TICKET, ticket.as_str()).env(variables::BRANCHES, branches.join(" "));
         Ok(git)

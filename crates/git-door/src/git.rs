@@ -17,6 +17,31 @@ use crate::door::DoorError;
 /// Bytes of address space of each child. What git maps of its packs is kept below it by the windows below.
 const MEMORY: u64 = 1536 << 20;
 
+/// Bytes of memory of its own, without what it maps to read: what a pack can make it fill.
+const HEAP: u64 = 512 << 20;
+
+/// The largest piece of memory that git asks for at once. Blobs are streamed; what is kept whole are trees, commits, and what
+/// deltas are resolved with, of which a few are held at a time.
+const PIECE: &str = "128m";
+
+/// Seconds of processor time of each child: a pack that is small and becomes large takes long, and no longer.
+const PROCESSOR: u64 = 15 * 60;
+
+/// Bytes of the largest file that it writes: a pack with what completes it.
+const FILE: u64 = 6 << 30;
+
+/// What a child and each of its children may use.
+const LIMITS: [(Resource, u64); 4] =
+    [(Resource::As, MEMORY), (Resource::Data, HEAP), (Resource::Cpu, PROCESSOR), (Resource::Fsize, FILE)];
+
+/// The limits of a child that writes no file larger than this.
+fn limits_with(largest_file: Option<u64>) -> [(Resource, u64); 4] {
+    LIMITS.map(|(resource, most)| match (resource, largest_file) {
+        (Resource::Fsize, Some(own)) => (resource, own.min(most)),
+        _ => (resource, most),
+    })
+}
+
 /// How long a short question to a repository may take.
 pub(crate) const QUESTION: Duration = Duration::from_secs(60);
 
@@ -45,6 +70,11 @@ const ALWAYS: &[(&str, &str)] = &[
     ("receive.fsck.badTimezone", "ignore"),
     ("receive.fsck.missingSpaceBeforeDate", "ignore"),
     ("receive.maxInputSize", "4g"),
+    // What comes stays a pack: as loose objects, a few small deltas of a large one would each be as large on the disk, now or when
+    // the repository is tidied up.
+    ("transfer.unpackLimit", "1"),
+    ("gc.cruftPacks", "true"),
+    ("gc.bigPackThreshold", "256m"),
     ("receive.shallowUpdate", "true"),
     // Memory stays flat: large files are streamed, packs are looked at through small windows, one thread works.
     ("core.bigFileThreshold", "8m"),
@@ -64,6 +94,8 @@ pub(crate) struct Git {
     settings: Vec<(String, OsString)>,
     environment: Vec<(&'static str, OsString)>,
     home: PathBuf,
+    /// Bytes of any file that it writes.
+    largest_file: Option<u64>,
 }
 
 impl Git {
@@ -79,7 +111,7 @@ impl Git {
     pub(crate) fn new(home: &Path, words: &[&str]) -> Self {
         let settings = ALWAYS.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
         let arguments = words.iter().map(OsString::from).collect();
-        let mut git = Self { arguments, settings, environment: Vec::new(), home: home.to_owned() };
+        let mut git = Self { arguments, settings, environment: Vec::new(), home: home.to_owned(), largest_file: None };
         git.set("core.hooksPath", "/dev/null");
         git
     }
@@ -102,12 +134,22 @@ impl Git {
         self
     }
 
+    /// Ends it when a file that it writes becomes larger than this.
+    pub(crate) fn writes_at_most(&mut self, bytes: u64) -> &mut Self {
+        self.largest_file = Some(bytes);
+        self
+    }
+
     fn command(self) -> Command {
         let mut command = Command::new("git");
         let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
         command.env_clear().env("PATH", path).env("HOME", &self.home).env("LC_ALL", "C");
         command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_ATTR_NOSYSTEM", "1");
-        command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_NO_REPLACE_OBJECTS", "1").env("GIT_NO_LAZY_FETCH", "1");
+        command
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_NO_REPLACE_OBJECTS", "1")
+            .env("GIT_NO_LAZY_FETCH", "1")
+            .env("GIT_ALLOC_LIMIT", PIECE);
         command.env("GIT_CONFIG_COUNT", self.settings.len().to_string());
         for (number, (name, value)) in self.settings.into_iter().enumerate() {
             command.env(format!("GIT_CONFIG_KEY_{number}"), name).env(format!("GIT_CONFIG_VALUE_{number}"), value);
@@ -119,19 +161,30 @@ impl Git {
 
     /// Starts it.
     pub(crate) fn start(self) -> Result<Running, DoorError> {
+        let largest_file = self.largest_file;
         let child = self.command().spawn().map_err(DoorError::Start)?;
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let running = Running { child, group };
         // It waits for its input yet, or is about to read a repository; its own children inherit the limit.
-        let limit = Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) };
-        match rustix::process::prlimit(group, Resource::As, limit) {
-            Ok(_) | Err(rustix::io::Errno::SRCH) => Ok(running),
-            Err(error) => Err(DoorError::Start(error.into())),
+        for (resource, most) in limits_with(largest_file) {
+            let limit = Rlimit { current: Some(most), maximum: Some(most) };
+            match rustix::process::prlimit(group, resource, limit) {
+                Ok(_) | Err(rustix::io::Errno::SRCH) => {}
+                // What is allowed to the server itself is less, and holds for the child.
+                Err(rustix::io::Errno::PERM) if rustix::process::getrlimit(resource).maximum.is_some_and(|own| own < most) => {}
+                Err(error) => return Err(DoorError::Start(error.into())),
+            }
         }
+        Ok(running)
     }
 
     /// Runs it to its end without input; what it wrote, or what it complained of.
     pub(crate) async fn ask(self) -> Result<Vec<u8>, DoorError> {
+        self.ask_within(QUESTION).await
+    }
+
+    /// The same, if it may take longer.
+    pub(crate) async fn ask_within(self, patience: Duration) -> Result<Vec<u8>, DoorError> {
         let mut running = self.start()?;
         drop(running.child.stdin.take());
         let (stdout, stderr) = (running.child.stdout.take(), running.child.stderr.take());
@@ -140,11 +193,28 @@ impl Git {
             let status = running.child.wait().await.map_err(DoorError::Start)?;
             match status.success() && answer.len() as u64 <= LONGEST_ANSWER {
                 true => Ok(answer),
+                false if complaint.is_empty() => Err(DoorError::Git(format!("nothing, and ended with {status}"))),
                 false => Err(DoorError::Git(told(&complaint))),
             }
         };
-        tokio::time::timeout(QUESTION, asking).await.map_err(|_| DoorError::Git("it does not end".to_owned()))?
+        tokio::time::timeout(patience, asking).await.map_err(|_| DoorError::Git("it does not end".to_owned()))?
     }
+}
+
+/// What a program beside git writes, which is asked without input.
+pub(crate) async fn read_answer(program: &str, words: &[&str], most: u64) -> Result<Vec<u8>, DoorError> {
+    let mut command = Command::new(program);
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    command.env_clear().env("PATH", path).env("LC_ALL", "C").args(words);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+    let started = |source| DoorError::Program { program: program.to_owned(), source };
+    let mut child = command.spawn().map_err(started)?;
+    let stdout = child.stdout.take();
+    let asking = async {
+        let answer = read(stdout, most).await;
+        child.wait().await.map(|_| answer).map_err(started)
+    };
+    tokio::time::timeout(QUESTION, asking).await.map_err(|_| DoorError::Git(format!("{program} does not end")))?
 }
 
 /// Reads to the end, and keeps the beginning: one byte more than `most` if there is more.

@@ -1,6 +1,6 @@
 //! The hook's side of its conversation with `git receive-pack`: what is to be moved is read, and each is told its fate.
 //!
-//! Source of the protocol: githooks(5), "proc-receive" and "post-receive".
+//! Source of the protocol: githooks(5), "proc-receive".
 
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind, Read, Write};
@@ -21,27 +21,27 @@ pub mod variables {
     pub const BRANCHES: &str = "CORACLE_PUSH_BRANCHES";
 }
 
-/// The most refs that one push may bring to the gate.
-const MOST: usize = 64;
+/// Where commits lie that wait for a person, each under the number of its deployment.
+pub const WAITING: &str = "refs/waiting/";
+
+/// The most branches that one push may move.
+const MOST: usize = 4096;
 
 /// A hook that this program is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
-    /// Decides about the branch that is deployed.
+    /// Decides about branches.
     ProcReceive,
-    /// Tells what became of everything else.
-    PostReceive,
 }
 
 impl Hook {
-    /// Both.
-    pub(crate) const ALL: [Self; 2] = [Self::ProcReceive, Self::PostReceive];
+    /// Every hook.
+    pub(crate) const ALL: [Self; 1] = [Self::ProcReceive];
 
     /// The name git knows it by.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::ProcReceive => "proc-receive",
-            Self::PostReceive => "post-receive",
         }
     }
 
@@ -61,20 +61,38 @@ pub struct Command {
     /// What it is to name; zeros: it is to go.
     pub new: ObjectId,
     /// Its full name, as in `refs/heads/main`. Whoever pushed chose it.
-    pub reference: String,
+    pub reference: Reference,
+}
+
+/// The full name of a ref. Git takes any bytes but a few; what is no UTF-8 text is never shown and never asked about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reference(Vec<u8>);
+
+impl Reference {
+    /// As text, if it is one.
+    pub fn text(&self) -> Option<&str> {
+        std::str::from_utf8(&self.0).ok()
+    }
+}
+
+impl From<&str> for Reference {
+    fn from(text: &str) -> Self {
+        Self(text.as_bytes().to_owned())
+    }
 }
 
 impl Command {
     fn parse(line: &[u8]) -> Option<Self> {
-        let line = std::str::from_utf8(line).ok()?;
-        let mut words = line.trim_end_matches('\n').splitn(3, ' ');
-        let (old, new, reference) = (words.next()?, words.next()?, words.next()?);
-        Some(Self { old: old.parse().ok()?, new: new.parse().ok()?, reference: reference.to_owned() })
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let mut words = line.splitn(3, |byte| *byte == b' ');
+        let mut object = || std::str::from_utf8(words.next()?).ok()?.parse().ok();
+        let (old, new) = (object()?, object()?);
+        Some(Self { old, new, reference: Reference(words.next()?.to_owned()) })
     }
 
-    /// The branch, if it is one.
+    /// The branch, if it is one with a name that is text.
     pub fn branch(&self) -> Option<&str> {
-        self.reference.strip_prefix("refs/heads/")
+        self.reference.text()?.strip_prefix("refs/heads/")
     }
 }
 
@@ -83,6 +101,8 @@ impl Command {
 pub enum Fate {
     /// Git moves it.
     Move,
+    /// It stays as it is for now; what it is to name lies under this ref meanwhile.
+    Waits(String),
     /// It stays as it is, for this reason: one line.
     Refused(String),
 }
@@ -98,7 +118,7 @@ pub fn read_commands(from: &mut impl Read, to: &mut impl Write) -> io::Result<Ve
         return Err(invalid("git speaks another version of the hook's protocol"));
     }
     while pkt_line::read(from)? != PktLine::Flush {}
-    pkt_line::write(to, "version=1")?;
+    pkt_line::write(to, b"version=1")?;
     to.write_all(FLUSH)?;
     to.flush()?;
     let mut commands = Vec::new();
@@ -106,7 +126,7 @@ pub fn read_commands(from: &mut impl Read, to: &mut impl Write) -> io::Result<Ve
         if commands.len() == MOST {
             return Err(invalid("too many refs at once"));
         }
-        commands.push(Command::parse(&line).ok_or_else(|| invalid("a ref's name is not UTF-8 text"))?);
+        commands.push(Command::parse(&line).ok_or_else(|| invalid("not a command of git's"))?);
     }
     Ok(commands)
 }
@@ -114,25 +134,25 @@ pub fn read_commands(from: &mut impl Read, to: &mut impl Write) -> io::Result<Ve
 /// Tells `receive-pack` what becomes of them.
 pub fn report(to: &mut impl Write, fates: &[(Command, Fate)]) -> io::Result<()> {
     for (command, fate) in fates {
+        let name = command.reference.0.as_slice();
         match fate {
             Fate::Move => {
-                pkt_line::write(to, &format!("ok {}", command.reference))?;
-                pkt_line::write(to, "option fall-through")?;
+                pkt_line::write(to, &[b"ok ", name].concat())?;
+                pkt_line::write(to, b"option fall-through")?;
             }
-            Fate::Refused(reason) => pkt_line::write(to, &format!("ng {} {reason}", command.reference))?,
+            // The side that pushes learns where it went, and leaves its picture of the branch as it is.
+            Fate::Waits(reference) => {
+                pkt_line::write(to, &[b"ok ", name].concat())?;
+                let nothing = "0".repeat(command.new.as_str().len());
+                for option in [format!("refname {reference}"), format!("old-oid {nothing}"), format!("new-oid {}", command.new)] {
+                    pkt_line::write(to, format!("option {option}").as_bytes())?;
+                }
+            }
+            Fate::Refused(reason) => pkt_line::write(to, &[b"ng ", name, b" ", reason.as_bytes()].concat())?,
         }
     }
     to.write_all(FLUSH)?;
     to.flush()
-}
-
-/// Reads what has been moved, as `post-receive` is told it. What cannot be read is passed over: it is only told about.
-pub fn read_moved(from: &mut impl Read) -> io::Result<Vec<Command>> {
-    /// Bytes of the list that are read.
-    const MOST_BYTES: u64 = 1 << 20;
-    let mut list = Vec::new();
-    from.take(MOST_BYTES).read_to_end(&mut list)?;
-    Ok(list.split(|byte| *byte == b'\n').filter_map(Command::parse).collect())
 }
 
 #[cfg(test)]
@@ -150,21 +170,31 @@ mod tests {
         said.extend_from_slice(FLUSH);
         said.extend(encoded(format!("{ZEROS} {ONE} refs/heads/$(touch x);`y`").as_bytes()));
         said.extend(encoded(format!("{ONE} {ZEROS} refs/heads/main\n").as_bytes()));
+        said.extend(encoded(&[format!("{ZEROS} {ONE} refs/heads/").as_bytes(), b"\xff"].concat()));
         said.extend_from_slice(FLUSH);
         let mut answered = Vec::new();
         let commands = read_commands(&mut said.as_slice(), &mut answered).unwrap();
         assert_eq!(answered, b"000dversion=10000");
         assert_eq!(commands[0].branch(), Some("$(touch x);`y`"));
         assert!(commands[0].old.is_zero() && commands[1].new.is_zero());
-        let fates = [(commands[0].clone(), Fate::Move), (commands[1].clone(), Fate::Refused("no".to_owned()))];
+        assert_eq!(commands[2].branch(), None);
+        let refused = Fate::Refused("no".to_owned());
+        let fates = [(commands[0].clone(), Fate::Move), (commands[1].clone(), refused), (commands[2].clone(), Fate::Move)];
         let mut reported = Vec::new();
         report(&mut reported, &fates).unwrap();
         let mut reported = reported.as_slice();
         let mut lines = Vec::new();
         while let PktLine::Data(line) = pkt_line::read(&mut reported).unwrap() {
-            lines.push(String::from_utf8(line).unwrap());
+            lines.push(line);
         }
-        assert_eq!(lines, ["ok refs/heads/$(touch x);`y`", "option fall-through", "ng refs/heads/main no"]);
+        let expected: [&[u8]; 5] = [
+            b"ok refs/heads/$(touch x);`y`",
+            b"option fall-through",
+            b"ng refs/heads/main no",
+            b"ok refs/heads/\xff",
+            b"option fall-through",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]
@@ -172,13 +202,5 @@ mod tests {
         for said in [&encoded(b"version=2")[..], FLUSH, b"nonsense", b""] {
             assert!(read_commands(&mut &said[..], &mut Vec::new()).is_err());
         }
-    }
-
-    #[test]
-    fn what_was_moved_is_read_as_far_as_it_can_be() {
-        let list = format!("{ZEROS} {ONE} refs/tags/v1\nnonsense\n{ZEROS} {ONE} refs/heads/feature\n");
-        let moved = read_moved(&mut list.as_bytes()).unwrap();
-        assert_eq!(moved.iter().filter_map(Command::branch).collect::<Vec<_>>(), ["feature"]);
-        assert_eq!(moved.len(), 2);
     }
 }

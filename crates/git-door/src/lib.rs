@@ -5,11 +5,15 @@
 //! that was pushed (hooks, configuration, attributes, names) makes them run anything.
 //!
 //! The gate is git's `proc-receive` hook (githooks(5)): when it runs, objects are stored and no ref has moved. The hook is
-//! Coracle's own program, named by `core.hooksPath` from the environment; it says yes or no to the branch that is deployed,
-//! with a reason, and git moves the ref. Other branches and tags never come to the gate.
+//! Coracle's own program, named by `core.hooksPath` from the environment; it says yes or no to each branch, with a reason, and git
+//! moves the ref. Tags never come to the gate.
+//!
+//! It can also go and fetch a branch from elsewhere, into refs that are not seen from outside.
 
 mod door;
+pub mod errand;
 mod exchange;
+mod fetch;
 mod git;
 pub mod hook;
 mod object_id;
@@ -19,6 +23,7 @@ mod repository;
 
 pub use door::{Door, DoorError};
 pub use exchange::{Answer, Service};
+pub use fetch::{Means, Origin, host_keys};
 pub use object_id::ObjectId;
 pub use push::{Push, Ticket};
 pub use repository::{Archive, Intent, Repository};

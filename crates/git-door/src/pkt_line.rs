@@ -41,8 +41,8 @@ pub(crate) fn read(from: &mut impl Read) -> io::Result<PktLine> {
 }
 
 /// Writes a line.
-pub(crate) fn write(to: &mut impl Write, data: &str) -> io::Result<()> {
-    to.write_all(&encoded(data.as_bytes()))
+pub(crate) fn write(to: &mut impl Write, data: &[u8]) -> io::Result<()> {
+    to.write_all(&encoded(data))
 }
 
 #[cfg(test)]

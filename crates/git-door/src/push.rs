@@ -1,6 +1,7 @@
 //! A push while it is under way, as the server sees it: whose it is, whether somebody still waits for it, and whether it came
 //! through the gate.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,6 +39,22 @@ impl std::fmt::Debug for Ticket {
     }
 }
 
+/// One turn per branch of each app, of those that are not deployed.
+#[derive(Default)]
+pub(crate) struct BranchTurns(Mutex<HashMap<(AppName, String), Turn>>);
+
+/// A turn, which is somebody's while it is locked.
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
+impl BranchTurns {
+    fn of(&self, app: &AppName, reference: &str) -> Turn {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever has or wants a turn holds its handle.
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        turns.entry((app.clone(), reference.to_owned())).or_default().clone()
+    }
+}
+
 /// A push that is under way.
 pub struct Push {
     app: AppName,
@@ -46,9 +63,13 @@ pub struct Push {
     by: Option<PersonName>,
     /// Fires when nobody waits for it any more.
     gone: CancellationToken,
-    turn: Arc<tokio::sync::Mutex<()>>,
+    turn: Turn,
     /// The right to move what is deployed, from the gate until git has ended.
     held: Mutex<Option<OwnedMutexGuard<()>>>,
+    /// One turn per branch beside it.
+    branch_turns: Arc<BranchTurns>,
+    /// The right to move these, until git has ended.
+    held_branches: Mutex<Vec<OwnedMutexGuard<()>>>,
     /// Whether the gate said yes.
     admitted: AtomicBool,
 }
@@ -58,10 +79,11 @@ impl Push {
         app: AppName,
         repository: Repository,
         by: Option<PersonName>,
-        turn: Arc<tokio::sync::Mutex<()>>,
+        (turn, branch_turns): (Turn, Arc<BranchTurns>),
         gone: CancellationToken,
     ) -> Self {
-        Self { app, repository, by, gone, turn, held: Mutex::default(), admitted: AtomicBool::new(false) }
+        let (held, held_branches, admitted) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Self { app, repository, by, gone, turn, held, branch_turns, held_branches, admitted }
     }
 
     /// The app that is pushed to.
@@ -89,12 +111,23 @@ impl Push {
     pub async fn take_hold(&self, intent: &Intent) -> Result<(), DoorError> {
         let guard = self.turn.clone().lock_owned().await;
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+        self.unmoved(intent).await?;
+        self.repository.intend(intent)
+    }
+
+    /// Keeps other pushes from moving a branch that is not the deployed one until git has carried this one out. Refused if the
+    /// ref has been moved since this push began. Whoever holds several takes them in the order of their names.
+    pub async fn hold_branch(&self, intent: &Intent) -> Result<(), DoorError> {
+        let guard = self.branch_turns.of(&self.app, &intent.reference).lock_owned().await;
+        self.held_branches.lock().unwrap_or_else(PoisonError::into_inner).push(guard);
+        self.unmoved(intent).await
+    }
+
+    /// Refuses a ref that does not name what it is said to.
+    async fn unmoved(&self, intent: &Intent) -> Result<(), DoorError> {
         let now = self.repository.resolve(&intent.reference).await?;
         let expected = (!intent.old.is_zero()).then(|| intent.old.clone());
-        if now != expected {
-            return Err(DoorError::Moved);
-        }
-        self.repository.intend(intent)
+        if now == expected { Ok(()) } else { Err(DoorError::Moved) }
     }
 
     /// What was pushed is live.
@@ -103,7 +136,8 @@ impl Push {
     }
 
     /// Git has ended: the ref says what is live, whatever became of git.
-    pub(crate) async fn settle(&self) {
+    pub async fn settle(&self) {
+        self.held_branches.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let holds = self.held.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         if !holds {
             return;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
@@ -17,6 +18,9 @@ const USUAL: [&str; 2] = ["main", "master"];
 
 /// The file that says what is about to become live.
 const INTENT: &str = "coracle-intent.json";
+
+/// How long a repository may take to be tidied up.
+const TIDYING: Duration = Duration::from_secs(15 * 60);
 
 /// The most submodules that are named.
 const NAMED: usize = 5;
@@ -83,6 +87,19 @@ impl Repository {
         Ok(std::iter::once(branch).chain(usual).collect())
     }
 
+    /// Whether this can be the name of a branch, by git's own rules (git-check-ref-format(1)).
+    pub async fn is_branch_name(&self, name: &str) -> Result<bool, DoorError> {
+        // What begins with a hyphen could not be pushed without ado.
+        if name.is_empty() || name.len() > 255 || name.starts_with('-') || name.contains(char::is_control) {
+            return Ok(false);
+        }
+        match self.git(&["check-ref-format", &format!("refs/heads/{name}")]).ask().await {
+            Ok(_) => Ok(true),
+            Err(DoorError::Git(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// From now on this branch is the one that is deployed.
     pub async fn set_branch(&self, reference: &str) -> Result<(), DoorError> {
         self.git(&["symbolic-ref", "HEAD", reference]).ask().await.map(drop)
@@ -102,19 +119,24 @@ impl Repository {
         Ok(kind == b"commit\n")
     }
 
-    /// Paths of a commit at which other repositories belong; a few of them.
-    pub async fn submodules(&self, commit: &ObjectId) -> Result<Vec<String>, DoorError> {
+    /// Paths of a commit at which other repositories belong; a few of them. Refused if the commit has more files than `most`: a few
+    /// trees that contain each other several times are more files than anybody could count.
+    pub async fn submodules(&self, commit: &ObjectId, most: u64) -> Result<Vec<String>, DoorError> {
         use tokio::io::{AsyncBufReadExt, BufReader};
         let listing = self.git(&["ls-tree", "-r", "-z", "--full-tree", commit.as_str()]);
         let mut running = listing.start()?;
         drop(running.child.stdin.take());
         let complaint = tokio::spawn(running.complaint());
         let Some(stdout) = running.child.stdout.take() else { return Ok(Vec::new()) };
-        let mut found = Vec::new();
+        let (mut found, mut count) = (Vec::new(), 0);
         let listing = async {
             let mut entries = BufReader::new(stdout);
             let mut entry = Vec::new();
             while entries.read_until(0, &mut entry).await? > 0 {
+                count += 1;
+                if count > most {
+                    return Ok(None);
+                }
                 // "160000 commit ID\tPATH": the mode of a submodule.
                 if entry.starts_with(b"160000 ") && found.len() < NAMED {
                     let path = entry.split(|byte| *byte == b'\t').nth(1).unwrap_or_default();
@@ -122,12 +144,13 @@ impl Repository {
                 }
                 entry.clear();
             }
-            running.child.wait().await
+            running.child.wait().await.map(Some)
         };
         let ended = tokio::time::timeout(crate::git::QUESTION, listing).await;
         match ended.map_err(|_| DoorError::Git("listing a commit's files does not end".to_owned()))?.map_err(DoorError::Start)? {
-            status if status.success() => Ok(found),
-            _ => Err(DoorError::Git(told(&complaint.await.unwrap_or_default()))),
+            None => Err(DoorError::TooManyFiles(most)),
+            Some(status) if status.success() => Ok(found),
+            Some(_) => Err(DoorError::Git(told(&complaint.await.unwrap_or_default()))),
         }
     }
 
@@ -143,6 +166,25 @@ impl Repository {
     /// Moves a ref, if it still names what it is said to.
     pub async fn update(&self, reference: &str, new: &ObjectId, old: &ObjectId) -> Result<(), DoorError> {
         self.git(&["update-ref", reference, new.as_str(), old.as_str()]).ask().await.map(drop)
+    }
+
+    /// Has a ref name this, whatever it named before.
+    pub async fn set(&self, reference: &str, new: &ObjectId) -> Result<(), DoorError> {
+        self.git(&["update-ref", reference, new.as_str()]).ask().await.map(drop)
+    }
+
+    /// Takes a ref away. Succeeds if it is not there.
+    pub async fn remove_ref(&self, reference: &str) -> Result<(), DoorError> {
+        self.git(&["update-ref", "-d", reference]).ask().await.map(drop)
+    }
+
+    /// Takes all refs away whose names begin so, up to a slash.
+    pub async fn remove_refs(&self, prefix: &str) -> Result<(), DoorError> {
+        let list = self.git(&["for-each-ref", "--format=%(refname)", prefix]).ask().await?;
+        for reference in String::from_utf8_lossy(&list).lines().filter(|name| name.starts_with(prefix)) {
+            self.remove_ref(reference).await?;
+        }
+        Ok(())
     }
 
     /// Writes down what is about to become live.
@@ -187,7 +229,7 @@ impl Repository {
     pub(crate) async fn tidy(&self) {
         let mut git = self.git(&["gc", "--auto", "--quiet"]);
         git.set("gc.auto", "6700").set("gc.autoDetach", "false").set("gc.pruneExpire", "1.week.ago");
-        if let Err(error) = git.ask().await {
+        if let Err(error) = git.ask_within(TIDYING).await {
             tracing::warn!(repository = %self.path.display(), %error, "a repository is not tidied up");
         }
     }

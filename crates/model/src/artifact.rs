@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::command::CommandLine;
+use crate::image::PinnedImage;
 use crate::names::ProcessName;
 use crate::spec::EngineKind;
 
@@ -48,4 +49,7 @@ pub struct Artifact {
     /// What it was made from, where the engine can tell: the same text means the same result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
+    /// Where a registry has it, where it can be fetched from anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<PinnedImage>,
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::approval::Approval;
 use crate::names::{AppName, ReleaseNumber};
 
 /// Identifies a deployment. Written `d12`; numbers only grow.
@@ -54,6 +55,10 @@ pub enum Phase {
     Build,
     /// The steps of its pipeline run with what was built.
     Pipeline,
+    /// It waits for a person to allow it. Nothing of it runs, and the app may be changed by others meanwhile.
+    Approval,
+    /// What was built is pushed to the app's registry.
+    Push,
     /// Stateful services are created, changed where that is allowed, and joined.
     Services,
     /// The release command runs.
@@ -76,10 +81,12 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase in order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Validate,
         Self::Build,
         Self::Pipeline,
+        Self::Approval,
+        Self::Push,
         Self::Services,
         Self::Release,
         Self::Hold,
@@ -107,6 +114,8 @@ impl Phase {
             Self::Validate => "validate",
             Self::Build => "build",
             Self::Pipeline => "pipeline",
+            Self::Approval => "approval",
+            Self::Push => "push",
             Self::Services => "services",
             Self::Release => "release",
             Self::Hold => "hold",
@@ -156,6 +165,9 @@ pub struct Deployment {
     pub started_at: Timestamp,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+    /// That it waits, or waited, for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
 }
 
 /// How a deployment ended.

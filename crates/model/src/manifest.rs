@@ -6,6 +6,7 @@
 mod beside_compose;
 mod layer;
 mod middlewares;
+mod previews;
 mod services;
 mod tables;
 mod template;
@@ -17,7 +18,7 @@ use std::collections::BTreeMap;
 
 use coracle_toml_reading::{Mistake, Values, cut};
 
-pub use beside_compose::Overlay;
+pub use beside_compose::{ComposeChoice, Overlay};
 pub use coracle_toml_reading::Mistakes as ManifestErrors;
 pub use template::{TemplateFacts, template};
 
@@ -84,6 +85,17 @@ impl Manifest {
     /// The names of its environments.
     pub fn environments(&self) -> Vec<&str> {
         self.environments.keys().map(String::as_str).collect()
+    }
+
+    /// The environment in which the app is called so, if the manifest itself calls it otherwise and just one does.
+    pub fn environment_called(&self, app: &AppName) -> Option<&str> {
+        let base = self.base.app.as_ref().filter(|base| *base != app)?;
+        let mut called = self.environments.iter().filter(|(name, overlay)| match &overlay.app {
+            Some(own) => own == app,
+            None => environment_name(base, name).is_ok_and(|own| own == *app),
+        });
+        let (name, _) = called.next()?;
+        called.next().is_none().then_some(name)
     }
 
     fn unknown_environment(&self, wanted: &str) -> ManifestErrors {

@@ -97,6 +97,10 @@ pub struct PythonApp {
     /// Whether what is required lies in the tree itself (`-e .`, `./vendor/thing`), so that nothing can be installed without it.
     #[serde(default)]
     pub needs_tree: bool,
+    /// What of the tree a lock file names as packages: folders and archives, relative to the root. They are needed to install
+    /// anything, and nothing else of the tree is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub local: Vec<String>,
     /// The folder that modules are found in beside the root: `src`.
     #[serde(default)]
     pub modules: Option<String>,
@@ -108,7 +112,8 @@ pub struct PythonApp {
 impl PythonApp {
     /// One with these dependencies and nothing else to be said about it.
     pub fn new(dependencies: PythonDependencies) -> Self {
-        Self { dependencies, version: None, added: None, needs_tree: false, modules: None, collect_static: None }
+        let (added, local) = (None, Vec::new());
+        Self { dependencies, version: None, added, needs_tree: false, local, modules: None, collect_static: None }
     }
 }
 

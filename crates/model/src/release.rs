@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifact::Artifact;
 use crate::command::CommandLine;
+use crate::image::PinnedImage;
 use crate::names::{AppName, EnvName, ProcessName, ReleaseNumber};
 use crate::spec::{AppSpec, HttpSpec, ProcessSpec};
 use crate::stack::Exposure;
@@ -113,6 +114,18 @@ pub enum Origin {
         /// The git commit of the tree, if the client told one.
         commit: Option<String>,
     },
+    /// An image of a registry was deployed.
+    Image {
+        /// Which.
+        image: PinnedImage,
+    },
+    /// What another app runs was taken over, as it is.
+    Promotion {
+        /// That app.
+        from: AppName,
+        /// Its release.
+        release: ReleaseNumber,
+    },
     /// The configuration changed; the artifact is that of an earlier release.
     Config {
         /// The names that changed.
@@ -135,6 +148,8 @@ impl fmt::Display for Origin {
         match self {
             Self::Deploy { commit: Some(commit) } => write!(f, "deploy {}", commit.chars().take(12).collect::<String>()),
             Self::Deploy { commit: None } => f.write_str("deploy"),
+            Self::Image { image } => write!(f, "image {}", image.described()),
+            Self::Promotion { from, release } => write!(f, "promoted from {from} {release}"),
             Self::Config { changed } => {
                 let names: Vec<_> = changed.iter().map(EnvName::as_str).collect();
                 write!(f, "config {}", names.join(", "))

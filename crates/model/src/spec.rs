@@ -11,7 +11,9 @@ use crate::adopted::Adopted;
 use crate::command::CommandLine;
 use crate::container::ContainerSettings;
 use crate::names::{AppName, EnvName, HostPattern, ProcessName, VolumeName};
+use crate::preview::PreviewPolicy;
 use crate::quantity::{ByteSize, Cpus, Span};
+use crate::registry::RegistrySpec;
 use crate::stack::{Dependency, Exposure, ProcessSource};
 
 /// What runs the instances of a release.
@@ -76,9 +78,15 @@ pub struct AppSpec {
     pub env: BTreeMap<EnvName, String>,
     /// Names that must be set by `config set` or `secrets set` before a deploy.
     pub secrets: Vec<EnvName>,
+    /// Where the images of its releases are pushed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<RegistrySpec>,
     /// What it has taken over from a compose project.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted: Option<Box<Adopted>>,
+    /// Which other branches get apps of their own, if any does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previews: Option<Box<PreviewPolicy>>,
 }
 
 impl AppSpec {
@@ -95,7 +103,9 @@ impl AppSpec {
             services_only: false,
             env: BTreeMap::new(),
             secrets: Vec::new(),
+            registry: None,
             adopted: None,
+            previews: None,
         }
     }
 
@@ -167,7 +177,8 @@ pub struct HttpSpec {
     pub strip_prefix: bool,
     /// The port the app listens on inside its container. `None`: the image's exposed port, else 8080. It is told as `$PORT`.
     pub port: Option<u16>,
-    /// A path that answers 2xx or 3xx when the app is ready. `None`: the image's HEALTHCHECK, else an accepted TCP connection.
+    /// A path that answers 2xx or 3xx when the app is ready. `None`: the image's HEALTHCHECK, else any answer to
+    /// `OPTIONS /`.
     pub health: Option<String>,
     /// Whether it is reached over TLS as well, on servers that listen for it.
     #[serde(default)]

@@ -10,6 +10,7 @@ use crate::core::Core;
 use crate::error::OrchestratorError;
 use crate::incumbent::Incumbent;
 use crate::orchestrator::DeployRequest;
+use crate::promotion::Promoted;
 use crate::services::StatefulChanges;
 
 /// A release to be.
@@ -21,6 +22,8 @@ pub(crate) enum Candidate {
         /// The active release's own tree is read again because the configuration changes. `None`: it is new.
         reconfigured: Option<Reconfigured>,
     },
+    /// What another app runs.
+    Promotion(Box<Promoted>),
     /// The artifact and manifest of an earlier release.
     Again {
         /// That release.
@@ -69,6 +72,7 @@ impl Candidate {
     pub(crate) fn app(&self) -> &AppName {
         match self {
             Self::Tree { request, .. } => &request.spec.app,
+            Self::Promotion(promoted) => &promoted.promotion.spec.app,
             Self::Again { base, .. } => &base.app,
         }
     }
@@ -77,7 +81,7 @@ impl Candidate {
     pub(crate) fn incumbent(&self) -> Option<Arc<dyn Incumbent>> {
         match self {
             Self::Tree { request, .. } => request.incumbent.clone(),
-            Self::Again { .. } => None,
+            Self::Promotion(_) | Self::Again { .. } => None,
         }
     }
 
@@ -85,17 +89,26 @@ impl Candidate {
         match self {
             Self::Tree { reconfigured: None, .. } => DeploymentKind::Deploy,
             Self::Tree { reconfigured: Some(_), .. } => DeploymentKind::Config,
-            Self::Again { origin: Origin::Deploy { .. }, .. } => DeploymentKind::Deploy,
+            Self::Promotion(_) => DeploymentKind::Deploy,
+            Self::Again { origin: Origin::Deploy { .. } | Origin::Image { .. } | Origin::Promotion { .. }, .. } => {
+                DeploymentKind::Deploy
+            }
             Self::Again { origin: Origin::Config { .. }, .. } => DeploymentKind::Config,
             Self::Again { origin: Origin::Rollback { .. }, .. } => DeploymentKind::Rollback,
             Self::Again { origin: Origin::Restart { .. }, .. } => DeploymentKind::Restart,
         }
     }
 
+    /// Whether its answers are to be compared with those of the release before.
+    pub(crate) fn is_watched(&self) -> bool {
+        matches!(self, Self::Tree { request, reconfigured: None } if request.pipeline.watch.is_some())
+    }
+
     /// Which stateful services it may change.
     pub(crate) fn stateful(&self) -> &StatefulChanges {
         match self {
             Self::Tree { request, .. } => &request.stateful,
+            Self::Promotion(promoted) => &promoted.stateful,
             Self::Again { stateful, .. } => stateful,
         }
     }

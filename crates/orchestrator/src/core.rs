@@ -7,25 +7,22 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use coracle_engine::{Engine, EngineError, Instance, InstanceSpec, LogQuery};
+use coracle_engine::{Engine, EngineError, Instance, InstanceSpec};
 use coracle_model::{
     AppName, DeploymentId, EngineKind, EnvName, InstanceId, ProcessName, ProcessSpec, Release, ReleaseNumber, Secret, Span,
 };
 use coracle_proxy_table::Table;
 use coracle_store::Store;
-use futures::StreamExt;
 use futures::future::join_all;
 use tokio::sync::{Notify, watch};
 
+use crate::figures::Figures;
 use crate::guests::Guests;
 use crate::incumbent::Standby;
 use crate::instances::Making;
 use crate::mounts::Mounts;
 use crate::orchestrator::Settings;
 use crate::traffic::Traffic;
-
-/// How many log lines an error shows.
-const EVIDENCE_LINES: usize = 20;
 
 /// How long an engine may take to say what there is; one that takes longer counts as one that does not answer.
 const LIST_LIMIT: Span = Span::seconds(20);
@@ -50,6 +47,8 @@ pub(crate) struct Core {
     pub switching: tokio::sync::Mutex<()>,
     /// Routes that are no app's.
     pub guests: Guests,
+    /// What had been counted of apps' requests at their last switches, where those were watched.
+    switched: Mutex<HashMap<AppName, Figures>>,
 }
 
 /// What is true of running work, in memory only.
@@ -133,6 +132,16 @@ impl Core {
             unpublished: AtomicBool::new(false),
             switching: tokio::sync::Mutex::default(),
             guests: Guests::default(),
+            switched: Mutex::default(),
+        }
+    }
+
+    /// What had been counted at an app's last switch, and what to remember of the one that comes now.
+    pub(crate) fn last_switch(&self, app: &AppName, now: Option<Figures>) -> Option<Figures> {
+        let mut switched = self.switched.lock().unwrap_or_else(PoisonError::into_inner);
+        match now {
+            Some(now) => switched.insert(app.clone(), now),
+            None => switched.remove(app),
         }
     }
 
@@ -236,12 +245,7 @@ impl Core {
 
     /// The last lines an instance wrote, for an error to show.
     pub(crate) async fn evidence(&self, engine: &Engine, id: &InstanceId) -> Vec<String> {
-        let query = LogQuery { tail: Some(EVIDENCE_LINES), ..LogQuery::default() };
-        let read = async {
-            let lines = engine.runtime.logs(id, &query).await.ok()?;
-            Some(lines.filter_map(|line| async { line.ok().map(|line| line.text) }).collect().await)
-        };
-        tokio::time::timeout(Duration::from_secs(5), read).await.ok().flatten().unwrap_or_default()
+        coracle_probe::last_lines(engine, id).await
     }
 }
 

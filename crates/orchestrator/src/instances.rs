@@ -14,15 +14,11 @@ pub(crate) const RELEASE_COMMAND: &str = "release-command";
 /// The name one-off processes run under.
 pub(crate) const ONE_OFF: &str = "run";
 
-/// What the names begin with that steps of a pipeline run under.
-pub(crate) const STEP: &str = "step.";
-/// The name that what runs beside a step runs under.
-pub(crate) const BESIDE_STEP: &str = "beside-step";
-
 /// Whether instances of this name run to an end that somebody waits for, or for as long as such a one does.
 pub(crate) fn is_transient(process: &ProcessName) -> bool {
     let name = process.as_str();
-    [RELEASE_COMMAND, ONE_OFF, BESIDE_STEP].contains(&name) || name.starts_with(STEP)
+    [RELEASE_COMMAND, ONE_OFF, coracle_pipeline_runner::BESIDE_STEP].contains(&name)
+        || name.starts_with(coracle_pipeline_runner::STEP)
 }
 
 /// A process name of ours that is known to be one.

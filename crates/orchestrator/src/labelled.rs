@@ -209,6 +209,7 @@ mod tests {
             port: None,
             has_healthcheck: false,
             fingerprint: None,
+            registry: None,
         };
         Release {
             app: spec.app.clone(),

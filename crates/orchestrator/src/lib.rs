@@ -6,9 +6,11 @@
 //!
 //! This crate names no concrete engine, and of HTTP it knows no more than a health probe needs.
 
+mod approval;
 mod candidate;
 mod core;
 mod error;
+mod figures;
 mod guests;
 pub mod incumbent;
 mod instances;
@@ -20,22 +22,28 @@ mod one_off;
 mod orchestrator;
 mod probe;
 pub mod progress;
+mod promotion;
 mod reconcile;
 mod recovery;
 mod remains;
 mod retention;
 mod rollout;
 mod routes;
+mod runs;
 mod services;
 mod table;
 pub mod traffic;
 
+pub use approval::{Approver, Verdict, Word};
 pub use error::OrchestratorError;
+pub use figures::Figures;
 pub use incumbent::{Incumbent, Standby};
 pub use kept_source::KeptSource;
 pub use orchestrator::{AppStatus, DeployRequest, Deployed, HostOrchestrator, ServiceStatus, Settings};
 pub use progress::{Event, LiveFacts, Progress};
+pub use promotion::Promotion;
 pub use routes::TlsOffer;
+pub use runs::{RunLine, RunLog, is_called};
 pub use services::StatefulChanges;
 pub use table::reached_at;
 pub use traffic::{Drained, Traffic, TrafficError};

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use coracle_engine::{Engine, Exit, Instance, LogLine, LogQuery, OutputSink};
 use coracle_model::{
-    AppName, AppSpec, ByteSize, Cpus, Deployment, EngineKind, EnvName, InstanceId, ProcessName, ProcessSource, Release,
-    ReleaseNumber, Secret,
+    AppName, AppSpec, ByteSize, Cpus, Deployment, DeploymentId, EngineKind, EnvName, Finding, ImageReference, InstanceId,
+    ProcessName, ProcessSource, Release, ReleaseNumber, Secret,
 };
 use coracle_pipeline::{Pipeline, Trigger};
+use coracle_policy::{Policy, ServerPolicy};
 use coracle_store::{AppRecord, ConfigChange, Store};
 use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
@@ -20,10 +21,11 @@ use crate::error::OrchestratorError;
 use crate::incumbent::Incumbent;
 use crate::kept_source::KeptSource;
 use crate::labelled;
-use crate::probe::Check;
+use crate::probe;
 use crate::progress::Progress;
 use crate::reconcile;
 use crate::routes::TlsOffer;
+use crate::runs::RunLog;
 use crate::services::StatefulChanges;
 use crate::table::reached_at;
 use crate::traffic::Traffic;
@@ -42,6 +44,8 @@ pub struct Settings {
     pub build_cpus: Cpus,
     /// What the proxy offers over TLS.
     pub tls: TlsOffer,
+    /// What the administrator says of the rules that releases may break.
+    pub policy: ServerPolicy,
     /// Where files of source trees are kept that containers mount, and directories that outlive releases.
     pub mounts: PathBuf,
 }
@@ -62,12 +66,22 @@ pub struct DeployRequest {
     pub sent: Option<KeptSource>,
     /// The steps that are run with it before requests go to it. A change of configuration alone runs none.
     pub pipeline: Pipeline,
+    /// What the app says of the rules that its releases may break.
+    pub policy: Policy,
     /// What brought it here.
     pub trigger: Trigger,
+    /// Who asked for it, where that is known.
+    pub by: Option<String>,
+    /// Whether every step is run, whatever is known of it.
+    pub fresh: bool,
     /// Whether it becomes a release even if it changes nothing.
     pub force: bool,
     /// What it takes the place of. Only of an app's first release.
     pub incumbent: Option<Arc<dyn Incumbent>>,
+    /// The image of a registry that is deployed instead of what the tree would be built into. Its tag is what it means now.
+    pub image: Option<ImageReference>,
+    /// The text of the tree's manifest, to be kept with the release.
+    pub manifest: Option<String>,
 }
 
 impl std::fmt::Debug for DeployRequest {
@@ -102,6 +116,8 @@ pub struct AppStatus {
     pub ready: Vec<InstanceId>,
     /// The deployment that runs now.
     pub deployment: Option<Deployment>,
+    /// The deployment that waits for a person.
+    pub waiting: Option<Deployment>,
 }
 
 /// A stateful service that should run.
@@ -129,6 +145,10 @@ impl HostOrchestrator {
         &self.core
     }
 
+    pub(crate) fn core_handle(&self) -> &Arc<Core> {
+        &self.core
+    }
+
     /// After a start: settles interrupted deployments and publishes the table. Call once, before anything else.
     pub async fn recover(&self) -> Result<(), OrchestratorError> {
         self.core.recover().await
@@ -145,8 +165,10 @@ impl HostOrchestrator {
     }
 
     /// What a deployment would do and why, without doing it; one sentence each.
-    pub async fn plan(&self, request: &DeployRequest) -> Result<Vec<String>, OrchestratorError> {
-        let spec = &request.spec;
+    pub async fn plan(&self, mut request: DeployRequest) -> Result<Vec<String>, OrchestratorError> {
+        let kind = request.spec.engine.unwrap_or(self.core.settings.default_engine);
+        let pinned = self.core.pin(self.core.engine(kind)?, &mut request).await?;
+        let (request, spec) = (&request, &request.spec);
         let engine = self.core.engine(spec.engine.unwrap_or(self.core.settings.default_engine))?;
         let config = self.core.config_of(&spec.app).await?;
         self.core.check_request(request, engine, &config).await?;
@@ -170,6 +192,9 @@ impl HostOrchestrator {
                 None => format!("engine {engine}"),
             },
         ];
+        if let (Some(image), Some(pinned)) = (&request.image, &pinned) {
+            lines.push(format!("{image} is {pinned}"));
+        }
         lines.extend(request.notes.iter().cloned());
         lines.extend(parts);
         if active.is_some() {
@@ -188,7 +213,13 @@ impl HostOrchestrator {
         {
             lines.push(format!("release command: {command}"));
         }
-        lines.extend(crate::rollout::planned(request));
+        let stands = match active {
+            Some(_) => self.core.store.approval_rule(&spec.app).await?,
+            None => None,
+        };
+        let demanded = crate::approval::both(stands, request.pipeline.approve);
+        lines.extend(crate::rollout::planned(request, demanded, active.is_some()));
+        lines.extend(crate::rollout::planned_push(spec));
         let hosts: Vec<String> = match spec.is_stack() {
             true => {
                 let to_be = self.core.release_to_be(spec);
@@ -205,6 +236,11 @@ impl HostOrchestrator {
             false => lines.push(format!("hosts: {}", hosts.join(", "))),
         }
         Ok(lines)
+    }
+
+    /// What the policy says of a source tree, as far as that can be known before it is built; what it leaves silent included.
+    pub async fn findings(&self, request: &DeployRequest) -> Result<Vec<Finding>, OrchestratorError> {
+        self.core.findings(request).await
     }
 
     /// Deploys a source tree. Firing `cancel` calls it off until the switch; afterwards it runs to its end.
@@ -315,6 +351,7 @@ impl HostOrchestrator {
                 None => return Err(OrchestratorError::refused(format!("{app} has no release before {active}"), see())),
             },
         };
+        self.core.require_allowed(app, to).await?;
         let candidate = Candidate::earlier(&self.core, app, to, stateful).await?;
         self.core.deploy(candidate, progress, cancel).await
     }
@@ -409,7 +446,8 @@ impl HostOrchestrator {
         let services = self.core.service_statuses(app).await?;
         let ready = self.core.registry().ready.keys().filter(|id| id.app == *app).cloned().collect();
         let deployment = self.running_deployment(app).await?;
-        Ok(AppStatus { record, release, wanted, services, instances, ready, deployment })
+        let waiting = self.core.store.parked_deployment(app).await?;
+        Ok(AppStatus { record, release, wanted, services, instances, ready, deployment, waiting })
     }
 
     async fn running_deployment(&self, app: &AppName) -> Result<Option<Deployment>, OrchestratorError> {
@@ -459,9 +497,19 @@ impl HostOrchestrator {
         self.core.exec_in(app, instance, &argv, output, cancel).await
     }
 
+    /// The log of a run.
+    pub fn run_log(&self, app: &AppName, id: DeploymentId) -> RunLog {
+        RunLog::new(self.core.mounts.run(app, id).join("log"))
+    }
+
+    /// What a step handed over in a run: a gzipped tar archive of plain files and folders. Nobody says that it is there.
+    pub fn run_artifact(&self, app: &AppName, id: DeploymentId, step: &str) -> PathBuf {
+        self.core.mounts.run_artifact(app, id, step)
+    }
+
     /// How instances of the app's `web` are checked, in words.
     pub fn health_check(release: &Release) -> Option<String> {
-        release.serving().first().map(|part| Check::of(release, part).describe())
+        release.serving().first().map(|part| probe::check_of(release, part).describe())
     }
 }
 

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use coracle_engine::OutputLine;
-use coracle_model::{Deployment, InstanceId, Outcome, Phase};
+use coracle_model::{Deployment, Finding, InstanceId, Outcome, Phase};
 use serde::{Deserialize, Serialize};
+
+use crate::approval::Approver;
 
 /// One thing that happened, in order.
 #[derive(Debug, Clone)]
@@ -15,6 +17,13 @@ pub enum Event {
     Phase(Phase),
     /// A decision worth telling: the strategy and why, the recipe and why.
     Note(String),
+    /// Something that the policy says against the release.
+    Finding {
+        /// What.
+        finding: Finding,
+        /// Whether the app's last release was told the same.
+        known: bool,
+    },
     /// A line of the build's or the release command's output.
     Output(OutputLine),
     /// An instance became healthy.
@@ -34,14 +43,28 @@ pub struct LiveFacts {
     pub elapsed_ms: u64,
 }
 
-/// Takes events as they happen. Cheap to clone; never blocks; nobody may listen.
+/// Takes events as they happen. Cheap to clone; never blocks; nobody may listen. Whoever listens may be asked as well.
 #[derive(Clone)]
-pub struct Progress(Arc<dyn Fn(Event) + Send + Sync>);
+pub struct Progress {
+    take: Arc<dyn Fn(Event) + Send + Sync>,
+    approver: Option<Arc<dyn Approver>>,
+}
 
 impl Progress {
     /// Hands every event to `take`.
     pub fn new(take: impl Fn(Event) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(take))
+        Self { take: Arc::new(take), approver: None }
+    }
+
+    /// With somebody to ask about releases that wait for a person.
+    #[must_use]
+    pub fn asking(self, approver: Arc<dyn Approver>) -> Self {
+        Self { approver: Some(approver), ..self }
+    }
+
+    /// Who is asked.
+    pub(crate) fn approver(&self) -> Option<&Arc<dyn Approver>> {
+        self.approver.as_ref()
     }
 
     /// Nobody listens.
@@ -51,6 +74,6 @@ impl Progress {
 
     /// Tells one event.
     pub fn tell(&self, event: Event) {
-        (self.0)(event);
+        (self.take)(event);
     }
 }

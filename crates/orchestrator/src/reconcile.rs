@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::{BackOff, Core, Registry};
 use crate::error::OrchestratorError;
-use crate::probe::{self, Check};
+use crate::probe;
 use crate::remains;
 use crate::services::instance_of;
 use crate::table::HEALING_ATTEMPTS;
@@ -311,7 +311,7 @@ impl Core {
             return;
         }
         let (core, engine, id) = (self.clone(), engine.clone(), id.clone());
-        let (check, limit) = (Check::of(release, &id.process), release.spec.deploy.timeout.duration());
+        let (check, limit) = (probe::check_of(release, &id.process), release.spec.deploy.timeout.duration());
         tasks.spawn(async move {
             let healthy = probe::until_healthy(&engine, &id, &check, limit).await;
             core.registry().probing.remove(&id);

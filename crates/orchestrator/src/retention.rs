@@ -97,14 +97,19 @@ impl Core {
         let keep = active.spec.deploy.keep.max(1) as usize;
         let surplus = releases.len().saturating_sub(keep);
         let services = self.store.services(&record.name).await?;
+        let waiting = self.store.parked_deployment(&record.name).await?.map(|deployment| deployment.to);
         let describes = |release: &Release| services.iter().any(|service| service.release == release.number);
-        let needed =
-            |release: &Release| Some(release.number) == record.active || Some(release.number) == previous || describes(release);
+        let is_one_of = |release: &Release| [record.active, previous, waiting].contains(&Some(release.number));
+        let needed = |release: &Release| is_one_of(release) || describes(release);
         let gone: Vec<_> =
             releases.iter().take(surplus).filter(|release| !needed(release)).map(|release| release.number).collect();
         for number in &gone {
             self.store.delete_release(&record.name, *number).await?;
             self.mounts.remove_release(&record.name, *number);
+        }
+        // What no step has named since the oldest release that is kept by its age is not kept for steps any more.
+        if let Some(oldest) = releases.get(surplus) {
+            self.store.forget_step_images(&record.name, oldest.number).await?;
         }
         self.prune_artifacts(&record.name).await
     }

@@ -1,12 +1,17 @@
 //! One deployment, from the request to the record. [`Rollout::roll_out`] is the algorithm; its steps stand in [`making`], [`steps`] and [`undo`].
 
+mod approval;
+mod comparison;
 mod making;
 mod parts;
 mod pipeline;
+mod policy;
+mod pushing;
 mod services;
 mod starting;
 mod steps;
 mod succession;
+mod taking;
 mod undo;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,8 +20,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use coracle_engine::{Engine, EngineError};
-use coracle_model::{AppName, Deployment, Outcome, Phase, ProcessName, Release, Strategy};
-use coracle_store::{ConfigChange, StoreError};
+use coracle_model::{AppName, Deployment, Outcome, Phase, ProcessName, Release, StepState, Strategy};
+use coracle_pipeline::Trigger;
+use coracle_pipeline_runner::Spares;
+use coracle_store::{ConfigChange, RunSource, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -26,9 +33,13 @@ use crate::error::OrchestratorError;
 use crate::incumbent::Incumbent;
 use crate::orchestrator::Deployed;
 use crate::progress::{Event, Progress};
+use crate::runs::RunBook;
 use crate::services::{Comparison, StatefulChanges};
+pub(crate) use making::build_limits;
+pub(crate) use parts::plan_of;
 use pipeline::Orders;
 pub(crate) use pipeline::planned;
+pub(crate) use pushing::planned_push;
 
 /// Why a rollout did not come to its end.
 #[derive(Debug)]
@@ -90,8 +101,16 @@ pub(crate) struct Rollout<'a> {
     exposed: AtomicBool,
     /// What takes the configuration back to what it was, once it has been changed.
     config_undo: Mutex<Vec<ConfigChange>>,
+    /// Where its run is written down, if new source is deployed.
+    book: Option<RunBook>,
+    /// Copies of the source tree for its steps, made in advance.
+    spares: Mutex<Option<Spares>>,
     /// What the release takes the place of.
     incumbent: Option<Arc<dyn Incumbent>>,
+    /// Tells everybody that this is being worked on.
+    live: Option<LiveGuard<'a>>,
+    /// It waits for a person, and the app is others' to change.
+    is_aside: bool,
 }
 
 /// A candidate that may be built: everything checked that can be before anything runs.
@@ -144,10 +163,11 @@ impl Core {
     ) -> Result<Deployed, OrchestratorError> {
         let app = candidate.app().clone();
         let deployment = self.begin(&app, &candidate).await?;
-        let live = LiveGuard::new(self, &deployment);
+        let live = Some(LiveGuard::new(self, &deployment));
         progress.tell(Event::Began(deployment.clone()));
         progress.tell(Event::Phase(Phase::Validate));
-        let rollout = Rollout {
+        let mut rollout = Rollout {
+            book: self.book_of(&candidate, &deployment).await,
             core: self,
             progress,
             cancel,
@@ -155,10 +175,14 @@ impl Core {
             phase: Mutex::new(Phase::Validate),
             exposed: AtomicBool::new(false),
             config_undo: Mutex::default(),
+            spares: Mutex::default(),
             incumbent: candidate.incumbent(),
+            live,
+            is_aside: false,
             deployment,
         };
-        let result = rollout.roll_out(candidate).await;
+        // On the heap, as are its longest steps: what awaits what is deep, and a thread's stack is not.
+        let result = Box::pin(rollout.roll_out(candidate)).await;
         let phase = rollout.phase();
         let outcome = match &result {
             Ok(End::Live(_)) => Outcome::Succeeded,
@@ -169,8 +193,18 @@ impl Core {
             }
         };
         let id = rollout.deployment.id;
+        if let Some(book) = &rollout.book {
+            let (state, why) = match &result {
+                Ok(_) => (StepState::Passed, None),
+                Err(Failure::Cancelled) => (StepState::Cancelled, None),
+                Err(Failure::Release { cause, .. }) => (StepState::Failed, Some(cause.clone())),
+                Err(Failure::Platform(error)) => (StepState::Failed, Some(error.to_string())),
+            };
+            book.close(state, why).await;
+            self.forget_runs(&app).await;
+        }
         let recorded = self.store.finish_deployment(id, &outcome).await;
-        drop(live);
+        drop(rollout.live.take());
         self.wake.notify_one();
         progress.tell(Event::Ended(outcome));
         recorded?;
@@ -179,6 +213,19 @@ impl Core {
             Ok(End::Live(release) | End::Unchanged(release)) => Ok(Deployed { deployment, release }),
             Err(failure) => Err(failure.into_error(phase)),
         }
+    }
+
+    /// Where the run of a deployment of new source is written down.
+    async fn book_of(&self, candidate: &Candidate, deployment: &Deployment) -> Option<RunBook> {
+        let Candidate::Tree { request, reconfigured: None } = candidate else { return None };
+        let reference = match &request.trigger {
+            Trigger::Tree => None,
+            Trigger::Branch(name) | Trigger::Tag(name) => Some(name.clone()),
+        };
+        let source = RunSource { commit: request.commit.clone(), reference, person: request.by.clone() };
+        let config = self.store.config(&deployment.app).await.unwrap_or_default();
+        let secrets: Vec<_> = config.into_iter().filter(|entry| entry.secret).map(|entry| (entry.name, entry.value)).collect();
+        Some(RunBook::open(&self.store, &self.mounts, (&deployment.app, deployment.id), &source, &secrets).await)
     }
 
     /// Writes the deployment down. One that has not ended and that nobody works on (its task died) is settled first, so
@@ -227,10 +274,18 @@ impl Drop for LiveGuard<'_> {
 impl Rollout<'_> {
     /// The deployment as prose. Whatever fails before [`Rollout::switch`] is undone by the caller, and the old release has
     /// not noticed; afterwards only the watch may fail, which takes the switch back first.
-    async fn roll_out(&self, candidate: Candidate) -> Result<End, Failure> {
+    async fn roll_out(&mut self, candidate: Candidate) -> Result<End, Failure> {
+        let begun = if candidate.is_watched() { self.count().await } else { None };
         let draft = self.validate(candidate).await?;
-        let Some(candidacy) = self.build(draft).await? else { return self.leave_as_it_is().await };
-        self.run_pipeline(&candidacy).await?;
+        let Some(candidacy) = Box::pin(self.build(draft)).await? else { return self.leave_as_it_is().await };
+        self.check_policy(&candidacy).await?;
+        Box::pin(self.run_pipeline(&candidacy)).await?;
+        self.supersede_waiting().await?;
+        let mut candidacy = self.wait_for_approval(candidacy).await?;
+        self.push_image(&mut candidacy).await?;
+        let candidacy = candidacy;
+        // What has to be fetched for them is fetched while nobody waits.
+        self.prepare_verification(&candidacy).await?;
         self.step_in_front(&candidacy).await?;
         self.bring_up_services(&candidacy).await?;
         self.run_release_command(&candidacy).await?;
@@ -239,12 +294,14 @@ impl Rollout<'_> {
         }
         self.start_serving(&candidacy).await?;
         self.probe_serving(&candidacy).await?;
-        self.verify_before_switch(&candidacy).await?;
+        Box::pin(self.verify_before_switch(&candidacy)).await?;
         self.take_over_background_processes(&candidacy).await?;
+        let before = self.before_switch(&candidacy, begun).await;
         self.switch(&candidacy).await?;
-        self.watch(&candidacy).await?;
+        self.watch(&candidacy, before).await?;
         self.retire_old(&candidacy).await;
         self.retire_incumbent(&candidacy).await;
+        self.push_latest(&candidacy).await;
         self.record(&candidacy).await;
         Ok(End::Live(candidacy.release))
     }

@@ -17,7 +17,7 @@ use crate::core::Core;
 use crate::error::OrchestratorError;
 use crate::instances::Making;
 use crate::orchestrator::ServiceStatus;
-use crate::probe::{self, Check};
+use crate::probe;
 
 /// Which stateful services a deployment may change or take away.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -188,7 +188,7 @@ impl Core {
         let (release, spec) = self.service_spec(app, record, joins.to_vec()).await?;
         let engine = self.engine(release.artifact_of(&record.name).engine)?;
         engine.runtime.start(&spec).await?;
-        let check = Check::of(&release, &record.name);
+        let check = probe::check_of(&release, &record.name);
         let limit = release.spec.deploy.timeout.duration();
         if let Err(reason) = probe::until_healthy(engine, &spec.id, &check, limit).await {
             tracing::warn!(instance = %spec.id, %reason, "is not healthy yet");

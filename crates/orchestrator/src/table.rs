@@ -99,6 +99,7 @@ impl Core {
             port: None,
             has_healthcheck: false,
             fingerprint: None,
+            registry: None,
         };
         Release {
             app: spec.app.clone(),

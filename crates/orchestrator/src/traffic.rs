@@ -5,6 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coracle_proxy_table::{Table, TargetId};
 
+use crate::figures::Figures;
+
 /// Moves requests.
 #[async_trait]
 pub trait Traffic: Send + Sync {
@@ -18,6 +20,12 @@ pub trait Traffic: Send + Sync {
     /// deadline; then whatever is left on them is ended (504 for requests that had no answer yet). Upgraded connections
     /// (WebSockets) do not hold it up: they are closed when the plain requests are through.
     async fn drain(&self, targets: &[TargetId], deadline: Duration) -> Result<Drained, TrafficError>;
+
+    /// What was counted of the requests to an app, of whatever release, since the proxy began: those to the service of this name
+    /// and the ones below it. `None` where nobody counts.
+    async fn figures(&self, _service: &str) -> Result<Option<Figures>, TrafficError> {
+        Ok(None)
+    }
 }
 
 /// How a drain ended.

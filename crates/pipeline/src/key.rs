@@ -26,6 +26,10 @@ pub struct Inputs<'a> {
     pub env: &'a BTreeMap<EnvName, String>,
     /// The values of its secrets. Nothing of them can be read from the key.
     pub secrets: &'a [(EnvName, Secret)],
+    /// What it is told of where the source came from, and could tell from: `CORACLE_BRANCH`.
+    pub told: &'a BTreeMap<EnvName, String>,
+    /// The digests of what it is handed by the jobs that it needs, in their order.
+    pub handed: &'a [String],
 }
 
 /// Says what a job was run with: the same key means that nothing it depends on has changed.
@@ -46,7 +50,7 @@ impl fmt::Display for Key {
 }
 
 /// Bumped when a key means something else than before.
-const VERSION: &str = "coracle pipeline step 1";
+const VERSION: &str = "coracle pipeline step 2";
 
 impl Job {
     /// The key of this job with these inputs. Of the tree, only the files count that `when.paths` covers, if it says any.
@@ -62,6 +66,9 @@ impl Job {
         sum.pairs(inputs.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let secrets: BTreeMap<&EnvName, &Secret> = inputs.secrets.iter().map(|(name, value)| (name, value)).collect();
         sum.pairs(secrets.iter().map(|(name, value)| (name.as_str(), value.expose())));
+        sum.pairs(inputs.told.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        sum.count(inputs.handed.len());
+        inputs.handed.iter().for_each(|digest| sum.text(digest));
         let paths = &self.step.when.paths;
         for (path, digest) in inputs.tree {
             if paths.is_empty() || paths.iter().any(|pattern| pattern.covers(path)) {
@@ -70,6 +77,12 @@ impl Job {
             }
         }
         Key(sum.0.finalize().to_hex().to_string())
+    }
+
+    /// Whether `when.paths` covers no file at all: then nothing but the definition could ever make it run again.
+    pub fn depends_on_no_file(&self, tree: &TreeFiles) -> bool {
+        let paths = &self.step.when.paths;
+        !paths.is_empty() && !tree.keys().any(|path| paths.iter().any(|pattern| pattern.covers(path)))
     }
 }
 

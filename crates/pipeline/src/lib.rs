@@ -7,16 +7,17 @@
 
 mod key;
 mod known;
-mod pattern;
 mod plan;
+mod policy;
 mod reading;
 mod schedule;
 mod step;
 #[cfg(test)]
 mod tests;
 
+pub use coracle_model::Pattern;
 pub use key::{Digest, Inputs, Key, TreeFiles};
-pub use pattern::Pattern;
 pub use plan::{Job, Plan, Trigger};
+pub use policy::{Share, Watch};
 pub use schedule::Schedule;
-pub use step::{Pipeline, Service, Step, StepImage, StepName, When};
+pub use step::{Pipeline, Service, Step, StepImage, StepName, WORKSPACE, When};

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use coracle_model::EnvName;
+use coracle_model::{EnvName, Pattern};
 
-use crate::pattern::Pattern;
 use crate::step::{Pipeline, Step, StepImage, StepName};
 
 /// What brought the source here.
@@ -27,6 +26,35 @@ pub struct Plan {
     pub jobs: Vec<Job>,
     /// Steps that are left out, and why. Nobody waits for them.
     pub left_out: Vec<(StepName, String)>,
+}
+
+impl Plan {
+    /// The plan with these steps alone, and what they need.
+    ///
+    /// # Errors
+    /// The name that no step of the plan has.
+    pub fn only(self, names: &[StepName]) -> Result<Self, StepName> {
+        if let Some(unknown) = names.iter().find(|name| !self.jobs.iter().any(|job| job.step.name == **name)) {
+            return Err(unknown.clone());
+        }
+        let mut wanted: Vec<bool> = self.jobs.iter().map(|job| names.contains(&job.step.name)).collect();
+        // What a job needs stands before it.
+        for at in (0..self.jobs.len()).rev() {
+            if wanted[at] {
+                self.jobs[at].needs.iter().for_each(|need| wanted[*need] = true);
+            }
+        }
+        let mut places = Vec::with_capacity(self.jobs.len());
+        let mut jobs = Vec::new();
+        for (job, wanted) in self.jobs.into_iter().zip(wanted) {
+            places.push(jobs.len());
+            if wanted {
+                let needs = job.needs.iter().map(|need| places[*need]).collect();
+                jobs.push(Job { needs, ..job });
+            }
+        }
+        Ok(Self { jobs, left_out: Vec::new() })
+    }
 }
 
 /// A step with one combination of its matrix.

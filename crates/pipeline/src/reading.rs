@@ -4,19 +4,35 @@ use std::collections::BTreeMap;
 
 use coracle_model::manifest::FILE;
 use coracle_model::manifest::reading::{Keys, command, entries, environment, word};
-use coracle_model::{EnvName, Span};
+use coracle_model::{EnvName, Pattern, Span};
 use coracle_toml_reading::{Entry, Mistakes, Values, cut, entries as any_entries, meant};
 use toml::de::{DeTable, DeValue};
 
 use crate::known;
-use crate::pattern::Pattern;
 use crate::plan;
-use crate::step::{Pipeline, Service, Step, StepImage, StepName, When};
+use crate::policy::{self, Policy};
+use crate::step::{Pipeline, Service, Step, StepImage, StepName, WORKSPACE, When};
 
-const SECTION: Keys = Keys { known: &["parallel", "steps", "verify"], planned: &["approve"] };
+const SECTION: Keys = Keys { known: &["parallel", "steps", "verify", "approve", "watch"], planned: &[] };
+/// What may be otherwise in an environment.
+const OF_ENVIRONMENT: Keys = Keys { known: &["approve", "watch"], planned: &[] };
 const STEP: Keys = Keys {
-    known: &["run", "image", "needs", "services", "env", "secrets", "cache", "matrix", "timeout", "retries", "when"],
-    planned: &["artifacts"],
+    known: &[
+        "run",
+        "image",
+        "needs",
+        "services",
+        "env",
+        "secrets",
+        "cache",
+        "artifacts",
+        "matrix",
+        "timeout",
+        "retries",
+        "when",
+        "always",
+    ],
+    planned: &[],
 };
 const VERIFY: Keys = Keys { known: &["run", "image", "env", "secrets", "timeout", "retries"], planned: &[] };
 const SERVICE: Keys = Keys { known: &["image", "env", "health"], planned: &[] };
@@ -33,6 +49,8 @@ const MOST_STEPS: usize = 64;
 const MOST_JOBS: usize = 128;
 /// The most combinations of one step.
 const MOST_COMBINATIONS: usize = 32;
+/// The most patterns of one step's artifacts.
+const MOST_ARTIFACTS: usize = 32;
 /// The most services beside one step.
 const MOST_SERVICES: usize = 8;
 
@@ -43,9 +61,15 @@ impl Pipeline {
         let document = coracle_toml_reading::parse(FILE, text)?;
         let mut values = Values::new(FILE, text);
         let mut pipeline = Self::default();
-        for entry in any_entries("", &document).into_iter().filter(|entry| entry.key == "pipeline") {
-            if let Some(table) = values.table(&entry) {
-                section(&mut values, &entry.path, table, &mut pipeline);
+        for entry in any_entries("", &document) {
+            match entry.key {
+                "pipeline" => {
+                    if let Some(table) = values.table(&entry) {
+                        section(&mut values, &entry.path, table, &mut pipeline);
+                    }
+                }
+                "environments" => pipeline.environments = environments(&mut values, &entry),
+                _ => {}
             }
         }
         values.mistakes.finish()?;
@@ -71,14 +95,43 @@ fn section(values: &mut Values<'_>, path: &str, table: &DeTable<'_>, pipeline: &
                 pipeline.steps = drafts.into_iter().map(|draft| draft.step).collect();
             }
             "verify" => pipeline.verify = steps(values, &entry, &VERIFY).into_iter().map(|draft| draft.step).collect(),
+            "approve" => pipeline.approve = policy::approve(values, &entry).flatten(),
+            "watch" => pipeline.watch = policy::watch(values, &entry).flatten(),
             _ => unreachable!("every known key is handled"),
         }
     }
 }
 
+/// What environments say otherwise. What is no table is told by whoever reads the rest of the manifest.
+fn environments(values: &mut Values<'_>, all: &Entry<'_, '_>) -> BTreeMap<String, Policy> {
+    let mut policies = BTreeMap::new();
+    let DeValue::Table(table) = all.value.get_ref() else { return policies };
+    for environment in any_entries(&all.path, table) {
+        let DeValue::Table(table) = environment.value.get_ref() else { continue };
+        for section in any_entries(&environment.path, table).into_iter().filter(|entry| entry.key == "pipeline") {
+            let Some(table) = values.table(&section) else { continue };
+            let mut policy = Policy::default();
+            for entry in entries(values, &section.path, table, &OF_ENVIRONMENT) {
+                match entry.key {
+                    "approve" => policy.approve = policy::approve(values, &entry),
+                    "watch" => policy.watch = policy::watch(values, &entry),
+                    _ => unreachable!("every known key is handled"),
+                }
+            }
+            policies.insert(environment.key.to_owned(), policy);
+        }
+    }
+    policies
+}
+
 fn steps<'a, 'i>(values: &mut Values<'_>, section: &Entry<'a, 'i>, keys: &Keys) -> Vec<Draft<'a, 'i>> {
     let Some(table) = values.table(section) else { return Vec::new() };
     let mut drafts = Vec::new();
+    // Looking at how they need each other takes more than twice as long for twice as many.
+    if table.len() > MOST_STEPS {
+        values.wrong_key(section, format!("has {} steps, and {MOST_STEPS} are the most", table.len()), None);
+        return drafts;
+    }
     for entry in any_entries(&section.path, table) {
         let name: StepName = match entry.key.parse() {
             Ok(name) => name,
@@ -90,9 +143,6 @@ fn steps<'a, 'i>(values: &mut Values<'_>, section: &Entry<'a, 'i>, keys: &Keys) 
         if let Some(table) = values.table(&entry) {
             drafts.push(step(values, entry, name, table, keys));
         }
-    }
-    if drafts.len() > MOST_STEPS {
-        values.wrong_key(section, format!("has more than {MOST_STEPS} steps"), None);
     }
     drafts
 }
@@ -114,10 +164,12 @@ fn step<'a, 'i>(
         env: BTreeMap::new(),
         secrets: Vec::new(),
         cache: Vec::new(),
+        artifacts: Vec::new(),
         matrix: BTreeMap::new(),
         timeout: TIMEOUT,
         retries: 0,
         when: When::default(),
+        always: false,
     };
     for entry in entries(values, &entry.path, table, keys) {
         match entry.key {
@@ -137,6 +189,8 @@ fn step<'a, 'i>(
                 secrets_entry = Some(entry);
             }
             "cache" => step.cache = cache(values, &entry),
+            "artifacts" => step.artifacts = artifacts(values, &entry),
+            "always" => step.always = values.boolean(&entry).unwrap_or(false),
             "matrix" => step.matrix = matrix(values, &entry),
             "timeout" => step.timeout = timeout(values, &entry).unwrap_or(TIMEOUT),
             "retries" => step.retries = values.integer(&entry, 0..=MOST_RETRIES).unwrap_or(0),
@@ -274,12 +328,25 @@ fn cache(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Vec<String> {
             values.wrong(entry, format!("{:?} is not the absolute path of a folder", cut(&path)), Some(hint));
             continue;
         }
+        if path == WORKSPACE {
+            let hint = "name a folder in it, as in \"/workspace/.cache\"";
+            values.wrong(entry, format!("{WORKSPACE} is where the source tree is"), Some(hint));
+            continue;
+        }
         let within =
             |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/') || rest.is_empty());
         if let Some(other) = all.iter().find(|other| within(&path, other) || within(other, &path)) {
             values.wrong(entry, format!("{} and {} lie in each other", cut(other), cut(&path)), None);
         }
         all.push(path);
+    }
+    all
+}
+
+fn artifacts(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Vec<Pattern> {
+    let all = patterns(values, entry);
+    if all.len() > MOST_ARTIFACTS {
+        values.wrong(entry, format!("has more than {MOST_ARTIFACTS} patterns"), None);
     }
     all
 }

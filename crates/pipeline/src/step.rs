@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use coracle_model::{CommandLine, EnvName, Span};
+use coracle_model::{ApprovalRule, CommandLine, EnvName, Pattern, Span};
 use serde::Serialize;
 
-use crate::pattern::Pattern;
+use crate::policy::{Policy, Watch};
 
 /// The name of a step: 1 to 24 lower-case letters, digits, hyphens and underscores, beginning with a letter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -49,6 +49,12 @@ pub struct Pipeline {
     pub steps: Vec<Step>,
     /// What is asked of the new release before and after requests go to it, one after the other.
     pub verify: Vec<Step>,
+    /// That a person has to allow a release.
+    pub approve: Option<ApprovalRule>,
+    /// How the new release's answers are compared with the old one's after the switch.
+    pub watch: Option<Watch>,
+    /// What is otherwise in an environment.
+    pub(crate) environments: BTreeMap<String, Policy>,
 }
 
 /// How many steps run at once if the section does not say.
@@ -58,6 +64,16 @@ impl Pipeline {
     /// How many steps run at once.
     pub fn parallel(&self) -> usize {
         self.parallel.unwrap_or(PARALLEL)
+    }
+
+    /// As it is in an environment of the manifest.
+    #[must_use]
+    pub fn in_environment(mut self, environment: Option<&str>) -> Self {
+        if let Some(policy) = environment.and_then(|name| self.environments.remove(name)) {
+            self.approve = policy.approve.unwrap_or(self.approve);
+            self.watch = policy.watch.unwrap_or(self.watch);
+        }
+        self
     }
 
     /// Whether nothing is to be run.
@@ -80,7 +96,7 @@ pub struct Step {
     pub run: CommandLine,
     /// What it runs in.
     pub image: StepImage,
-    /// Steps that must have succeeded before. They hand nothing over, so they are no part of its key.
+    /// Steps that must have succeeded before. What they hand over is a part of its key, they themselves are not.
     #[serde(skip)]
     pub needs: Vec<StepName>,
     /// What runs beside it, healthy before it starts and removed after it.
@@ -91,6 +107,8 @@ pub struct Step {
     pub secrets: Vec<EnvName>,
     /// Absolute paths that are kept for its next run.
     pub cache: Vec<String>,
+    /// What it hands to the steps that need it, by paths below where it begins; kept with its run as well.
+    pub artifacts: Vec<Pattern>,
     /// Values of variables; it runs once for each combination.
     #[serde(skip)]
     pub matrix: BTreeMap<EnvName, Vec<String>>,
@@ -103,7 +121,34 @@ pub struct Step {
     /// When it runs at all.
     #[serde(skip)]
     pub when: When,
+    /// Whether it runs each time, whatever is known of it. Only then it is told what changes each time: the commit and the
+    /// release.
+    #[serde(skip)]
+    pub always: bool,
 }
+
+impl Step {
+    /// Whether it hands over this path.
+    pub fn hands_over(&self, path: &str) -> bool {
+        self.artifacts.iter().any(|pattern| pattern.covers(path))
+    }
+
+    /// The paths at and below which there may be something that it hands over, none below another; `.` is everything.
+    pub fn artifact_roots(&self) -> Vec<String> {
+        let mut roots: Vec<String> = self.artifacts.iter().map(Pattern::root).collect();
+        roots.sort();
+        roots.dedup();
+        let all = roots.clone();
+        let is_below = |inner: &str, outer: &str| {
+            inner != outer && (outer == "." || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/')))
+        };
+        roots.retain(|root| !all.iter().any(|other| is_below(root, other)));
+        roots
+    }
+}
+
+/// Where a step with an image of its own finds the source tree.
+pub const WORKSPACE: &str = "/workspace";
 
 /// What a step runs in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -55,10 +55,45 @@ fn services_with_variables_of_their_own_are_their_authors_affair() {
 }
 
 #[test]
+fn what_a_step_hands_over_is_below_its_roots_and_those_are_not_in_each_other() {
+    let pipeline = pipeline(
+        "[pipeline.steps.a]\nrun = \"x\"\nartifacts = [\"dist/**\", \"dist/a/*.js\", \"reports/*.xml\", \"coverage.xml\"]\n\
+         [pipeline.steps.b]\nrun = \"x\"\nartifacts = [\"*.xml\", \"dist\"]\n",
+    );
+    let [a, b] = pipeline.steps.as_slice() else { panic!() };
+    assert_eq!(a.artifact_roots(), ["coverage.xml", "dist", "reports"]);
+    assert_eq!(b.artifact_roots(), ["."]);
+    assert!(a.hands_over("dist/deep/x") && a.hands_over("reports/1.xml") && !a.hands_over("reports/1.txt"));
+    assert!(b.hands_over("dist/deep/x") && b.hands_over("a.xml") && !b.hands_over("deep/a.txt"));
+}
+
+#[test]
+fn some_steps_of_a_plan_run_with_what_they_need() {
+    let pipeline = pipeline(
+        "[pipeline.steps.lint]\nrun = \"x\"\n[pipeline.steps.build]\nrun = \"x\"\nmatrix = { A = [\"1\", \"2\"] }\n\
+         [pipeline.steps.test]\nrun = \"x\"\nneeds = [\"build\"]\n",
+    );
+    let plan = || pipeline.plan(&Trigger::Tree);
+    let test = plan().only(&["test".parse().unwrap()]).unwrap();
+    assert_eq!(names(&test), ["build[A=1]", "build[A=2]", "test"]);
+    assert_eq!(test.jobs[2].needs, [0, 1]);
+    assert_eq!(names(&plan().only(&["lint".parse().unwrap()]).unwrap()), ["lint"]);
+    assert_eq!(plan().only(&["tset".parse().unwrap()]).unwrap_err().as_str(), "tset");
+}
+
+#[test]
+fn thousands_of_steps_are_not_even_looked_at() {
+    let text: String = (0..20_000).map(|n| format!("[pipeline.steps.s{n}]\nrun = \"x\"\nneeds = [\"s0\"]\n")).collect();
+    assert!(mistakes(&text).contains("has 20000 steps, and 64 are the most"));
+    let cache = mistakes("[pipeline.steps.a]\nrun = \"x\"\ncache = [\"/workspace/\", \"/workspace/.cache\"]\n");
+    assert!(cache.contains("/workspace is where the source tree is") && !cache.contains("lie in each other"), "{cache}");
+}
+
+#[test]
 fn mistakes_are_told_with_their_places() {
     assert_snapshot!(mistakes(
         "[pipeline]\nstep = 1\napprove = true\n[pipeline.steps.lint]\nimage = 3\n[pipeline.steps.test]\nrun = \"pytest && x\"\n\
-         needs = [\"lnt\"]\ntimeout = 60\nartifacts = [\"dist\"]\nservices = [\"postgres:15\", \"postgres:16\"]\n\
+         needs = [\"lnt\"]\ntimeout = 60\nartifacts = [\"../dist\"]\nservices = [\"postgres:15\", \"postgres:16\"]\n\
          [pipeline.steps.Deploy]\n[pipeline.steps.more]\nrun = \"x\"\ncache = [\"dist\"]\nimage = \"python:$PYTON\"\n\
          matrix = { PYTHON = [\"3.12\"] }\nwhen = { branches = \"main\", paths = \"/src\" }\nsecrets = [\"A\"]\nenv = { A = \"1\" }\n\
          [pipeline.verify.up]\nrun = \"x\"\nneeds = []\n"
@@ -67,10 +102,6 @@ fn mistakes_are_told_with_their_places() {
      2 | step = 1
        | ^^^^
        = did you mean `steps`?
-    coracle.toml:3:1: pipeline.approve: is not supported by this version of Coracle
-     3 | approve = true
-       | ^^^^^^^
-       = remove it, or write x- before its name to keep it as a note
     coracle.toml:4:17: pipeline.steps.lint: runs nothing
      4 | [pipeline.steps.lint]
        |                 ^^^^
@@ -90,10 +121,9 @@ fn mistakes_are_told_with_their_places() {
      9 | timeout = 60
        |           ^^
        = as in "5m"
-    coracle.toml:10:1: pipeline.steps.test.artifacts: is not supported by this version of Coracle
-     10 | artifacts = ["dist"]
-        | ^^^^^^^^^
-        = remove it, or write x- before its name to keep it as a note
+    coracle.toml:10:14: pipeline.steps.test.artifacts: "../dist" must not have empty segments, `.` or `..`
+     10 | artifacts = ["../dist"]
+        |              ^^^^^^^^^
     coracle.toml:11:12: pipeline.steps.test.services: two services would be called postgres
      11 | services = ["postgres:15", "postgres:16"]
         |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
@@ -183,7 +213,9 @@ mod keys {
 
     fn key(job: &Job, files: &[(&str, u8)], secret: &str) -> Key {
         let secrets = [("S".parse().unwrap(), Secret::new(secret))];
-        job.key(&Inputs { image: "i", services: &[], tree: &tree(files), env: &BTreeMap::new(), secrets: &secrets })
+        let (env, told) = (BTreeMap::new(), BTreeMap::new());
+        let tree = tree(files);
+        job.key(&Inputs { image: "i", services: &[], tree: &tree, env: &env, secrets: &secrets, told: &told, handed: &[] })
     }
 
     #[test]

@@ -8,6 +8,7 @@ use coracle_compose::deploy::{self, Deployable, Surroundings};
 use coracle_model::manifest::Overlay;
 use coracle_model::{AppName, AppSpec, COMPOSE_FILES};
 use coracle_pipeline::Pipeline;
+use coracle_policy::Policy;
 use serde_json::Value;
 
 /// How many obstacles are told in full.
@@ -21,6 +22,10 @@ pub(crate) struct Resolved {
     pub by_compose: bool,
     /// What is run with it, if the manifest says so.
     pub pipeline: Pipeline,
+    /// What the app says of the rules that its releases may break.
+    pub policy: Policy,
+    /// The text of the manifest, where it describes the app.
+    pub manifest: Option<String>,
 }
 
 /// What an app is made of that compose files describe.
@@ -86,7 +91,7 @@ pub(crate) fn resolve(tree: &Path, request: Request<'_>) -> Result<Resolved, Pro
     }
     notes.extend(warnings.into_iter().map(|warning| without(tree, &warning)));
     notes.extend(manifest.into_iter().flat_map(|manifest| manifest.lay_over(&mut spec)));
-    Ok(Resolved { spec, notes, by_compose: true, pipeline: Pipeline::default() })
+    Ok(Resolved { spec, notes, by_compose: true, pipeline: Pipeline::default(), policy: Policy::default(), manifest: None })
 }
 
 fn refuse(obstacles: &[deploy::Obstacle], hint: &str) -> Result<(), Problem> {

@@ -82,26 +82,29 @@ fn spawn<S>(stream: S, router: &Router, owner: &Owner)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = TowerToHyperService::new(router.clone());
-    let (stop, cut) = (owner.stop.clone(), owner.cut.clone());
-    owner.tasks.spawn(async move {
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_DEADLINE)
-            .max_buf_size(BUFFER)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        let served = async {
-            tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = stop.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            }
-        };
-        if let Some(Err(error)) = cut.run_until_cancelled(served).await {
-            tracing::debug!(%error, "a connection to the API ended early");
+    let (router, stop, cut) = (router.clone(), owner.stop.clone(), owner.cut.clone());
+    owner.tasks.spawn(async move { cut.run_until_cancelled(serve(stream, router, &stop)).await });
+}
+
+/// Serves one connection until either side ends it. Once told to stop, it answers what is under way and takes nothing more.
+pub(crate) async fn serve<S>(stream: S, router: Router, stop: &CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
-    });
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection to the API ended early");
+    }
 }

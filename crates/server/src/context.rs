@@ -16,7 +16,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::deployments::Deployments;
 use crate::discovery::Discovery;
+use crate::forges::Forges;
 use crate::people::People;
+use crate::previews::Previews;
 use crate::proxy_process::ProxyProcess;
 use crate::published::Published;
 use crate::source::Sources;
@@ -30,6 +32,8 @@ pub(crate) struct Context {
     pub engines: Vec<Engine>,
     pub default_engine: EngineKind,
     pub deployments: Deployments,
+    /// Branches that have an app of their own.
+    pub previews: Previews,
     pub published: Arc<Published>,
     /// What is discovered, if anything is to be.
     pub discovery: Option<Arc<Discovery>>,
@@ -39,6 +43,10 @@ pub(crate) struct Context {
     pub http: Vec<SocketAddr>,
     /// Where the API listens over TCP, if it does.
     pub api_tcp: Option<SocketAddr>,
+    /// Where webhooks are taken beside that, if they are.
+    pub hooks: Option<SocketAddr>,
+    /// Where the API is reached through the proxy, if it is.
+    pub api_url: Option<String>,
     /// Where git is reached over SSH, if it is.
     pub ssh: Option<SshDoor>,
     pub state_dir: PathBuf,
@@ -46,6 +54,8 @@ pub(crate) struct Context {
     pub sources: Sources,
     /// Where git comes in.
     pub door: Door,
+    /// Repositories elsewhere that apps are deployed from.
+    pub forges: Forges,
     /// The connection behind the docker engine.
     pub docker: Option<DockerEngine>,
     /// Whether Docker is not to be used.

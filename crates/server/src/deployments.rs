@@ -4,19 +4,22 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use coracle_api::{ChangeOptions, DeploymentEvent, Problem, ProblemKind};
-use coracle_model::{AppName, DeploymentId, ReleaseNumber};
+use coracle_model::{AppName, DeploymentId, Grant, ReleaseNumber};
 use coracle_orchestrator::{Event, HostOrchestrator, KeptSource, Progress, StatefulChanges};
-use coracle_store::ConfigChange;
+use coracle_store::{ConfigChange, StoreError};
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Caller;
-use crate::gate::Pushed;
+use crate::gate::{Pushed, Tip};
 use crate::journal::{Journal, Reader};
+use crate::previews::{Admitted, shown};
 use crate::source::{Sent, Sources};
+use crate::waiting::{Asking, WaitingRoom};
 use crate::{problems, wire};
 
 /// How many ended deployments can still be read in full; of older ones the store knows the outcome.
@@ -27,7 +30,11 @@ pub(crate) enum Work {
     /// Deploys a tree, which is removed at the end.
     Deploy(Box<Sent>),
     /// Deploys the commit of a push.
-    Push(Pushed),
+    Push(Arc<Pushed>),
+    /// Deploys a commit into the preview of its branch; the app is the preview.
+    Preview(Box<Admitted>, Files),
+    /// Deploys a commit that was fetched.
+    Fetched(Tip),
     /// Changes configuration.
     Config {
         /// The changes.
@@ -44,8 +51,36 @@ pub(crate) enum Work {
         /// Whether the administrator asks for it.
         trusted: bool,
     },
+    /// Takes over what another app runs.
+    Promote {
+        /// That app.
+        from: AppName,
+        /// Which release of it; else its active one.
+        release: Option<ReleaseNumber>,
+        /// What may change of the services that keep data.
+        stateful: StatefulChanges,
+        /// Whether the administrator asks for it.
+        trusted: bool,
+    },
     /// Replaces all instances.
     Restart,
+}
+
+/// What a tree is deployed as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// The app itself.
+    Usual,
+    /// What a branch would make of it.
+    Preview,
+}
+
+/// Where the files of a commit come from.
+pub(crate) enum Files {
+    /// They have been fetched from somewhere else.
+    Fetched(Tip),
+    /// They are in a push.
+    Pushed(Pushed),
 }
 
 /// Every deployment of this server that runs or ended lately. Cheap to clone.
@@ -64,11 +99,14 @@ struct Inner {
     /// Fired when one does not end in time: it is left where it is, as in a crash.
     cut: CancellationToken,
     shelf: Mutex<Shelf>,
+    waiting: WaitingRoom,
 }
 
 #[derive(Default)]
 struct Shelf {
     running: Vec<Arc<Journal>>,
+    /// Pushes that have not had their turn, each with its branch.
+    in_line: Vec<(Arc<Journal>, String)>,
     ended: VecDeque<Arc<Journal>>,
     /// One turn per app, taken in the order of asking.
     turns: HashMap<AppName, Arc<tokio::sync::Mutex<()>>>,
@@ -106,24 +144,32 @@ impl Deployments {
         stop: CancellationToken,
         cut: CancellationToken,
     ) -> Self {
-        let (tasks, shelf) = (TaskTracker::new(), Mutex::default());
-        Self { inner: Arc::new(Inner { orchestrator, sources, http, tasks, stop, cut, shelf }) }
+        let (tasks, shelf, waiting) = (TaskTracker::new(), Mutex::default(), WaitingRoom::default());
+        Self { inner: Arc::new(Inner { orchestrator, sources, http, tasks, stop, cut, shelf, waiting }) }
     }
 
     /// Begins a deployment; its journal tells the rest. Firing the journal's `cancel` calls it off.
     pub(crate) fn begin(&self, app: AppName, work: Work, options: ChangeOptions) -> Arc<Journal> {
         let journal = Arc::new(Journal::new(app, self.inner.stop.child_token()));
         self.inner.shelf().running.push(journal.clone());
+        if let Work::Push(pushed) = &work {
+            pushed.by().into_iter().for_each(|person| journal.asks(person));
+            self.line_up(&journal, pushed);
+        }
+        if let Work::Fetched(_) = &work {
+            journal.asked_by_a_stranger();
+        }
         let telling = Telling { journal: journal.clone(), deployments: self.clone() };
         self.inner.tasks.spawn(async move {
             let Telling { journal, deployments } = &telling;
             let working = async {
-                let _turn = deployments.turn_for(journal, options.wait).await?;
-                deployments.carry_out(journal, work).await
+                let turn = deployments.turn_for(journal, options.wait).await;
+                deployments.inner.shelf().in_line.retain(|(other, _)| !Arc::ptr_eq(other, journal));
+                Box::pin(deployments.carry_out(journal, work, turn?)).await
             };
             // Cut off, it is told by dropping `telling`.
             if let Some(result) = deployments.inner.cut.run_until_cancelled(working).await {
-                journal.end(result.err().inspect(|problem| {
+                journal.end(result.err().map(|problem| superseded(journal, problem)).inspect(|problem| {
                     let (kind, detail) = (problem.kind.as_str(), &problem.detail);
                     tracing::info!(app = %journal.app, kind, detail, "a deployment did not succeed");
                 }));
@@ -132,10 +178,28 @@ impl Deployments {
         journal
     }
 
+    /// A newer push takes the place of those of its branch that have not had their turn: they would be refused after it, and
+    /// would be replaced at once before it. What is being worked on is not called off.
+    fn line_up(&self, journal: &Arc<Journal>, pushed: &Pushed) {
+        let mut shelf = self.inner.shelf();
+        for (older, reference) in &shelf.in_line {
+            if older.app == journal.app && reference == pushed.reference() {
+                older.supersede(pushed.short_commit());
+            }
+        }
+        shelf.in_line.push((journal.clone(), pushed.reference().to_owned()));
+    }
+
+    /// What waits for a person.
+    pub(crate) fn waiting(&self) -> &WaitingRoom {
+        &self.inner.waiting
+    }
+
     /// Calls a deployment off when the person who asked for it may no longer do so, whether or not somebody follows it.
     pub(crate) fn begun_by(&self, journal: &Arc<Journal>, caller: &Caller) {
         if let Caller::Person(person) = caller {
             // For as long as the person is held, what is taken away from it is noticed.
+            journal.asks(&person.name);
             let person = person.clone();
             self.call_off_at(journal, async move { person.revoked().cancelled().await });
         }
@@ -153,6 +217,17 @@ impl Deployments {
         });
     }
 
+    /// Calls a deployment off when whoever asked for it goes away, unless a person decides about it by then.
+    pub(crate) fn left_at(&self, journal: &Arc<Journal>, going: impl Future<Output = ()> + Send + 'static) {
+        let journal = journal.clone();
+        self.inner.tasks.spawn(async move {
+            tokio::select! {
+                () = journal.ended() => {}
+                () = going => journal.left(),
+            }
+        });
+    }
+
     /// The right to change the app, or the problem that somebody else has it.
     pub(crate) fn try_turn(&self, app: &AppName) -> Result<Turn, Problem> {
         let turn = self.turn(app);
@@ -160,16 +235,41 @@ impl Deployments {
         Ok(Turn { app: app.clone(), inner: self.inner.clone(), held: Some(held) })
     }
 
+    /// The right to change the app as soon as nobody else has it, or the problem that somebody has it for longer.
+    pub(crate) async fn turn_within(&self, app: &AppName, patience: Duration) -> Result<Turn, Problem> {
+        let waiting = tokio::time::timeout(patience, self.turn(app).lock_owned());
+        let held = waiting.await.map_err(|_| self.busy(app))?;
+        Ok(Turn { app: app.clone(), inner: self.inner.clone(), held: Some(held) })
+    }
+
+    /// Calls off what is being done to an app, as far as it still can be.
+    pub(crate) fn call_off(&self, app: &AppName) {
+        for journal in self.inner.shelf().running.iter().filter(|journal| journal.app == *app) {
+            journal.cancel.cancel();
+        }
+    }
+
+    /// Has something done as a task of this owner, which goes on if whoever waits for it goes away.
+    pub(crate) async fn own(&self, work: impl Future<Output = Result<(), Problem>> + Send + 'static) -> Result<(), Problem> {
+        let broken = |error| Problem::new(ProblemKind::Internal, format!("a task broke off: {error}"));
+        self.inner.tasks.spawn(work).await.unwrap_or_else(|error| Err(broken(error)))
+    }
+
     async fn turn_for(&self, journal: &Journal, wait: bool) -> Result<Turn, Problem> {
         match self.try_turn(&journal.app) {
             Err(problem) if wait => journal.tell(DeploymentEvent::Note { text: format!("waiting: {}", problem.detail) }),
             decided => return decided,
         }
-        let waiting = self.turn(&journal.app).lock_owned();
-        match journal.cancel.run_until_cancelled(waiting).await {
-            Some(held) => Ok(Turn { app: journal.app.clone(), inner: self.inner.clone(), held: Some(held) }),
+        match journal.cancel.run_until_cancelled(self.lock_turn(&journal.app)).await {
+            Some(turn) => Ok(turn),
             None => Err(Problem::new(ProblemKind::Cancelled, "called off while waiting; nothing changed for the app")),
         }
+    }
+
+    /// The right to change the app, when everybody who asked before has had it.
+    pub(crate) async fn lock_turn(&self, app: &AppName) -> Turn {
+        let held = self.turn(app).lock_owned().await;
+        Turn { app: app.clone(), inner: self.inner.clone(), held: Some(held) }
     }
 
     fn turn(&self, app: &AppName) -> Arc<tokio::sync::Mutex<()>> {
@@ -186,21 +286,51 @@ impl Deployments {
         Problem::new(ProblemKind::Busy, detail).hint(problems::busy_hint(app))
     }
 
-    async fn carry_out(&self, journal: &Arc<Journal>, work: Work) -> Result<(), Problem> {
-        let Inner { orchestrator, sources, http, .. } = &*self.inner;
-        let progress = progress_into(journal.clone(), http.clone());
+    async fn carry_out(&self, journal: &Arc<Journal>, work: Work, turn: Turn) -> Result<(), Problem> {
+        let pushed = match &work {
+            Work::Push(pushed) => Some(pushed.clone()),
+            _ => None,
+        };
+        let asking = Arc::new(Asking::new(self.clone(), journal.clone(), pushed.clone(), turn));
+        let progress = progress_into(journal.clone(), self.inner.http.clone()).asking(asking.clone());
+        let done = Box::pin(self.work(journal, work, &progress)).await;
+        if let Some(pushed) = pushed {
+            pushed.settle().await;
+        }
+        asking.give_up_turn();
+        done
+    }
+
+    async fn push(&self, journal: &Journal, pushed: &Pushed, progress: &Progress) -> Result<(), Problem> {
+        self.refuse_previews(&journal.app).await?;
+        let sent = pushed.check_out(&self.inner.sources, &journal.cancel).await?;
+        self.deploy(journal, sent, progress).await?;
+        pushed.admit();
+        Ok(())
+    }
+
+    async fn work(&self, journal: &Journal, work: Work, progress: &Progress) -> Result<(), Problem> {
+        let Inner { orchestrator, sources, .. } = &*self.inner;
         let (app, cancel) = (&journal.app, &journal.cancel);
         let done = match work {
-            Work::Deploy(sent) => return self.deploy(journal, *sent, &progress).await,
-            Work::Push(pushed) => {
-                let sent = pushed.check_out(sources, cancel).await?;
-                self.deploy(journal, sent, &progress).await?;
-                pushed.admit();
-                return Ok(());
+            Work::Deploy(sent) => {
+                let allowed = self.refuse_previews(app).await;
+                if allowed.is_err() {
+                    sent.tree.remove().await;
+                    return allowed;
+                }
+                return self.deploy(journal, *sent, progress).await;
+            }
+            Work::Preview(preview, files) => return self.preview(journal, *preview, files, progress).await,
+            Work::Push(pushed) => return self.push(journal, &pushed, progress).await,
+            Work::Fetched(tip) => {
+                self.refuse_previews(app).await?;
+                let sent = tip.check_out(sources, cancel).await?;
+                return self.deploy(journal, sent, progress).await;
             }
             Work::Config { changes, trusted } => match orchestrator.kept_source(app).await {
-                Ok(Some(kept)) => return self.reconfigure(journal, (kept, trusted), changes, &progress).await,
-                Ok(None) => orchestrator.set_config(app, changes, &progress, cancel).await.map(drop),
+                Ok(Some(kept)) => return self.reconfigure(journal, (kept, trusted), changes, progress).await,
+                Ok(None) => orchestrator.set_config(app, changes, progress, cancel).await.map(drop),
                 Err(error) => Err(error),
             },
             Work::Rollback { to, stateful, trusted } => {
@@ -209,22 +339,116 @@ impl Deployments {
                     let release = sources.store.release(app, to).await.map_err(|error| problems::store(&error))?;
                     sources.refuse_more(app, &release.spec).await?;
                 }
-                orchestrator.rollback(app, to, stateful, &progress, cancel).await.map(drop)
+                orchestrator.rollback(app, to, stateful, progress, cancel).await.map(drop)
             }
-            Work::Restart => orchestrator.restart(app, &progress, cancel).await.map(drop),
+            Work::Promote { from, release, stateful, trusted } => {
+                self.refuse_previews(app).await?;
+                let mut promotion = orchestrator.promotion(&from, release, app).await.map_err(problems::orchestrator)?;
+                if !trusted {
+                    sources.refuse_more(app, &promotion.spec).await?;
+                }
+                sources.settle_registry(app, &mut promotion.spec, trusted).await?;
+                let nothing = sources.empty()?;
+                let place = nothing.path().to_owned();
+                let promoted = orchestrator.promote(promotion, place, stateful, progress, cancel).await;
+                nothing.remove().await;
+                promoted.map(drop)
+            }
+            Work::Restart => orchestrator.restart(app, progress, cancel).await.map(drop),
         };
         done.map_err(problems::orchestrator)
     }
 
     async fn deploy(&self, journal: &Journal, sent: Sent, progress: &Progress) -> Result<(), Problem> {
+        self.deploy_as(journal, sent, progress, Manner::Usual).await
+    }
+
+    async fn deploy_as(&self, journal: &Journal, sent: Sent, progress: &Progress, manner: Manner) -> Result<(), Problem> {
         let Inner { orchestrator, sources, .. } = &*self.inner;
         let deploying = async {
-            let request = sources.request(&journal.app, &sent, None).await?;
+            if manner == Manner::Preview {
+                self.require_preview(&journal.app).await?;
+            }
+            let mut request = sources.request(&journal.app, &sent, None).await?;
+            if manner == Manner::Preview {
+                // It is what people look at before they approve anything.
+                request.pipeline.approve = None;
+            }
             orchestrator.deploy(request, progress, &journal.cancel).await.map_err(problems::orchestrator)
         };
         let deployed = deploying.await;
         sent.tree.remove().await;
         deployed.map(drop)
+    }
+
+    /// What waited for its turn may find that its preview has ended: without that, it would be an app like any other.
+    async fn require_preview(&self, app: &AppName) -> Result<(), Problem> {
+        match self.inner.sources.store.preview(app).await.map_err(|error| problems::store(&error))? {
+            Some(_) => Ok(()),
+            None => Err(Problem::new(ProblemKind::Conflict, format!("the preview {app} has ended meanwhile"))
+                .hint("push the branch again to have another")),
+        }
+    }
+
+    /// Whether what has waited may still go live, as it was brought: who brought it has a role in the app yet, and the release
+    /// reaches no further than the app does by now.
+    pub(crate) async fn still_may(&self, journal: &Journal, release: ReleaseNumber) -> Result<(), Problem> {
+        let store = &self.inner.sources.store;
+        let told = |error: StoreError| problems::store(&error);
+        let gone = |name: &dyn std::fmt::Display| {
+            Problem::new(ProblemKind::Forbidden, format!("{name}, who has brought it, has no role in {} any more", journal.app))
+        };
+        match (journal.asked_by(), journal.is_by_a_stranger()) {
+            // The administrator.
+            (None, false) => return Ok(()),
+            (None, true) => {}
+            (Some(name), _) => match store.person(&name).await {
+                Ok(person) if Grant::role_in(&person.grants, &journal.app).is_some() => {}
+                Ok(_) | Err(StoreError::NoSuchPerson(_)) => return Err(gone(&name)),
+                Err(error) => return Err(told(error)),
+            },
+        }
+        let release = store.release(&journal.app, release).await.map_err(told)?;
+        self.inner.sources.refuse_more(&journal.app, &release.spec).await
+    }
+
+    /// A preview is deployed by its branch alone.
+    pub(crate) async fn refuse_previews(&self, app: &AppName) -> Result<(), Problem> {
+        let preview = self.inner.sources.store.preview(app).await.map_err(|error| problems::store(&error))?;
+        let Some(preview) = preview else { return Ok(()) };
+        let (parent, branch) = (&preview.parent, shown(&preview.branch));
+        Err(Problem::new(ProblemKind::Conflict, format!("{app} is the preview of branch {branch} of {parent}"))
+            .hint(format!("push to {branch} of {parent}; or deploy an app of another name")))
+    }
+
+    /// Deploys a commit into its preview. One that has never been live is not left behind by a failure.
+    async fn preview(&self, journal: &Journal, preview: Admitted, files: Files, progress: &Progress) -> Result<(), Problem> {
+        let Inner { orchestrator, sources, .. } = &*self.inner;
+        let app = &journal.app;
+        for text in preview.notes {
+            journal.tell(DeploymentEvent::Note { text });
+        }
+        let deploying = async {
+            let sent = match files {
+                Files::Fetched(tip) => tip.check_out(sources, &journal.cancel).await?,
+                Files::Pushed(pushed) => pushed.check_out(sources, &journal.cancel).await?,
+            };
+            self.deploy_as(journal, Sent { trusted: false, ..sent }, progress, Manner::Preview).await
+        };
+        let deployed = deploying.await;
+        let told = |error: StoreError| problems::store(&error);
+        match &deployed {
+            Ok(()) => sources.store.preview_deployed(app, &preview.commit).await.map_err(told)?,
+            Err(_) => match sources.store.app(app).await {
+                Ok(record) if record.active.is_none() => {
+                    if let Err(error) = orchestrator.destroy(app).await {
+                        tracing::warn!(%app, %error, "a preview that never was live is left behind until its time is over");
+                    }
+                }
+                _ => {}
+            },
+        }
+        deployed
     }
 
     /// Changes configuration that what the active release was made of may depend on: that is read again.
@@ -266,6 +490,17 @@ impl Deployments {
     }
 }
 
+/// What a push is told that was called off for a newer one.
+fn superseded(journal: &Journal, problem: Problem) -> Problem {
+    match journal.superseded() {
+        Some(newer) if problem.kind == ProblemKind::Cancelled => {
+            Problem::new(ProblemKind::Conflict, format!("superseded by a newer push ({newer}) while it waited"))
+                .hint("if that one is not built on yours: `git pull`, then push again")
+        }
+        _ => problem,
+    }
+}
+
 /// Sees to it that a journal ends, whatever becomes of its task, and is put on the shelf of the ended.
 struct Telling {
     journal: Arc<Journal>,
@@ -280,6 +515,7 @@ impl Drop for Telling {
         }
         let mut shelf = self.deployments.inner.shelf();
         shelf.running.retain(|journal| !Arc::ptr_eq(journal, &self.journal));
+        shelf.in_line.retain(|(journal, _)| !Arc::ptr_eq(journal, &self.journal));
         if self.journal.deployment().is_some() {
             shelf.ended.push_back(self.journal.clone());
         }
@@ -294,6 +530,7 @@ fn progress_into(journal: Arc<Journal>, http: Vec<SocketAddr>) -> Progress {
         Event::Began(deployment) => journal.tell(DeploymentEvent::Began { deployment: deployment.into() }),
         Event::Phase(phase) => journal.tell(DeploymentEvent::Phase { phase: phase.into() }),
         Event::Note(text) => journal.tell(DeploymentEvent::Note { text }),
+        Event::Finding { finding, known } => journal.tell(DeploymentEvent::Finding { finding: finding.into(), known }),
         Event::Output(line) => journal.tell(wire::output_line(line).into()),
         Event::Healthy(instance) => journal.tell(DeploymentEvent::Healthy { instance }),
         Event::Live(facts) => {

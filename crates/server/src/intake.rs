@@ -13,8 +13,10 @@ use axum::body::Body;
 use bytes::{Buf, Bytes};
 use coracle_api::{DeployOptions, Problem, ProblemKind, SOURCE_MEDIA_TYPE};
 use coracle_build::archive::{self, UnpackError, UnpackFacts, UnpackLimits};
+use coracle_model::manifest::ComposeChoice;
 use coracle_model::{AppName, AppSpec, Manifest};
 use coracle_pipeline::Pipeline;
+use coracle_policy::Policy;
 use coracle_proxy_table::{Admission, MiddlewareId, Route, Service, ServiceId, Table};
 use futures::StreamExt;
 use http::HeaderMap;
@@ -253,6 +255,12 @@ fn directory(incoming: &Path) -> Result<(TempDir, PathBuf), Problem> {
     Ok((dir, path))
 }
 
+/// A tree in which there is nothing, in a new directory in `incoming`.
+pub(crate) fn empty(incoming: &Path) -> Result<Tree, Problem> {
+    let (dir, path) = directory(incoming)?;
+    Ok(Tree { dir, path, archive: None })
+}
+
 /// Unpacks a tree that was kept into a new directory in `incoming`.
 pub(crate) async fn reopen(incoming: &Path, archive: PathBuf, limits: IntakeLimits) -> Result<Tree, Problem> {
     let incoming = incoming.to_owned();
@@ -292,57 +300,99 @@ fn refused(error: &UnpackError) -> Problem {
     }
 }
 
-/// Reads what describes a tree's app and resolves it; the name it ends up with must be that of the app in the path.
+/// Whose tree it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    /// The app that it is made into.
+    pub app: &'a AppName,
+    /// What the manifest may call it: the same, but for a preview.
+    pub named: &'a AppName,
+}
+
+/// Reads what describes a tree's app and resolves it; the name in it must be that of the app that it is sent to.
 ///
 /// Compose files that were named describe it, or else a `coracle.toml` that says by itself what runs, or else compose files
 /// with the usual names; the keys that `coracle.toml` has lie over what compose files say.
 pub(crate) async fn spec(
     tree: &Path,
-    app: &AppName,
+    Subject { app, named }: Subject<'_>,
     options: &DeployOptions,
     config: BTreeMap<String, String>,
     manifest_bytes: u64,
 ) -> Result<Resolved, Problem> {
     let path = tree.join("coracle.toml");
     let has_manifest = path.exists();
-    let environment = options.environment.as_deref();
-    let (manifest, pipeline) = manifest(path, manifest_bytes).await?;
-    let spec = resolved(&manifest, app, environment)?;
+    let Sections { manifest, pipeline, policy, text } = sections(path, manifest_bytes).await?;
+    // Whoever pushes names an app and no environment.
+    let environment = options.environment.as_deref().or_else(|| manifest.environment_called(named));
+    let spec = AppSpec { app: app.clone(), ..resolved(&manifest, named, environment)? };
+    let pipeline = pipeline.in_environment(environment);
+    if options.image.is_some() {
+        return Ok(Resolved { spec, notes: Vec::new(), by_compose: false, pipeline, policy, manifest: Some(text) });
+    }
     let usual = compose::usual_file(tree);
+    let options = completed(options, manifest.compose(environment));
     if options.compose_files.is_none() {
-        let Some(file) = usual else { return Ok(Resolved { spec, notes: Vec::new(), by_compose: false, pipeline }) };
+        let Some(file) = usual else {
+            return Ok(Resolved { spec, notes: Vec::new(), by_compose: false, pipeline, policy, manifest: Some(text) });
+        };
         if let Some(says) = manifest.what_runs(environment) {
             let note = format!("{file} is not used, since coracle.toml has {says}; with `-f {file}` it is");
-            return Ok(Resolved { spec, notes: vec![note], by_compose: false, pipeline });
+            return Ok(Resolved { spec, notes: vec![note], by_compose: false, pipeline, policy, manifest: Some(text) });
         }
     }
     let manifest = match has_manifest {
         true => Some(manifest.beside_compose(app, environment).map_err(|errors| problems::manifest(&errors))?),
         false => None,
     };
-    let (root, app, options) = (tree.to_owned(), app.clone(), options.clone());
+    let (root, app) = (tree.to_owned(), app.clone());
     let resolving = tokio::task::spawn_blocking(move || {
         compose::resolve(&root, compose::Request { app: &app, options: &options, config, manifest })
     });
     let resolved = resolving.await.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))??;
-    Ok(Resolved { pipeline, ..resolved })
+    Ok(Resolved { pipeline, policy, ..resolved })
 }
 
-/// The manifest of a tree and its pipeline; without one, those of an app about which nothing is said.
-async fn manifest(path: PathBuf, limit: u64) -> Result<(Manifest, Pipeline), Problem> {
+/// What was typed goes before what the manifest names.
+fn completed(options: &DeployOptions, choice: ComposeChoice) -> DeployOptions {
+    let or = |typed: &Option<String>, named: Option<Vec<String>>| typed.clone().or_else(|| Some(named?.join(",")));
+    DeployOptions {
+        compose_files: or(&options.compose_files, choice.files),
+        profiles: or(&options.profiles, choice.profiles),
+        env_files: or(&options.env_files, choice.env_files),
+        ..options.clone()
+    }
+}
+
+/// What stands in a manifest.
+struct Sections {
+    manifest: Manifest,
+    pipeline: Pipeline,
+    policy: Policy,
+    text: String,
+}
+
+/// The manifest of a tree with the sections that others read; without one, those of an app about which nothing is said.
+async fn sections(path: PathBuf, limit: u64) -> Result<Sections, Problem> {
     let reading = tokio::task::spawn_blocking(move || read_manifest(path, limit));
     let text = reading.await.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))??;
-    let mistakes = match (Manifest::parse(&text), Pipeline::parse(&text)) {
-        (Ok(manifest), Ok(pipeline)) => return Ok((manifest, pipeline)),
-        (Err(mut mistakes), Err(others)) => {
-            // Text that is no TOML is told by both.
-            let more: Vec<_> = others.all.into_iter().filter(|mistake| !mistakes.all.contains(mistake)).collect();
-            mistakes.all.extend(more);
-            mistakes.all.sort_by_key(|mistake| mistake.place.map_or((usize::MAX, 0), |place| (place.line, place.column)));
-            mistakes
+    let mut found: Option<coracle_model::manifest::ManifestErrors> = None;
+    let mut note = |mistakes: coracle_model::manifest::ManifestErrors| match &mut found {
+        None => found = Some(mistakes),
+        // Text that is no TOML is told by all of them.
+        Some(first) => {
+            let more: Vec<_> = mistakes.all.into_iter().filter(|mistake| !first.all.contains(mistake)).collect();
+            first.all.extend(more);
         }
-        (Err(mistakes), _) | (_, Err(mistakes)) => mistakes,
     };
+    let manifest = Manifest::parse(&text).map_err(&mut note).ok();
+    let pipeline = Pipeline::parse(&text).map_err(&mut note).ok();
+    let policy = Policy::parse(&text).map_err(&mut note).ok();
+    if let (Some(manifest), Some(pipeline), Some(policy)) = (manifest, pipeline, policy) {
+        return Ok(Sections { manifest, pipeline, policy, text });
+    }
+    let mut mistakes = found.unwrap_or_else(|| unreachable!("what cannot be read says why"));
+    mistakes.all.sort_by_key(|mistake| mistake.place.map_or((usize::MAX, 0), |place| (place.line, place.column)));
     Err(problems::manifest(&mistakes))
 }
 

@@ -4,10 +4,10 @@
 //! when it is full, the oldest lines of output go first, and a reader who had not seen them is told how many are missing.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use coracle_api::{Deployment, DeploymentEvent, Outcome, Phase, Problem};
-use coracle_model::{AppName, DeploymentId};
+use coracle_model::{AppName, DeploymentId, PersonName};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,12 @@ pub(crate) struct Journal {
     pub app: AppName,
     /// Calls the deployment off.
     pub cancel: CancellationToken,
+    /// Who asked for it, where it is not the administrator.
+    asked_by: OnceLock<PersonName>,
+    /// Set where somebody brought it whom this server does not know.
+    by_a_stranger: OnceLock<()>,
+    /// The commit of a newer push that takes its place in the line.
+    superseded: OnceLock<String>,
     entries: Mutex<Entries>,
     /// Counts what was told; readers wait on it.
     told: watch::Sender<u64>,
@@ -36,6 +42,8 @@ struct Entries {
     deployment: Option<Deployment>,
     /// The orchestrator's word on how it ended; told to readers when its reasons are known too.
     outcome: Option<Outcome>,
+    /// It has waited for a person, so nobody who asked for it need stay.
+    is_alone: bool,
     ended: bool,
 }
 
@@ -52,7 +60,8 @@ pub(crate) enum Opening {
 
 impl Journal {
     pub(crate) fn new(app: AppName, cancel: CancellationToken) -> Self {
-        Self { app, cancel, entries: Mutex::default(), told: watch::Sender::new(0) }
+        let (asked_by, by_a_stranger, superseded) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { app, cancel, asked_by, by_a_stranger, superseded, entries: Mutex::default(), told: watch::Sender::new(0) }
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -66,6 +75,49 @@ impl Journal {
 
     pub(crate) fn is_of(&self, id: DeploymentId) -> bool {
         self.entries().deployment.as_ref().is_some_and(|deployment| deployment.id == id)
+    }
+
+    /// Notes who asked for it.
+    pub(crate) fn asks(&self, person: &PersonName) {
+        self.asked_by.get_or_init(|| person.clone());
+    }
+
+    /// Who asked for it; `None`: the administrator.
+    pub(crate) fn asked_by_a_stranger(&self) {
+        self.by_a_stranger.get_or_init(|| ());
+    }
+
+    /// Whether somebody brought it whom this server does not know: whoever pushed to a repository elsewhere.
+    pub(crate) fn is_by_a_stranger(&self) -> bool {
+        self.by_a_stranger.get().is_some()
+    }
+
+    pub(crate) fn asked_by(&self) -> Option<PersonName> {
+        self.asked_by.get().cloned()
+    }
+
+    /// Whoever asked for it has gone away: that calls it off, unless it has waited for a person, who decides instead.
+    pub(crate) fn left(&self) {
+        if !self.entries().is_alone {
+            self.cancel.cancel();
+        }
+    }
+
+    /// Calls it off because of a newer push.
+    pub(crate) fn supersede(&self, by: &str) {
+        self.superseded.get_or_init(|| by.to_owned());
+        self.cancel.cancel();
+    }
+
+    /// The newer push that it was called off for.
+    pub(crate) fn superseded(&self) -> Option<&str> {
+        self.superseded.get().map(String::as_str)
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(self: &Arc<Self>) {
+        let mut reader = self.reader();
+        while reader.next().await.is_some() {}
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -140,6 +192,7 @@ impl Entries {
     }
 
     fn enter(&mut self, phase: Phase) {
+        self.is_alone |= phase == Phase::Approval;
         if let Some(deployment) = &mut self.deployment {
             deployment.phase = phase;
         }
@@ -163,6 +216,22 @@ impl Entries {
             None if self.ended => Some(Opening::Nothing),
             None => None,
         }
+    }
+}
+
+/// Somebody who asked for a deployment and follows it; dropped when that one goes away, or at the end.
+pub(crate) struct Asker(Arc<Journal>);
+
+impl Asker {
+    /// Of this deployment.
+    pub(crate) fn of(journal: &Arc<Journal>) -> Self {
+        Self(journal.clone())
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.0.left();
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod access;
 pub mod api;
+mod api_host;
 mod compose;
 mod connections;
 mod context;
@@ -12,12 +13,14 @@ mod deployments;
 pub mod discovery;
 mod doctor;
 mod engines;
+mod forges;
 mod gate;
 mod intake;
 mod journal;
 mod leftover;
 mod live;
 mod people;
+mod previews;
 mod problems;
 mod proxy_process;
 mod published;
@@ -29,6 +32,7 @@ mod state_dir;
 mod succession;
 mod token;
 pub mod unit;
+mod waiting;
 mod wire;
 
 pub use api::openapi_json;

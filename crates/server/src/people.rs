@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coracle_model::{AppName, CredentialId, Grant, PersonName, Role, Secret};
-use coracle_store::{CredentialRecord, Proof, Store, StoreError};
+use coracle_store::{CredentialRecord, PreviewRecord, Proof, Store, StoreError};
 use subtle::ConstantTimeEq;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,7 @@ struct Live {
 /// A person who has shown a credential, for as long as something goes on in that name.
 pub(crate) struct Person {
     pub name: PersonName,
+    credential: CredentialId,
     grants: Vec<Grant>,
     held: Held,
 }
@@ -73,6 +74,18 @@ impl Drop for Held {
     }
 }
 
+/// Whoever has a role in an app has it in the app's previews. This is the one place that says so.
+fn with_previews(grants: &mut Vec<Grant>, previews: &[PreviewRecord]) {
+    let of_previews = |grant: &Grant| {
+        let role = grant.role;
+        let named = grant.app.clone();
+        let own = previews.iter().filter(move |preview| Some(&preview.parent) == named.as_ref());
+        own.map(move |preview| Grant { app: Some(preview.app.clone()), role }).collect::<Vec<_>>()
+    };
+    let more: Vec<Grant> = grants.iter().flat_map(of_previews).collect();
+    grants.extend(more);
+}
+
 fn locked(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
     live.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -101,6 +114,11 @@ impl People {
         self.by_credential(credential.id, is_it).await
     }
 
+    /// The same person with the roles of this moment, for as long as something goes on by the same credential.
+    pub(crate) async fn again(&self, person: &Person) -> Result<Option<Arc<Person>>, StoreError> {
+        self.by_credential(person.credential, |_| true).await
+    }
+
     /// Held before it is looked up: whatever is taken away from then on is noticed.
     async fn by_credential(&self, id: CredentialId, is_it: impl Fn(&Proof) -> bool) -> Result<Option<Arc<Person>>, StoreError> {
         let held = self.hold(id);
@@ -108,16 +126,19 @@ impl People {
         if !is_it(&credential.proof) {
             return Ok(None);
         }
-        let grants = match self.store.person(&name).await {
+        let mut grants = match self.store.person(&name).await {
             Ok(person) => person.grants,
             Err(StoreError::NoSuchPerson(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
+        if grants.iter().any(|grant| grant.app.is_some()) {
+            with_previews(&mut grants, &self.store.previews(None).await?);
+        }
         // Nobody is kept out because it cannot be written down when they came.
         if let Err(error) = self.store.credential_used(&credential).await {
             tracing::warn!(person = %name, %error, "when a credential was used is not written down");
         }
-        Ok(Some(Arc::new(Person { name, grants, held })))
+        Ok(Some(Arc::new(Person { name, credential: id, grants, held })))
     }
 
     fn hold(&self, id: CredentialId) -> Held {
@@ -139,8 +160,8 @@ impl People {
 
     /// Removes a person, and ends what goes on in that name.
     pub(crate) async fn remove(&self, name: &PersonName) -> Result<(), StoreError> {
-        let credentials = self.credentials_of(name).await?;
-        self.store.remove_person(name).await?;
+        // Those that there were when it was removed, and none was added since.
+        let credentials = self.store.remove_person(name).await?;
         self.end(&credentials);
         Ok(())
     }

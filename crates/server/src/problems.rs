@@ -45,6 +45,7 @@ pub(crate) fn store(error: &StoreError) -> Problem {
         }
         StoreError::Active(app, _) => (ProblemKind::Conflict, format!("`coracle releases -a {app}` shows which one is active")),
         StoreError::Ended(_) => (ProblemKind::Conflict, String::new()),
+        StoreError::NotWaiting(id) => (ProblemKind::Conflict, format!("`coracle deployments {id}` tells how it stands")),
         StoreError::DiskFull { .. } => {
             (ProblemKind::DiskFull, "free some space on the server; `coracle doctor` shows how much there is".to_owned())
         }
@@ -69,6 +70,8 @@ pub(crate) fn door(error: &DoorError) -> Problem {
     let (kind, hint) = match error {
         DoorError::NoRepository(_) => (ProblemKind::NotFound, "push to it first: `git push`"),
         DoorError::Moved => (ProblemKind::Conflict, "fetch first, as from any remote: `git pull`, then push again"),
+        DoorError::TooManyFiles(_) => (ProblemKind::TooLarge, "take out of the repository what the app does not need"),
+        DoorError::Program { .. } => (ProblemKind::Unavailable, "install OpenSSH's client on the server"),
         DoorError::Start(_) => (ProblemKind::Unavailable, "install git on the server; `coracle doctor` tells what is missing"),
         DoorError::Git(_) | DoorError::File { .. } => (ProblemKind::Internal, "the server's log has the details"),
     };

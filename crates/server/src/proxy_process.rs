@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_model::AdoptedPort;
-use coracle_orchestrator::{Drained, HostOrchestrator, Traffic, TrafficError};
+use coracle_orchestrator::{Drained, Figures, HostOrchestrator, Traffic, TrafficError};
 use coracle_proxy::control::{Client, ControlError, ListenerStatus, PROTOCOL, Status};
 use coracle_proxy_table::{Table, TargetId};
 use tokio::io::unix::AsyncFd;
@@ -275,6 +275,12 @@ impl Traffic for ProxyProcess {
     async fn drain(&self, targets: &[TargetId], deadline: Duration) -> Result<Drained, TrafficError> {
         let drained = self.client.drain(targets, deadline).await.map_err(refused)?;
         Ok(Drained { cut_off: drained.cut_off })
+    }
+
+    async fn figures(&self, service: &str) -> Result<Option<Figures>, TrafficError> {
+        let told = self.client.figures(service).await.map_err(refused)?;
+        let coracle_proxy::control::Figures { answered, errors, others, durations, in_flight } = told;
+        Ok(Some(Figures { answered, errors, others, durations, in_flight }))
     }
 }
 

@@ -28,11 +28,20 @@ pub(crate) async fn refuse_more(store: &Store, app: &AppName, spec: &AppSpec, us
     if usual != EngineKind::Process && spec.engine == Some(EngineKind::Process) {
         wanted.insert(PROCESSES.to_owned());
     }
+    let lent = lent(store, app, spec).await.map_err(|error| problems::store(&error))?;
+    wanted.extend(lent.then(|| pushes(spec)).flatten());
     if wanted.is_empty() {
         return Ok(());
     }
     let mut given = active.as_ref().map(|release| of(&release.spec)).unwrap_or_default();
-    if active.is_some_and(|release| release.artifact.engine == EngineKind::Process) {
+    given.extend(active.as_ref().and_then(|release| pushes(&release.spec)));
+    // A preview runs on what the app itself runs on, and is given nothing else of what that was given.
+    let parent = store.preview(app).await.map_err(|error| problems::store(&error))?.map(|preview| preview.parent);
+    let beside = match &parent {
+        Some(parent) => self::active(store, parent).await.map_err(|error| problems::store(&error))?,
+        None => None,
+    };
+    if active.iter().chain(&beside).any(|release| release.artifact.engine == EngineKind::Process) {
         given.insert(PROCESSES.to_owned());
     }
     let lesser: Vec<String> = given.iter().map(|given| format!("{given}{TO_READ}")).collect();
@@ -47,6 +56,17 @@ pub(crate) async fn refuse_more(store: &Store, app: &AppName, spec: &AppSpec, us
     };
     let hint = "leave it out, or have the administrator deploy it once: what was given is kept";
     Err(Problem::new(ProblemKind::Forbidden, detail).hint(hint).evidence(more.into_iter().take(TOLD).collect()))
+}
+
+/// Whether images would be pushed with the server's login, which may write to more than this app's images.
+pub(crate) async fn lent(store: &Store, app: &AppName, spec: &AppSpec) -> Result<bool, StoreError> {
+    let Some(registry) = &spec.registry else { return Ok(false) };
+    let has = |logins: Vec<coracle_store::LoginRecord>| logins.iter().any(|login| login.host == *registry.push.host());
+    Ok(!has(store.registry_logins(Some(app)).await?) && has(store.registry_logins(None).await?))
+}
+
+fn pushes(spec: &AppSpec) -> Option<String> {
+    spec.registry.as_ref().map(|registry| format!("the app: images pushed to {} with the server's login", registry.push))
 }
 
 /// The hosts that a description names, in its settings and in the rules of its labels.

@@ -1,17 +1,20 @@
 //! The server from its start to its end.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use coracle_api::SshDoor;
+use coracle_api::dial::DIAL_COMMAND;
 use coracle_engine::{Engine, Neighbours};
 use coracle_engine_docker::DockerEngine;
 use coracle_git_door::{Door, DoorError};
 use coracle_labels::Entrance;
 use coracle_model::{ByteSize, Cpus, EngineKind};
 use coracle_orchestrator::{HostOrchestrator, OrchestratorError, Settings, TlsOffer, Traffic};
+use coracle_policy::ServerPolicy;
 use coracle_ssh_door::{HostKey, Listening};
 use coracle_store::{Store, StoreError};
 use tokio::net::{TcpListener, UnixListener};
@@ -19,12 +22,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::access::Caller;
+use crate::api_host::ApiHost;
 use crate::context::Context;
 use crate::deployments::Deployments;
 use crate::discovery::{Discovery, DiscoveryOptions};
 use crate::engines::{EngineChoice, Search, SearchError};
+use crate::forges::{self, Forges};
 use crate::intake::IntakeLimits;
 use crate::people::People;
+use crate::previews::Previews;
 use crate::proxy_process::{AcmeOptions, ProxyError, ProxyOptions, ProxyProcess};
 use crate::published::Published;
 use crate::source::Sources;
@@ -55,8 +61,15 @@ pub struct ServerOptions {
     pub api_socket: PathBuf,
     /// Where the API listens beside it, for those who know the token in `state_dir/token`.
     pub api_tcp: Option<SocketAddr>,
+    /// The host name under which the proxy hands requests over TLS to the API, if it does. Then the API listens over TCP as well,
+    /// on the loopback if nothing else is said.
+    pub api_host: Option<String>,
     /// Where git is served over SSH, if it is.
     pub ssh: Option<SocketAddr>,
+    /// Where webhooks are taken, and nothing else, beside the API's own address.
+    pub hooks: Option<SocketAddr>,
+    /// Where webhooks' address is reached from outside, without a slash at the end: only told.
+    pub public_url: Option<String>,
     /// The `coracle` binary, to start the proxy and the process engine's shims with.
     pub program: PathBuf,
     /// Which engine runs apps that name none.
@@ -67,6 +80,8 @@ pub struct ServerOptions {
     pub discovery: DiscoveryOptions,
     /// What source trees may cost.
     pub intake: IntakeLimits,
+    /// What the administrator says of the rules that releases may break.
+    pub policy: ServerPolicy,
     /// How long to wait for a predecessor that is just ending and still has the state.
     pub patience: Duration,
 }
@@ -80,12 +95,16 @@ impl ServerOptions {
             https: Vec::new(),
             acme: None,
             api_tcp: None,
+            api_host: None,
             ssh: None,
+            hooks: None,
+            public_url: None,
             program,
             engine: EngineChoice::Auto,
             docker_socket: None,
             discovery: DiscoveryOptions { on: true, ..DiscoveryOptions::default() },
             intake: IntakeLimits::default(),
+            policy: ServerPolicy::default(),
             patience: Duration::from_secs(20),
             state_dir,
         }
@@ -257,8 +276,14 @@ impl Server {
         let Own { docker, proxy, neighbours } = own;
         let incoming = options.state_dir.join("incoming");
         state_dir::create_emptied(&incoming)?;
-        let published = Arc::new(Published::over(parts.traffic));
-        let settings = settings(parts.default_engine, options.tls_offer(), options.state_dir.join("mounts"));
+        let Doors { api_tcp, ssh, hooks } = doors;
+        let api_address = api_tcp.as_ref().and_then(|listener| listener.local_addr().ok());
+        let own_host = options.api_host.clone().zip(api_address);
+        let own_host = own_host.map(|(host, api)| ApiHost { host, api: reached(api), tls: options.tls_offer() });
+        let api_url = own_host.as_ref().map(ApiHost::url);
+        let published = Arc::new(Published::over(parts.traffic, own_host));
+        let (tls, policy) = (options.tls_offer(), options.policy.clone());
+        let settings = settings(parts.default_engine, tls, policy, options.state_dir.join("mounts"));
         let orchestrator = HostOrchestrator::new(store.clone(), parts.engines.clone(), published.clone(), settings);
         if neighbours.is_none() {
             orchestrator.without_guests();
@@ -282,11 +307,20 @@ impl Server {
         };
         let (on, http) = (sources.clone(), parts.http.clone());
         let deployments = Deployments::new(orchestrator.clone(), on, http, stop.clone(), cut.clone());
+        let previews = Previews::new(store.clone(), orchestrator.clone(), deployments.clone());
         let tasks = TaskTracker::new();
         let (git, program) = (options.state_dir.join("git"), &options.program);
         let door = Door::open(&git, program, &options.api_socket, tasks.clone(), stop.clone())?;
         gate::settle(&door, &store).await;
-        let Doors { api_tcp, ssh } = doors;
+        let forges = Forges::new(forges::Means {
+            store: store.clone(),
+            door: door.clone(),
+            deployments: deployments.clone(),
+            previews: previews.clone(),
+            public_url: options.public_url.or_else(|| api_url.clone()),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        });
         let ssh = ssh.map(|listener| ssh_door(listener, &options.state_dir)).transpose()?;
         let context = Arc::new(Context {
             orchestrator: orchestrator.clone(),
@@ -298,15 +332,19 @@ impl Server {
             docker_declined: options.engine == EngineChoice::Process,
             docker_socket: options.docker_socket,
             deployments,
+            previews: previews.clone(),
             published,
             discovery: discovery.clone(),
             proxy: proxy.clone(),
             http: parts.http,
-            api_tcp: api_tcp.as_ref().and_then(|listener| listener.local_addr().ok()),
+            api_tcp: api_address,
+            hooks: hooks.as_ref().and_then(|listener| listener.local_addr().ok()),
+            api_url,
             ssh: ssh.as_ref().map(|(.., described)| described.clone()),
             state_dir: options.state_dir.clone(),
             sources,
             door,
+            forges,
             tasks,
             stop,
         });
@@ -331,6 +369,7 @@ impl Server {
                 successions.settle_entrances().await;
             }
         }));
+        server.background.push(owned(previews.keep(halt.clone())));
         if let Some(discovery) = discovery {
             let halt = halt.clone();
             server.background.push(owned(async move { discovery.run(halt).await }));
@@ -338,15 +377,19 @@ impl Server {
         if let Some(proxy) = proxy {
             server.background.push(owned(proxy.watch(orchestrator, halt)));
         }
-        server.listen(api_tcp, &options.state_dir.join("token"))?;
+        let api = api::router(server.context.clone());
+        server.listen(api.clone(), api_tcp, &options.state_dir.join("token"))?;
+        server.context.forges.resume().await;
+        if let Some(listener) = hooks {
+            server.listen_for_hooks(listener);
+        }
         if let Some((listener, host_key, _)) = ssh {
-            server.listen_ssh(listener, host_key);
+            server.listen_ssh(listener, host_key, api);
         }
         Ok(server)
     }
 
-    fn listen(&mut self, api_tcp: Option<TcpListener>, token_file: &Path) -> Result<(), StartError> {
-        let router = api::router(self.context.clone());
+    fn listen(&mut self, router: Router, api_tcp: Option<TcpListener>, token_file: &Path) -> Result<(), StartError> {
         let (tasks, stop, cut) = (self.connections.clone(), self.context.stop.clone(), self.cut.clone());
         if let Some(listener) = api_tcp {
             let token =
@@ -356,6 +399,8 @@ impl Server {
                 TokenGuard::new(&token, self.context.people.clone()),
                 token::require,
             ));
+            // Who sends a webhook shows no token: it is signed.
+            let guarded = guarded.merge(api::hooks::of_forges(self.context.clone()));
             let guarded = guarded.layer(axum::middleware::from_fn(leftover::read));
             let owner = connections::Owner { tasks: tasks.clone(), stop: stop.clone(), cut: cut.clone() };
             self.accepting.push(owned(connections::serve_tcp(listener, guarded, owner)));
@@ -368,12 +413,21 @@ impl Server {
         Ok(())
     }
 
-    fn listen_ssh(&mut self, listener: TcpListener, host_key: HostKey) {
+    /// Takes webhooks, and nothing else, where anybody may come.
+    fn listen_for_hooks(&mut self, listener: TcpListener) {
+        let router = api::hooks::of_forges(self.context.clone()).layer(axum::middleware::from_fn(leftover::read));
+        let (tasks, stop, cut) = (self.connections.clone(), self.context.stop.clone(), self.cut.clone());
+        self.accepting.push(owned(connections::serve_tcp(listener, router, connections::Owner { tasks, stop, cut })));
+    }
+
+    fn listen_ssh(&mut self, listener: TcpListener, host_key: HostKey, api: Router) {
         let Context { people, store, door, stop, .. } = &*self.context;
+        let api = api.layer(axum::middleware::from_fn(leftover::read));
         let listening = Listening {
-            keeper: Arc::new(Keeper { people: people.clone(), store: store.clone() }),
+            keeper: Arc::new(Keeper { people: people.clone(), store: store.clone(), api, stop: stop.clone() }),
             door: door.clone(),
             host_key,
+            api_command: DIAL_COMMAND,
             tasks: self.connections.clone(),
             stop: stop.clone(),
             cut: self.cut.clone(),
@@ -396,9 +450,19 @@ impl Server {
         self.api_tcp
     }
 
+    /// Where webhooks are taken beside the API's own address.
+    pub fn hooks(&self) -> Option<SocketAddr> {
+        self.context.hooks
+    }
+
     /// Where requests to apps are taken.
     pub fn http(&self) -> &[SocketAddr] {
         &self.context.http
+    }
+
+    /// Where the API is reached through the proxy.
+    pub fn api_url(&self) -> Option<&str> {
+        self.context.api_url.as_deref()
     }
 
     /// The engine of apps that name none.
@@ -461,6 +525,7 @@ struct Own {
 struct Doors {
     api_tcp: Option<TcpListener>,
     ssh: Option<TcpListener>,
+    hooks: Option<TcpListener>,
 }
 
 impl Doors {
@@ -469,12 +534,24 @@ impl Doors {
             Some(address) => TcpListener::bind(address).await.map(Some).map_err(|source| (address, source)),
             None => Ok(None),
         };
-        let api_tcp = bind(options.api_tcp).await;
+        let loopback = options.api_host.as_ref().map(|_| SocketAddr::from(([127, 0, 0, 1], 0)));
+        let api_tcp = bind(options.api_tcp.or(loopback)).await;
         let ssh = bind(options.ssh).await;
+        let hooks = bind(options.hooks).await;
         Ok(Self {
             api_tcp: api_tcp.map_err(|(address, source)| StartError::Listen { place: address.to_string(), source })?,
             ssh: ssh.map_err(|(address, source)| StartError::ListenSsh { address, source })?,
+            hooks: hooks.map_err(|(address, source)| StartError::Listen { place: address.to_string(), source })?,
         })
+    }
+}
+
+/// Where the proxy, on the same machine, reaches what listens there.
+fn reached(listens: SocketAddr) -> SocketAddr {
+    match listens {
+        SocketAddr::V4(address) if address.ip().is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
+        SocketAddr::V6(address) if address.ip().is_unspecified() => (Ipv6Addr::LOCALHOST, address.port()).into(),
+        other => other,
     }
 }
 
@@ -500,7 +577,7 @@ async fn open_store(dir: &Path, patience: Duration) -> Result<Store, StartError>
 }
 
 /// Builds leave the running apps at least half of the machine.
-fn settings(default_engine: EngineKind, tls: TlsOffer, mounts: PathBuf) -> Settings {
+fn settings(default_engine: EngineKind, tls: TlsOffer, policy: ServerPolicy, mounts: PathBuf) -> Settings {
     let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text)).unwrap_or(2 << 30);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Settings {
@@ -508,6 +585,7 @@ fn settings(default_engine: EngineKind, tls: TlsOffer, mounts: PathBuf) -> Setti
         build_memory: ByteSize::bytes(memory / 2),
         build_cpus: Cpus::milli(u32::try_from(cores).unwrap_or(1).saturating_mul(500).max(500)),
         tls,
+        policy,
         mounts,
     }
 }

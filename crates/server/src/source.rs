@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use coracle_api::{DeployOptions, Problem, ProblemKind};
-use coracle_model::{AppName, AppSpec, EngineKind, EnvName, Secret};
+use coracle_model::{AppName, AppSpec, EngineKind, EnvName, ImageReference, PersonName, Secret};
 use coracle_orchestrator::{DeployRequest, KeptSource, StatefulChanges};
 use coracle_pipeline::Trigger;
 use coracle_store::{Store, StoreError};
 
 use crate::compose::Resolved;
 use crate::intake::{self, IntakeLimits, Tree};
+use crate::previews;
 use crate::problems;
 use crate::reach;
 use crate::succession::Successions;
@@ -27,6 +28,8 @@ pub(crate) struct Sent {
     pub trusted: bool,
     /// What brought it here.
     pub trigger: Trigger,
+    /// Who asks for it, where that is a person.
+    pub by: Option<PersonName>,
 }
 
 /// Where source trees are unpacked and read.
@@ -60,13 +63,30 @@ impl Sources {
         };
         let variables: BTreeMap<String, String> =
             config.iter().map(|(name, value)| (name.to_string(), value.expose().to_owned())).collect();
-        let Sent { tree, options, stateful, trusted, trigger } = sent;
-        let resolved = intake::spec(tree.path(), app, options, variables, self.limits.manifest_bytes).await?;
-        let Resolved { mut spec, mut notes, by_compose, pipeline } = resolved;
+        let Sent { tree, options, stateful, trusted, trigger, by } = sent;
+        let told = |error: StoreError| problems::store(&error);
+        let preview = self.store.preview(app).await.map_err(told)?;
+        // The files of a preview are those of the app that it is a preview of, and name that.
+        let named = preview.as_ref().map_or(app, |preview| &preview.parent);
+        let subject = intake::Subject { app, named };
+        let resolved = intake::spec(tree.path(), subject, options, variables, self.limits.manifest_bytes).await?;
+        let Resolved { mut spec, mut notes, by_compose, pipeline, policy, manifest } = resolved;
+        let image = image(options)?;
+        if image.is_some() {
+            spec.engine.get_or_insert(EngineKind::Docker);
+            spec.http.port = options.port.or(spec.http.port);
+        }
+        if let Some(preview) = &preview {
+            let variables = previews::variables(&self.store, &preview.parent).await.map_err(told)?;
+            notes.extend(previews::confine(&mut spec, preview, variables));
+        }
+        // Nobody's trust makes a preview reach beyond itself.
+        let trusted = *trusted && preview.is_none();
         let import = self.successions.join(&mut spec, options).await?;
         if !trusted {
             self.refuse_more(app, &spec).await?;
         }
+        self.settle_registry(app, &mut spec, trusted).await?;
         notes.extend(import.iter().flat_map(|import| import.notes.clone()));
         if by_compose && tree.archive().is_none() {
             notes.push(format!(
@@ -84,10 +104,30 @@ impl Sources {
             notes,
             sent: tree.archive().filter(|_| by_compose).map(kept).transpose()?,
             pipeline,
+            policy,
             trigger: trigger.clone(),
+            by: by.as_ref().map(ToString::to_string),
+            fresh: options.no_cache,
             force: options.force,
             incumbent: import.map(|import| import.incumbent),
+            image,
+            manifest,
         })
+    }
+
+    /// A tree in which there is nothing.
+    pub(crate) fn empty(&self) -> Result<Tree, Problem> {
+        intake::empty(&self.incoming)
+    }
+
+    /// With whose login images are pushed is decided once, when the release is brought: what the app has of its own may be gone when
+    /// they are.
+    pub(crate) async fn settle_registry(&self, app: &AppName, spec: &mut AppSpec, trusted: bool) -> Result<(), Problem> {
+        let own = !trusted && !reach::lent(&self.store, app, spec).await.map_err(|error| problems::store(&error))?;
+        if let Some(registry) = &mut spec.registry {
+            registry.own_login = own;
+        }
+        Ok(())
     }
 
     /// Refuses a description that reaches further than that of the active release.
@@ -104,7 +144,25 @@ impl Sources {
         let options = serde_json::from_str(&kept.reading).map_err(|error| unreadable(error.to_string()))?;
         let tree = intake::reopen(&self.incoming, kept.archive, self.limits).await;
         let tree = tree.map_err(|problem| unreadable(problem.detail))?;
-        Ok(Sent { tree, options, stateful: StatefulChanges::None, trusted, trigger: Trigger::Tree })
+        Ok(Sent { tree, options, stateful: StatefulChanges::None, trusted, trigger: Trigger::Tree, by: None })
+    }
+}
+
+/// The image that is deployed in place of the tree.
+fn image(options: &DeployOptions) -> Result<Option<ImageReference>, Problem> {
+    match &options.image {
+        Some(text) => {
+            let wrong = |error: coracle_model::ReferenceError| {
+                Problem::new(ProblemKind::Invalid, error.to_string())
+                    .hint("write it as in `coracle deploy --image registry.example.com/team/shop:v1`")
+            };
+            text.parse().map(Some).map_err(wrong)
+        }
+        None if options.port.is_some() => {
+            let problem = Problem::new(ProblemKind::BadRequest, "a port is told with an image only");
+            Err(problem.hint("write `port = …` under [http] in coracle.toml"))
+        }
+        None => Ok(None),
     }
 }
 

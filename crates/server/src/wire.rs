@@ -126,6 +126,7 @@ pub(crate) fn app_status(status: orchestrator::AppStatus, http: &[SocketAddr]) -
         services,
         instances,
         deployment: status.deployment.map(api::Deployment::from),
+        waiting: status.waiting.map(api::Deployment::from),
         created_at: status.record.created_at,
     }
 }

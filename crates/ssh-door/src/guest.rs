@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use coracle_git_door::Service;
 use coracle_model::{AppName, PersonName};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 /// Knows people by their keys.
@@ -26,7 +27,15 @@ pub trait Guest: Send + Sync + 'static {
 
     /// Whether this may be done.
     async fn may(&self, app: &AppName, service: Service) -> Result<(), Refusal>;
+
+    /// Serves the API to this guest's client, with this guest's rights, until either side ends it.
+    async fn serve(&self, wire: Box<dyn Wire>) -> Result<(), Refusal>;
 }
+
+/// What a client reads and writes.
+pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<W: AsyncRead + AsyncWrite + Send + Unpin> Wire for W {}
 
 /// Why something may not be done, as the guest is told it.
 #[derive(Debug, Clone, PartialEq, Eq)]

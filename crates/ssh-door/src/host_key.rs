@@ -53,10 +53,7 @@ impl HostKey {
     }
 
     fn create(path: &Path) -> std::io::Result<Self> {
-        let mut seed = [0_u8; 32];
-        getrandom::fill(&mut seed).map_err(|error| Error::other(error.to_string()))?;
-        let keypair = KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed));
-        let key = PrivateKey::new(keypair, "coracle").map_err(Error::other)?;
+        let key = generate("coracle")?;
         let text = key.to_openssh(LineEnding::LF).map_err(Error::other)?;
         let dir = path.parent().ok_or_else(|| Error::from(ErrorKind::InvalidInput))?;
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
@@ -83,6 +80,14 @@ impl HostKey {
     pub(crate) fn private(&self) -> PrivateKey {
         self.key.clone()
     }
+}
+
+/// A new Ed25519 key.
+pub(crate) fn generate(comment: &str) -> std::io::Result<PrivateKey> {
+    let mut seed = [0_u8; 32];
+    getrandom::fill(&mut seed).map_err(|error| Error::other(error.to_string()))?;
+    let keypair = KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed));
+    PrivateKey::new(keypair, comment).map_err(Error::other)
 }
 
 #[cfg(test)]

@@ -1,11 +1,9 @@
 //! Taking connections, within bounds, and owning them until they end.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::io::{Error, ErrorKind, IoSlice};
-use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,15 +16,10 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
+use crate::crowd::Crowd;
 use crate::guest::Doorkeeper;
 use crate::host_key::HostKey;
 use crate::visit::{Presence, Visit};
-
-/// Connections at a time.
-const CONNECTIONS: usize = 256;
-
-/// Connections of one address at a time. Whole offices come from one.
-const BY_ADDRESS: usize = 32;
 
 /// The pause after an accept that failed because something ran out (descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -45,6 +38,8 @@ pub struct Listening {
     pub door: Door,
     /// What visitors know the server by.
     pub host_key: HostKey,
+    /// The command by which Coracle's own client asks for the API.
+    pub api_command: &'static str,
     /// Own everything that is begun here.
     pub tasks: TaskTracker,
     /// No new connections; those that are there may finish what they are at.
@@ -56,7 +51,7 @@ pub struct Listening {
 impl Listening {
     /// Takes connections until told to stop.
     pub async fn serve(self, listener: TcpListener) {
-        let Self { keeper, door, host_key, tasks, stop, cut } = self;
+        let Self { keeper, door, host_key, api_command, tasks, stop, cut } = self;
         let config = Arc::new(config(&host_key));
         let crowd = Arc::new(Crowd::default());
         while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
@@ -73,7 +68,7 @@ impl Listening {
                 continue;
             };
             let (end, presence) = (cut.child_token(), Arc::new(Presence::default()));
-            let visit = Visit::new(keeper.clone(), door.clone(), presence.clone(), tasks.clone(), end.clone());
+            let visit = Visit::new(keeper.clone(), door.clone(), api_command, presence.clone(), tasks.clone(), end.clone());
             let (config, stop) = (config.clone(), stop.clone());
             tasks.spawn(async move {
                 receive(config, stream, visit, &presence, end, stop).await;
@@ -158,39 +153,6 @@ fn config(host_key: &HostKey) -> Config {
     config
 }
 
-/// How many are there, and from where.
-#[derive(Default)]
-struct Crowd(Mutex<HashMap<IpAddr, usize>>);
-
-/// One who is there.
-struct Place {
-    crowd: Arc<Crowd>,
-    address: IpAddr,
-}
-
-impl Crowd {
-    fn another(crowd: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let mut there = crowd.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, own) = (there.values().sum::<usize>(), there.get(&address).copied().unwrap_or_default());
-        (all < CONNECTIONS && own < BY_ADDRESS).then(|| {
-            there.insert(address, own + 1);
-            Place { crowd: crowd.clone(), address }
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut there = self.crowd.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match there.get_mut(&self.address) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => {
-                there.remove(&self.address);
-            }
-        }
-    }
-}
-
 /// A stream that fails from a moment on.
 struct Severable<S> {
     stream: S,
@@ -231,27 +193,5 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Severable<S> {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn one_address_does_not_take_every_place_and_places_are_given_back() {
-        let crowd = Arc::new(Crowd::default());
-        let (one, other) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
-        let mut places: Vec<Place> = std::iter::from_fn(|| Crowd::another(&crowd, one)).collect();
-        assert_eq!(places.len(), BY_ADDRESS);
-        let elsewhere = Crowd::another(&crowd, other).unwrap();
-        places.pop();
-        assert!(Crowd::another(&crowd, one).is_some());
-        drop((places, elsewhere));
-        assert!(crowd.0.lock().unwrap().is_empty());
-        let full: Vec<Place> = (0..=u8::MAX).flat_map(|last| Crowd::another(&crowd, IpAddr::from([10, 0, 0, last]))).collect();
-        assert_eq!(full.len(), CONNECTIONS);
-        assert!(Crowd::another(&crowd, one).is_none());
     }
 }

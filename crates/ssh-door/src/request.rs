@@ -8,39 +8,44 @@ use coracle_model::AppName;
 /// Bytes of a command that are looked at.
 const LONGEST: usize = 256;
 
-/// A fetch or a push of one app.
+/// What can be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Request {
-    pub(crate) service: Service,
-    pub(crate) app: AppName,
+pub(crate) enum Request {
+    /// A fetch or a push of one app.
+    Git { service: Service, app: AppName },
+    /// The API, for Coracle's own client.
+    Api,
 }
 
 /// Why a command is not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RequestError {
-    #[error("this door serves git alone: there is no shell here, and no other command")]
-    NotGit,
+    #[error("this door serves git and Coracle's own client: there is no shell here, and no other command")]
+    NotServed,
     #[error("this is not the name of a repository; it is the app's, as in shop.git")]
     NotARepository,
 }
 
 impl Request {
-    /// Reads the command of an `exec` request (RFC 4254 section 6.5).
-    pub(crate) fn parse(command: &[u8]) -> Result<Self, RequestError> {
-        let text = std::str::from_utf8(command).ok().filter(|text| text.len() <= LONGEST).ok_or(RequestError::NotGit)?;
+    /// Reads the command of an `exec` request (RFC 4254 section 6.5). `api` is what Coracle's client asks for, to the letter.
+    pub(crate) fn parse(command: &[u8], api: &str) -> Result<Self, RequestError> {
+        if command == api.as_bytes() {
+            return Ok(Self::Api);
+        }
+        let text = std::str::from_utf8(command).ok().filter(|text| text.len() <= LONGEST).ok_or(RequestError::NotServed)?;
         let (word, path) = match text.strip_prefix("git ") {
             // As git was called before it had one program for everything, and as some call it again.
             Some(rest) => rest.split_once(' ').map(|(word, path)| (format!("git-{word}"), path)),
             None => text.split_once(' ').map(|(word, path)| (word.to_owned(), path)),
         }
-        .ok_or(RequestError::NotGit)?;
-        let service = Service::named(&word).ok_or(RequestError::NotGit)?;
+        .ok_or(RequestError::NotServed)?;
+        let service = Service::named(&word).ok_or(RequestError::NotServed)?;
         let path = path.strip_prefix('\'').and_then(|path| path.strip_suffix('\'')).ok_or(RequestError::NotARepository)?;
         let name = path.strip_prefix('/').unwrap_or(path);
         let name = name.strip_suffix('/').unwrap_or(name);
         let name = name.strip_suffix(".git").unwrap_or(name);
         let app = name.parse().map_err(|_| RequestError::NotARepository)?;
-        Ok(Self { service, app })
+        Ok(Self::Git { service, app })
     }
 }
 
@@ -48,6 +53,20 @@ impl Request {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    fn parse(command: &[u8]) -> Result<Request, RequestError> {
+        Request::parse(command, "coracle dial")
+    }
+
+    #[test]
+    fn the_api_is_asked_for_to_the_letter() {
+        assert_eq!(parse(b"coracle dial"), Ok(Request::Api));
+        for other in
+            ["coracle dial ", " coracle dial", "coracle  dial", "coracle dial --state /x", "coracle", "dial", "coracle dial;id"]
+        {
+            assert_eq!(parse(other.as_bytes()), Err(RequestError::NotServed), "{other:?}");
+        }
+    }
 
     #[test]
     fn what_git_writes_is_understood() {
@@ -58,7 +77,7 @@ mod tests {
             ("git-upload-pack 'shop.git/'", Service::UploadPack),
             ("git receive-pack '/shop.git'", Service::ReceivePack),
         ] {
-            assert_eq!(Request::parse(command.as_bytes()), Ok(Request { service, app: "shop".parse().unwrap() }), "{command}");
+            assert_eq!(parse(command.as_bytes()), Ok(Request::Git { service, app: "shop".parse().unwrap() }), "{command}");
         }
     }
 
@@ -83,7 +102,7 @@ mod tests {
             "git-receive-pack\t'shop.git'",
             "env git-receive-pack 'shop.git'",
         ] {
-            assert_eq!(Request::parse(command.as_bytes()), Err(RequestError::NotGit), "{command:?}");
+            assert_eq!(parse(command.as_bytes()), Err(RequestError::NotServed), "{command:?}");
         }
         for path in [
             "shop.git",
@@ -120,10 +139,10 @@ mod tests {
             "'a b'",
         ] {
             let command = format!("git-receive-pack {path}");
-            assert_eq!(Request::parse(command.as_bytes()), Err(RequestError::NotARepository), "{command:?}");
+            assert_eq!(parse(command.as_bytes()), Err(RequestError::NotARepository), "{command:?}");
         }
-        assert_eq!(Request::parse(b"git-receive-pack '\xff'"), Err(RequestError::NotGit));
+        assert_eq!(parse(b"git-receive-pack '\xff'"), Err(RequestError::NotServed));
         let long = format!("git-receive-pack '{}'", "a".repeat(300));
-        assert_eq!(Request::parse(long.as_bytes()), Err(RequestError::NotGit));
+        assert_eq!(parse(long.as_bytes()), Err(RequestError::NotServed));
     }
 }

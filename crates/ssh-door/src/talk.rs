@@ -1,18 +1,18 @@
-//! One fetch or push: the channel on one side, git on the other.
+//! One fetch or push, or one client of the API: the channel on one side, git or the API on the other.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coracle_git_door::{Answer, Door, DoorError};
-use coracle_model::PersonName;
+use coracle_git_door::{Answer, Door, DoorError, Service};
+use coracle_model::{AppName, PersonName};
 use russh::server::Msg;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::io::StreamReader;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::guest::{Guest, Refusal};
-use crate::request::Request;
 
 /// Pieces on their way from the channel to git; beyond them the channel's window stays closed.
 const AHEAD: usize = 4;
@@ -27,7 +27,8 @@ const FATAL: u32 = 128;
 pub(crate) struct Talk {
     pub(crate) door: Door,
     pub(crate) guest: Arc<dyn Guest>,
-    pub(crate) request: Request,
+    pub(crate) service: Service,
+    pub(crate) app: AppName,
     /// `GIT_PROTOCOL`, as it was sent.
     pub(crate) protocol: Option<String>,
     /// Fires when the connection is to end.
@@ -58,7 +59,7 @@ impl Talk {
     }
 
     async fn begin(self, from: ChannelReadHalf) -> Result<(Answer, oneshot::Receiver<bool>, Reading), Refusal> {
-        let Self { door, guest, request: Request { service, app }, protocol, .. } = self;
+        let Self { door, guest, service, app, protocol, .. } = self;
         let person: &PersonName = guest.name();
         guest.may(&app, service).await.inspect_err(|refusal| {
             tracing::info!(%person, %app, service = service.name(), why = refusal.detail, "refused over SSH");
@@ -68,6 +69,28 @@ impl Talk {
         let conversation = door.converse(&app, service, Some(person.clone()), protocol.as_deref(), said).await;
         let (answer, git_ended) = conversation.map_err(|error| refused(&error))?;
         Ok((answer, git_ended, reading))
+    }
+}
+
+/// Somebody's client asks for the API, and is served until one of them ends it. When the other side goes away, what was asked for is
+/// left as by anybody who goes away.
+pub(crate) async fn serve_api(channel: Channel<Msg>, guest: &dyn Guest, end: &CancellationToken) {
+    let (from, to) = channel.split();
+    let (reading, said) = Reading::of(from);
+    tracing::info!(person = %guest.name(), "the API over SSH");
+    let wire = tokio::io::join(StreamReader::new(said), to.make_writer());
+    let serving = async {
+        let code = match guest.serve(Box::new(wire)).await {
+            Ok(()) => 0,
+            Err(refusal) => {
+                tell(&to, &refusal.told()).await;
+                FATAL
+            }
+        };
+        finish(&to, code).await;
+    };
+    if end.run_until_cancelled(reading.gone.run_until_cancelled(serving)).await.is_none() {
+        tracing::debug!("a guest had to leave");
     }
 }
 

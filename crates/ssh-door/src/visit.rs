@@ -1,4 +1,4 @@
-//! One connection: who is there is found out by a key, and then git may be asked for, and nothing else.
+//! One connection: who is there is found out by a key, and then git or the API may be asked for, and nothing else.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::guest::{Doorkeeper, Guest};
 use crate::key::fingerprint;
 use crate::request::Request;
-use crate::talk::{Talk, finish, tell};
+use crate::talk::{Talk, finish, serve_api, tell};
 
 /// Until when somebody has to have said who they are.
 const LOGIN: Duration = Duration::from_secs(30);
@@ -43,9 +43,23 @@ pub(crate) struct Presence(Mutex<Present>);
 #[derive(Default)]
 struct Present {
     guest: Option<Arc<dyn Guest>>,
+    /// Channels that are open.
     channels: usize,
+    /// Those on which something is being done. One on which nothing is asked for keeps nobody here.
+    busy: usize,
     /// Since when nothing is being done.
     idle: Option<Instant>,
+}
+
+impl Present {
+    /// Until when somebody may be there who came at a moment.
+    fn deadline(&self, since: Instant, now: Instant) -> Instant {
+        match self {
+            Self { guest: None, .. } => since + LOGIN,
+            Self { busy: 0, idle: Some(idle), .. } => *idle + IDLE,
+            _ => now + IDLE,
+        }
+    }
 }
 
 impl Presence {
@@ -66,7 +80,7 @@ impl Presence {
     /// Ends when the server stops and nothing is being done here.
     pub(crate) async fn stopped(&self, stop: &CancellationToken) {
         stop.cancelled().await;
-        while self.present().channels > 0 {
+        while self.present().busy > 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -76,11 +90,7 @@ impl Presence {
         loop {
             let (deadline, revoked) = {
                 let present = self.present();
-                let deadline = match &*present {
-                    Present { guest: None, .. } => since + LOGIN,
-                    Present { channels: 0, idle: Some(idle), .. } => *idle + IDLE,
-                    _ => Instant::now() + IDLE,
-                };
+                let deadline = present.deadline(since, Instant::now());
                 (deadline, present.guest.as_ref().map(|guest| guest.revoked()).unwrap_or_default())
             };
             if Instant::now() >= deadline || revoked.is_cancelled() {
@@ -112,8 +122,24 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let mut present = self.0.present();
-        present.channels -= 1;
+        self.0.present().channels -= 1;
+    }
+}
+
+/// A channel on which something is being done.
+struct Busy(Open);
+
+impl Busy {
+    fn on(open: Open) -> Self {
+        open.0.present().busy += 1;
+        Self(open)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut present = self.0.0.present();
+        present.busy -= 1;
         present.idle = Some(Instant::now());
     }
 }
@@ -122,6 +148,8 @@ impl Drop for Open {
 pub(crate) struct Visit {
     pub(crate) keeper: Arc<dyn Doorkeeper>,
     pub(crate) door: Door,
+    /// By which the API is asked for.
+    api_command: &'static str,
     pub(crate) presence: Arc<Presence>,
     pub(crate) tasks: TaskTracker,
     /// Fires when the connection is to end.
@@ -141,11 +169,12 @@ impl Visit {
     pub(crate) fn new(
         keeper: Arc<dyn Doorkeeper>,
         door: Door,
+        api_command: &'static str,
         presence: Arc<Presence>,
         tasks: TaskTracker,
         end: CancellationToken,
     ) -> Self {
-        Self { keeper, door, presence, tasks, end, offers: 0, waiting: HashMap::new() }
+        Self { keeper, door, api_command, presence, tasks, end, offers: 0, waiting: HashMap::new() }
     }
 
     /// Tells somebody who asks for something else what this door is for, and closes the channel.
@@ -153,7 +182,7 @@ impl Visit {
         let Some(Waiting { channel, open, .. }) = self.waiting.remove(&channel) else { return };
         let name = self.presence.guest().map(|guest| guest.name().to_string()).unwrap_or_default();
         let text = format!("Hello {name}: {why}.\n");
-        let end = self.end.clone();
+        let (end, busy) = (self.end.clone(), Busy::on(open));
         self.tasks.spawn(async move {
             let (_, to) = channel.split();
             let telling = async {
@@ -163,22 +192,25 @@ impl Visit {
             if end.run_until_cancelled(telling).await.is_none() {
                 tracing::debug!("a guest had to leave");
             }
-            drop(open);
+            drop(busy);
         });
     }
 
     fn begin(&mut self, channel: ChannelId, request: Request) {
         let Some(guest) = self.presence.guest() else { return };
         let Some(Waiting { channel, protocol, open }) = self.waiting.remove(&channel) else { return };
-        let talk = Talk { door: self.door.clone(), guest, request, protocol, end: self.end.clone() };
+        let (door, end, busy) = (self.door.clone(), self.end.clone(), Busy::on(open));
         self.tasks.spawn(async move {
-            talk.carry_out(channel).await;
-            drop(open);
+            match request {
+                Request::Git { service, app } => Talk { door, guest, service, app, protocol, end }.carry_out(channel).await,
+                Request::Api => serve_api(channel, guest.as_ref(), &end).await,
+            }
+            drop(busy);
         });
     }
 }
 
-const ONLY_GIT: &str = "this door serves git alone, so there is no shell here; push with `git push`";
+const NO_SHELL: &str = "this door serves git and Coracle's own client, so there is no shell here; push with `git push`";
 
 impl Handler for Visit {
     type Error = russh::Error;
@@ -247,7 +279,7 @@ impl Handler for Visit {
             return session.channel_failure(channel);
         }
         session.channel_success(channel)?;
-        match Request::parse(command) {
+        match Request::parse(command, self.api_command) {
             Ok(request) => self.begin(channel, request),
             Err(error) => self.refuse(channel, &error.to_string()),
         }
@@ -259,7 +291,7 @@ impl Handler for Visit {
             return session.channel_failure(channel);
         }
         session.channel_success(channel)?;
-        self.refuse(channel, ONLY_GIT);
+        self.refuse(channel, NO_SHELL);
         Ok(())
     }
 
@@ -291,10 +323,60 @@ impl Handler for Visit {
 
     async fn subsystem_request(&mut self, channel: ChannelId, _name: &str, session: &mut Session) -> Result<(), russh::Error> {
         // `sftp` reads what comes as its protocol, so it is told on the side.
-        let text = Bytes::from_static(b"This door serves git alone: no files are handed out here.\n");
+        let text = Bytes::from_static(b"This door serves git and Coracle's own client: no files are handed out here.\n");
         session.extended_data(channel, 1, text)?;
         session.channel_failure(channel)?;
         self.waiting.remove(&channel);
         session.close(channel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use async_trait::async_trait;
+    use coracle_git_door::Service;
+    use coracle_model::{AppName, PersonName};
+
+    use super::*;
+    use crate::guest::{Refusal, Wire};
+
+    struct Ana(PersonName);
+
+    #[async_trait]
+    impl Guest for Ana {
+        fn name(&self) -> &PersonName {
+            &self.0
+        }
+
+        fn revoked(&self) -> CancellationToken {
+            CancellationToken::new()
+        }
+
+        async fn may(&self, _: &AppName, _: Service) -> Result<(), Refusal> {
+            Ok(())
+        }
+
+        async fn serve(&self, _: Box<dyn Wire>) -> Result<(), Refusal> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_asks_for_nothing_leaves_however_many_channels_are_open() {
+        let (presence, came) = (Arc::new(Presence::default()), Instant::now());
+        let deadline = |now| presence.present().deadline(came, now);
+        assert_eq!(deadline(came), came + LOGIN);
+        presence.came(Box::new(Ana("ana".parse().unwrap())));
+        let idle = presence.present().idle.unwrap();
+        let much_later = came + Duration::from_secs(3600);
+        let mut open: Vec<Open> = std::iter::from_fn(|| Open::another(&presence)).collect();
+        assert_eq!((open.len(), deadline(much_later)), (CHANNELS, idle + IDLE));
+        let busy = Busy::on(open.pop().unwrap());
+        assert_eq!(deadline(much_later), much_later + IDLE);
+        drop(busy);
+        let idle = presence.present().idle.unwrap();
+        assert_eq!(deadline(much_later), idle + IDLE);
+        assert!(Open::another(&presence).is_some());
     }
 }

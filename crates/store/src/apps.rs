@@ -66,6 +66,8 @@ impl Store {
         query.execute(&mut *transaction).await.map_err(failed)?;
         let query = sqlx::query("DELETE FROM grants WHERE app = $1").bind(app.as_str());
         query.execute(&mut *transaction).await.map_err(failed)?;
+        let query = sqlx::query("DELETE FROM registry_logins WHERE app = $1").bind(app.as_str());
+        query.execute(&mut *transaction).await.map_err(failed)?;
         let query = sqlx::query(REMAINS).bind(app.as_str()).bind(Timestamp::now().as_microsecond());
         query.execute(&mut *transaction).await.map_err(failed)?;
         self.database().commit(ACTION, transaction).await

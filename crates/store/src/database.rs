@@ -80,7 +80,9 @@ impl Database {
             seal.open(Record::Check, &check)?;
             return Ok(seal);
         }
-        let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM config) OR EXISTS (SELECT 1 FROM releases)");
+        let query = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM config) OR EXISTS (SELECT 1 FROM releases) OR EXISTS (SELECT 1 FROM forges)",
+        );
         let something_is_sealed: bool = query.fetch_one(self.readers()).await.map_err(failed)?;
         if something_is_sealed {
             return Err(StoreError::Key {

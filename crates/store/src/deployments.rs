@@ -22,6 +22,7 @@ struct Row {
     outcome: Option<String>,
     started_at: i64,
     finished_at: Option<i64>,
+    approval: Option<String>,
 }
 
 impl<'r> FromRow<'r, sqlx::sqlite::SqliteRow> for Row {
@@ -37,13 +38,14 @@ impl<'r> FromRow<'r, sqlx::sqlite::SqliteRow> for Row {
             outcome: row.try_get("outcome")?,
             started_at: row.try_get("started_at")?,
             finished_at: row.try_get("finished_at")?,
+            approval: row.try_get("approval")?,
         })
     }
 }
 
 impl Store {
     /// Writes down that a deployment begins, in phase `validate`, and takes the next release number for it.
-    /// [`StoreError::Busy`] if another one of the same app has not ended.
+    /// [`StoreError::Busy`] if another one of the same app is being worked on; one that waits for a person is not.
     pub async fn begin_deployment(&self, app: &AppName, kind: DeploymentKind) -> Result<Deployment, StoreError> {
         const ACTION: &str = "begin a deployment";
         const INSERT: &str = "INSERT INTO deployments (app, kind, to_release, from_release, phase, started_at)
@@ -97,6 +99,7 @@ impl Store {
         self.require_release(&mut transaction, &deployment.app, deployment.to).await?;
         self.set_active(&mut transaction, &deployment.app, Some(deployment.to)).await?;
         self.change_config_within(&mut transaction, &deployment.app, changes).await?;
+        self.exchange_rule_within(&mut transaction, &deployment).await?;
         self.set_phase(&mut transaction, id, Phase::Switch).await?;
         self.database().commit(ACTION, transaction).await
     }
@@ -116,6 +119,7 @@ impl Store {
         }
         self.set_active(&mut transaction, &deployment.app, deployment.from).await?;
         self.change_config_within(&mut transaction, &deployment.app, changes).await?;
+        self.exchange_rule_within(&mut transaction, &deployment).await?;
         self.set_phase(&mut transaction, id, Phase::Start).await?;
         self.database().commit(ACTION, transaction).await
     }
@@ -177,6 +181,15 @@ impl Store {
         rows.into_iter().map(|row| self.deployment_record(row)).collect()
     }
 
+    /// The first of an app's that a query finds.
+    pub(crate) async fn one_deployment(&self, select: &'static str, app: &AppName) -> Result<Option<Deployment>, StoreError> {
+        let query = sqlx::query_as::<_, Row>(select).bind(app.as_str());
+        let row = query.fetch_optional(self.database().readers()).await;
+        row.map_err(|error| self.database().failed("look for a deployment", &error))?
+            .map(|row| self.deployment_record(row))
+            .transpose()
+    }
+
     async fn deployment_within(
         &self,
         connection: &mut SqliteConnection,
@@ -189,17 +202,22 @@ impl Store {
     }
 
     /// A deployment that exists and has not ended.
-    async fn running_within(&self, connection: &mut SqliteConnection, id: DeploymentId) -> Result<Deployment, StoreError> {
+    pub(crate) async fn running_within(
+        &self,
+        connection: &mut SqliteConnection,
+        id: DeploymentId,
+    ) -> Result<Deployment, StoreError> {
         let deployment = self.deployment_within(connection, id).await?.ok_or(StoreError::NoSuchDeployment(id))?;
         if deployment.outcome.is_none() { Ok(deployment) } else { Err(StoreError::Ended(id)) }
     }
 
-    async fn unfinished_within(
+    /// The deployment of the app that is being worked on.
+    pub(crate) async fn unfinished_within(
         &self,
         connection: &mut SqliteConnection,
         app: &AppName,
     ) -> Result<Option<Deployment>, StoreError> {
-        let query = sqlx::query_as::<_, Row>("SELECT * FROM deployments WHERE app = $1 AND finished_at IS NULL");
+        let query = sqlx::query_as::<_, Row>("SELECT * FROM deployments WHERE app = $1 AND finished_at IS NULL AND parked = 0");
         let row = query.bind(app.as_str()).fetch_optional(connection).await;
         let row = row.map_err(|error| self.database().failed("look for a running deployment", &error))?;
         row.map(|row| self.deployment_record(row)).transpose()
@@ -233,6 +251,7 @@ impl Store {
             |cause: &dyn std::fmt::Display| StoreError::unreadable(self.database().path(), &format!("deployment {id}"), cause);
         let phase = Phase::ALL.into_iter().find(|phase| phase.as_str() == row.phase);
         let outcome = row.outcome.map(|outcome| serde_json::from_str(&outcome)).transpose();
+        let approval = row.approval.map(|approval| serde_json::from_str(&approval)).transpose();
         Ok(Deployment {
             id,
             app: row.app.parse().map_err(|error| unreadable(&error))?,
@@ -243,6 +262,7 @@ impl Store {
             outcome: outcome.map_err(|error| unreadable(&error))?,
             started_at: self.moment(row.started_at)?,
             finished_at: row.finished_at.map(|moment| self.moment(moment)).transpose()?,
+            approval: approval.map_err(|error| unreadable(&error))?,
         })
     }
 }

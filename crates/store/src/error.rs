@@ -76,6 +76,9 @@ pub enum StoreError {
     /// A deployment that has ended cannot go on.
     #[error("deployment {0} has ended")]
     Ended(DeploymentId),
+    /// Only what waits for a person can be decided about, and once.
+    #[error("deployment {0} does not wait for approval")]
+    NotWaiting(DeploymentId),
     /// A deployment cannot go from the phase it is in to that one.
     #[error("deployment {id} is in phase {from} and cannot go to {to}")]
     OutOfOrder {

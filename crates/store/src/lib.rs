@@ -3,14 +3,19 @@
 //! The store knows no engine and takes no decision. Every method is one transaction: it happened as a whole or not at all.
 //! It never repairs, overwrites or deletes a file that it does not understand.
 
+mod approvals;
 mod apps;
 mod config;
 mod database;
 mod deployments;
 mod directory;
 mod error;
+mod forges;
 mod people;
+mod previews;
+mod registries;
 mod releases;
+mod runs;
 mod schema;
 mod seal;
 mod services;
@@ -29,8 +34,12 @@ pub use apps::AppRecord;
 pub use config::{ConfigChange, ConfigEntry};
 pub use deployments::HISTORY;
 pub use error::StoreError;
+pub use forges::{DELIVERIES_KEPT, ForgeKey, ForgeRecord, LastEvent};
 pub use people::{CredentialRecord, PersonRecord, Proof};
+pub use previews::{PreviewAdmission, PreviewRecord, WantedPreview};
+pub use registries::LoginRecord;
 pub use releases::NewRelease;
+pub use runs::{RunRecord, RunSource};
 pub use services::ServiceRecord;
 pub use steps::{PassedStep, STEPS_KEPT};
 

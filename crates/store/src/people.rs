@@ -128,16 +128,17 @@ impl Store {
         self.database().commit(ACTION, transaction).await
     }
 
-    /// Removes a person with all roles and credentials.
-    pub async fn remove_person(&self, name: &PersonName) -> Result<(), StoreError> {
+    /// Removes a person with all roles and credentials; answers with these, as they were at that moment.
+    pub async fn remove_person(&self, name: &PersonName) -> Result<Vec<CredentialId>, StoreError> {
         const ACTION: &str = "remove a person";
         let mut transaction = self.database().begin(ACTION).await?;
-        let query = sqlx::query("DELETE FROM people WHERE name = $1").bind(name.as_str());
-        let removed = query.execute(&mut *transaction).await.map_err(|error| self.database().failed(ACTION, &error))?;
-        if removed.rows_affected() == 0 {
+        let Some(person) = self.person_within(&mut transaction, name).await? else {
             return Err(StoreError::NoSuchPerson(name.clone()));
-        }
-        self.database().commit(ACTION, transaction).await
+        };
+        let query = sqlx::query("DELETE FROM people WHERE name = $1").bind(name.as_str());
+        query.execute(&mut *transaction).await.map_err(|error| self.database().failed(ACTION, &error))?;
+        self.database().commit(ACTION, transaction).await?;
+        Ok(person.credentials.into_iter().map(|credential| credential.id).collect())
     }
 
     /// Gives a person a role in an app (`None`: in every app) in place of the one it had there; no role takes it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use coracle_model::{AppName, AppSpec, Artifact, EnvName, Origin, ProcessName, Release, ReleaseNumber, Secret};
+use coracle_model::{AppName, AppSpec, Artifact, EnvName, Origin, PinnedImage, ProcessName, Release, ReleaseNumber, Secret};
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use zeroize::Zeroizing;
@@ -117,6 +117,54 @@ impl Store {
         })
     }
 
+    /// Writes down where a registry has what a release runs. Once it is active, nothing of it is changed any more.
+    pub async fn note_pushed(&self, app: &AppName, number: ReleaseNumber, image: &PinnedImage) -> Result<(), StoreError> {
+        const ACTION: &str = "note where a release was pushed to";
+        let failed = |error| self.database().failed(ACTION, &error);
+        let mut transaction = self.database().begin(ACTION).await?;
+        if self.app_within(&mut transaction, app).await?.active == Some(number) {
+            return Err(StoreError::Active(app.clone(), number));
+        }
+        let query = sqlx::query_scalar::<_, String>("SELECT artifact FROM releases WHERE app = $1 AND number = $2");
+        let text = query.bind(app.as_str()).bind(number.get()).fetch_optional(&mut *transaction).await.map_err(failed)?;
+        let text = text.ok_or_else(|| StoreError::NoSuchRelease(app.clone(), number))?;
+        let mut artifact: Artifact = serde_json::from_str(&text)
+            .map_err(|error| StoreError::unreadable(self.database().path(), &format!("release {number} of {app}"), error))?;
+        artifact.registry = Some(image.clone());
+        sqlx::query("UPDATE releases SET artifact = $3 WHERE app = $1 AND number = $2")
+            .bind(app.as_str())
+            .bind(number.get())
+            .bind(self.to_json(ACTION, &artifact)?)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        self.database().commit(ACTION, transaction).await
+    }
+
+    /// Keeps the manifest that a release was described by; it goes with the release.
+    pub async fn keep_manifest(&self, app: &AppName, number: ReleaseNumber, text: &str) -> Result<(), StoreError> {
+        const ACTION: &str = "keep a manifest";
+        const SET: &str = "INSERT INTO manifests (app, release, text) VALUES ($1, $2, $3)
+            ON CONFLICT (app, release) DO UPDATE SET text = excluded.text";
+        let sealed = self.seal().seal(Record::Manifest(app, number), text.as_bytes())?;
+        let mut transaction = self.database().begin(ACTION).await?;
+        let query = sqlx::query(SET).bind(app.as_str()).bind(number.get()).bind(sealed);
+        query.execute(&mut *transaction).await.map_err(|error| self.database().failed(ACTION, &error))?;
+        self.database().commit(ACTION, transaction).await
+    }
+
+    /// The manifest that a release was described by, if one was kept.
+    pub async fn manifest(&self, app: &AppName, number: ReleaseNumber) -> Result<Option<String>, StoreError> {
+        let query = sqlx::query_scalar::<_, Vec<u8>>("SELECT text FROM manifests WHERE app = $1 AND release = $2");
+        let sealed = query.bind(app.as_str()).bind(number.get()).fetch_optional(self.database().readers()).await;
+        let Some(sealed) = sealed.map_err(|error| self.database().failed("read a manifest", &error))? else { return Ok(None) };
+        let opened = self.seal().open(Record::Manifest(app, number), &sealed)?;
+        let text = std::str::from_utf8(&opened).map_err(|_| {
+            StoreError::unreadable(self.database().path(), &format!("the manifest of {app} {number}"), "it is not a text")
+        })?;
+        Ok(Some(text.to_owned()))
+    }
+
     /// Removes a release that is not active ([`StoreError::Active`] if it is). Its number is not given again. Succeeds if
     /// it is not there.
     pub async fn delete_release(&self, app: &AppName, number: ReleaseNumber) -> Result<(), StoreError> {
@@ -182,7 +230,7 @@ impl Store {
 }
 
 /// Pairs of name and value as JSON, in memory that is wiped.
-fn encode_env(env: &[(EnvName, Secret)]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+pub(crate) fn encode_env(env: &[(EnvName, Secret)]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
     let pairs: Vec<(&str, &str)> = env.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
     let encoded = serde_json::to_vec(&pairs).map(Zeroizing::new);
     encoded.map_err(|_| StoreError::Failed { action: "seal the configuration", cause: "it is not a text".to_owned() })

@@ -15,6 +15,11 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0003_remains.sql"),
     include_str!("../migrations/0004_people.sql"),
     include_str!("../migrations/0005_steps.sql"),
+    include_str!("../migrations/0006_webhooks.sql"),
+    include_str!("../migrations/0007_registries.sql"),
+    include_str!("../migrations/0008_approvals.sql"),
+    include_str!("../migrations/0009_runs.sql"),
+    include_str!("../migrations/0010_previews.sql"),
 ];
 
 /// The schema this version writes.

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-use coracle_model::{AppName, EnvName, ReleaseNumber};
+use coracle_model::{AppName, EnvName, RegistryHost, ReleaseNumber};
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
@@ -33,6 +33,12 @@ pub(crate) enum Record<'a> {
     Release(&'a AppName, ReleaseNumber),
     /// The description of a release.
     Spec(&'a AppName, ReleaseNumber),
+    /// Something of the connection between an app and its forge: which.
+    Forge(&'a AppName, &'static str),
+    /// The manifest of a release.
+    Manifest(&'a AppName, ReleaseNumber),
+    /// What an app, or (an empty name) every app, shows to a registry.
+    Login(&'a str, &'a RegistryHost),
 }
 
 impl Record<'_> {
@@ -43,6 +49,9 @@ impl Record<'_> {
             Self::Config(app, name) => format!("config/{app}/{name}"),
             Self::Release(app, number) => format!("release/{app}/{number}"),
             Self::Spec(app, number) => format!("spec/{app}/{number}"),
+            Self::Forge(app, what) => format!("forge/{app}/{what}"),
+            Self::Manifest(app, number) => format!("manifest/{app}/{number}"),
+            Self::Login(app, host) => format!("registry/{app}/{host}"),
         }
         .into_bytes()
     }

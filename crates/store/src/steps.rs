@@ -1,6 +1,6 @@
 //! Steps of pipelines that succeeded, so that they need not run again with the same.
 
-use coracle_model::{AppName, ArtifactId, ReleaseNumber};
+use coracle_model::{AppName, Artifact, ArtifactId, ReleaseNumber};
 use jiff::Timestamp;
 
 use crate::Store;
@@ -58,7 +58,42 @@ impl Store {
         self.database().commit(ACTION, transaction).await
     }
 
-    /// The images that the remembered steps of an app were run with, each once.
+    /// Keeps what a reference that a step names was fetched as, for its next run.
+    pub async fn keep_step_image(
+        &self,
+        app: &AppName,
+        reference: &str,
+        artifact: &Artifact,
+        release: ReleaseNumber,
+    ) -> Result<(), StoreError> {
+        const ACTION: &str = "keep the image of a step";
+        const SET: &str = "INSERT INTO step_images (app, reference, artifact, release) VALUES ($1, $2, $3, $4)
+            ON CONFLICT (app, reference) DO UPDATE SET artifact = excluded.artifact, release = excluded.release";
+        let mut transaction = self.database().begin(ACTION).await?;
+        let query = sqlx::query(SET).bind(app.as_str()).bind(reference).bind(self.to_json(ACTION, artifact)?).bind(release.get());
+        query.execute(&mut *transaction).await.map_err(|error| self.database().failed(ACTION, &error))?;
+        self.database().commit(ACTION, transaction).await
+    }
+
+    /// What a reference that a step names was fetched as before.
+    pub async fn kept_step_image(&self, app: &AppName, reference: &str) -> Result<Option<Artifact>, StoreError> {
+        let query = sqlx::query_scalar::<_, String>("SELECT artifact FROM step_images WHERE app = $1 AND reference = $2");
+        let text = query.bind(app.as_str()).bind(reference).fetch_optional(self.database().readers()).await;
+        let text = text.map_err(|error| self.database().failed("look for the image of a step", &error))?;
+        let unreadable = |error| StoreError::unreadable(self.database().path(), &format!("an image of a step of {app}"), error);
+        text.map(|text| serde_json::from_str(&text).map_err(unreadable)).transpose()
+    }
+
+    /// Forgets the images of steps that were last used for a release before this one.
+    pub async fn forget_step_images(&self, app: &AppName, before: ReleaseNumber) -> Result<(), StoreError> {
+        const ACTION: &str = "forget images of steps";
+        let mut transaction = self.database().begin(ACTION).await?;
+        let query = sqlx::query("DELETE FROM step_images WHERE app = $1 AND release < $2").bind(app.as_str()).bind(before.get());
+        query.execute(&mut *transaction).await.map_err(|error| self.database().failed(ACTION, &error))?;
+        self.database().commit(ACTION, transaction).await
+    }
+
+    /// The images that the remembered steps of an app were run with, and those that are kept for steps, each once.
     pub async fn step_images(&self, app: &AppName) -> Result<Vec<ArtifactId>, StoreError> {
         let query = sqlx::query_scalar::<_, String>("SELECT DISTINCT images FROM steps WHERE app = $1").bind(app.as_str());
         let texts = query.fetch_all(self.database().readers()).await;
@@ -68,6 +103,14 @@ impl Store {
             let list: Vec<ArtifactId> = serde_json::from_str(&text)
                 .map_err(|error| StoreError::unreadable(self.database().path(), &format!("a step of {app}"), error))?;
             images.extend(list);
+        }
+        let query = sqlx::query_scalar::<_, String>("SELECT artifact FROM step_images WHERE app = $1").bind(app.as_str());
+        let kept = query.fetch_all(self.database().readers()).await;
+        for text in kept.map_err(|error| self.database().failed("list the images of steps", &error))? {
+            let artifact: Artifact = serde_json::from_str(&text).map_err(|error| {
+                StoreError::unreadable(self.database().path(), &format!("an image of a step of {app}"), error)
+            })?;
+            images.insert(artifact.id);
         }
         Ok(images.into_iter().collect())
     }

@@ -101,6 +101,21 @@ pub const CRATES: &[Rule] = &[
         because: "steps, their order and their keys are words and sums; whoever runs them stands elsewhere",
     },
     Rule {
+        name: "coracle-probe",
+        may_use: &["coracle-model", "coracle-engine"],
+        because: "it asks instances whether they are well, whoever wants to know",
+    },
+    Rule {
+        name: "coracle-pipeline-runner",
+        may_use: &["coracle-model", "coracle-build", "coracle-engine", "coracle-pipeline", "coracle-probe"],
+        because: "steps run alike on a server and on a laptop: it knows an engine, and neither releases nor a store",
+    },
+    Rule {
+        name: "coracle-policy",
+        may_use: &["coracle-model", "coracle-toml-reading", "coracle-build"],
+        because: "it says what is wrong with a release; whoever asks an engine, and whoever tells people, stands elsewhere",
+    },
+    Rule {
         name: "coracle-orchestrator",
         may_use: &[
             "coracle-model",
@@ -110,6 +125,9 @@ pub const CRATES: &[Rule] = &[
             "coracle-proxy-table",
             "coracle-labels",
             "coracle-pipeline",
+            "coracle-pipeline-runner",
+            "coracle-probe",
+            "coracle-policy",
         ],
         because: "it names no concrete engine, and of the proxy it knows the proxy-table alone",
     },
@@ -130,6 +148,11 @@ pub const CRATES: &[Rule] = &[
         because: "it knows SSH and how git asks over it; who comes and what they may do is said to it",
     },
     Rule {
+        name: "coracle-forge",
+        may_use: &["coracle-model"],
+        because: "it reads and verifies what forges say, and tells them something; what comes of it is decided elsewhere",
+    },
+    Rule {
         name: "coracle-server",
         may_use: &[
             "coracle-model",
@@ -144,10 +167,12 @@ pub const CRATES: &[Rule] = &[
             "coracle-proxy",
             "coracle-labels",
             "coracle-pipeline",
+            "coracle-policy",
             "coracle-orchestrator",
             "coracle-api",
             "coracle-git-door",
             "coracle-ssh-door",
+            "coracle-forge",
         ],
         because: "it wires the control plane together, and nothing above it",
     },
@@ -157,19 +182,22 @@ pub const CRATES: &[Rule] = &[
             "coracle-model",
             "coracle-build",
             "coracle-compose",
+            "coracle-policy",
             "coracle-api",
             "coracle-git-door",
             "coracle-server",
             "coracle-proxy",
             "coracle-proxy-config",
             "coracle-dev",
+            "coracle-pipeline",
+            "coracle-pipeline-runner",
             "coracle-engine",
             "coracle-engine-docker",
             "coracle-engine-process",
             "coracle-jail",
         ],
-        because: "commands talk to the API, and state and decisions are the server's; `dev` alone asks no server and brings \
-                  the engine for its session",
+        because: "commands talk to the API, and state and decisions are the server's; `dev` and `ci run` \
+                  alone ask no server and bring the engine for their session",
     },
     Rule {
         name: "coracle-tests",
@@ -211,8 +239,8 @@ const KEPT: &[Kept] = &[
     },
     Kept {
         dependency: "regex",
-        by: &["coracle-proxy-rules", "coracle-proxy-middleware", "coracle-labels"],
-        because: "nothing else matches by regular expressions",
+        by: &["coracle-proxy-rules", "coracle-proxy-middleware", "coracle-labels", "coracle-tests"],
+        because: "nothing else matches by regular expressions (of the tests, published schemas do)",
     },
     Kept { dependency: "russh", by: &["coracle-ssh-door"], because: "SSH is spoken at one door alone" },
     Kept { dependency: "clap", by: &["coracle", "coracle-pyrunner"], because: "arguments are resolved in the binary" },

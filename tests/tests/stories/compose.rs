@@ -101,7 +101,10 @@ async fn the_stack_of_every_course_keeps_its_data() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_side_projects_share_a_server_by_their_labels() {
     const PRODUCTION: [&str; 4] = ["-f", "docker-compose.yml", "-f", "docker-compose.prod.yml"];
-    let Some(env) = with_docker("compose::heroku").await else { return };
+    if !can_tell(EngineKind::Docker, "compose::heroku") {
+        return;
+    }
+    let env = Env::start_for_pushes(EngineKind::Docker).await;
     let network = Network::make("web").await;
     let shop = env.app("heroku/shop");
     shop.coracle(&["config", "set", "DOMAIN=shop.localhost", "SECRET_KEY=s3cret"]).await.succeeds();
@@ -134,9 +137,12 @@ async fn several_side_projects_share_a_server_by_their_labels() {
     ticks.succeeds().says("tick 1");
     assert_eq!(browser::get(env.address(), "cron.localhost", "/").await.unwrap().status.as_u16(), 404);
 
+    // Whoever pushes cannot type `-f`: the manifest says which files are meant.
+    shop.tree.write("coracle.toml", "[compose]\nfiles = [\"docker-compose.yml\", \"docker-compose.prod.yml\"]\n");
     let load = shop.load(40).only_get().start();
     shop.tree.version("v2");
-    shop.deploy_with(&PRODUCTION).await.succeeds();
+    shop.becomes_a_repository(&env).await;
+    shop.push(&env, &["main"]).await.succeeds();
     load.stop().await.lost_nothing();
     shop.get("/").await.says("shop v2 in production");
     for app in [&shop, &blog, &site, &cron] {

@@ -111,7 +111,7 @@ async fn the_door_serves_git_and_nothing_else() {
         assert!(!matches!(refused.code, Some(0) | None), "{refused}");
         refused.does_not_say("uid=");
     }
-    env.ssh(&ana, &["id"]).await.fails().says("Hello ana: this door serves git alone");
+    env.ssh(&ana, &["id"]).await.fails().says("Hello ana: this door serves git");
     let terminal = Env::ssh_command(&env, "ssh", &ana, &["-tt"], &[]).await;
     let terminal = coracle_tests::Ran::to_its_end(terminal).await;
     assert!(matches!(terminal.code, Some(1 | 255)), "{terminal}");

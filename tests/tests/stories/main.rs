@@ -31,14 +31,19 @@ macro_rules! on_both_engines {
     )*};
 }
 
+mod approval;
 mod broken_releases;
 mod called_off;
 mod certificates;
+mod ci;
+mod ci_init;
 mod compose;
 mod configuration;
 mod crash;
 mod discovery;
 mod examples;
+mod git_bombs;
+mod git_examples;
 mod git_push;
 mod git_ssh;
 mod healing;
@@ -48,8 +53,14 @@ mod machine;
 mod neighbours;
 mod no_dockerfile;
 mod pipeline;
+mod policy;
+mod previews;
 mod pyrunner;
+mod registry;
 mod releases;
+mod remote;
 mod soak;
 mod stacks;
 mod upgrade;
+mod watch;
+mod webhooks;

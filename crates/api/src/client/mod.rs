@@ -1,18 +1,20 @@
 //! The client: one typed method for each thing the API can do.
 //!
-//! Each call makes a connection of its own, which costs nothing on a Unix socket and keeps a stream's fate apart from every
-//! other call. A stream that is dropped closes its connection; the server takes that as "the person went away".
+//! Each call makes a connection of its own, which costs nothing on a Unix socket (over SSH, all of them are channels of one
+//! connection) and keeps a stream's fate apart from every other call. A stream that is dropped closes its connection; the server takes that as "the person went away".
 
 mod decode;
 mod endpoint;
 mod error;
 mod source;
+mod ssh;
+mod tls;
 mod transport;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use coracle_model::{AppName, CredentialId, DeploymentId, PersonName, ProcessName, ReleaseNumber};
+use coracle_model::{AppName, CredentialId, DeploymentId, PersonName, ProcessName, RegistryHost, ReleaseNumber};
 use http::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -21,15 +23,23 @@ pub use decode::{Ndjson, Sse};
 pub use endpoint::Endpoint;
 pub use error::ClientError;
 pub use source::Source;
-pub use transport::JsonStream;
+pub use ssh::{Ssh, SshAddress};
+pub use tls::Tls;
+pub use transport::{Download, JsonStream};
 
 use crate::app::{AppList, AppStatus, AppSummary, ScaleRequest};
 use crate::config::{ConfigEntry, ConfigList, ConfigPatch};
-use crate::deployment::{ChangeOptions, DeployOptions, Deployment, DeploymentEvent, DeploymentList, DeploymentPlan, PushRequest};
+use crate::deployment::{
+    ChangeOptions, DeployOptions, Deployment, DeploymentEvent, DeploymentList, DeploymentPlan, PushRequest, RejectRequest,
+};
+use crate::forge::{ForgeConnected, ForgeConnection, ForgeRequest};
 use crate::machine::{Doctor, Version};
 use crate::output::{ExecRequest, LogLine, LogOptions, RunLine, RunRequest};
 use crate::people::{Credential, NewKey, NewPerson, NewToken, Person, PersonList, RoleChange, TokenRequest};
-use crate::release::{Release, ReleaseList, RollbackRequest};
+use crate::pipeline::{PipelineArtifactOptions, PipelineLogLine, PipelineLogOptions, PipelineRun, PipelineRunList};
+use crate::preview::{BranchAnswer, BranchChange, DeployBranch, Preview, PreviewBranch, PreviewList};
+use crate::registry::{NewRegistryLogin, RegistryList, RegistryLogin};
+use crate::release::{PromotionRequest, Release, ReleaseList, RollbackRequest};
 use crate::traffic::{Certificate, CertificateList, Domain, DomainList, LocalAuthority, RenewalOptions, RouteList};
 use crate::{PREFIX, SOURCE_MEDIA_TYPE};
 use transport::{Answer, Payload, Request};
@@ -40,11 +50,17 @@ pub type EventStream = JsonStream<Sse, DeploymentEvent>;
 /// Lines of logs.
 pub type LogStream = JsonStream<Ndjson, LogLine>;
 
+/// Lines of a run's log.
+pub type PipelineLogStream = JsonStream<Ndjson, PipelineLogLine>;
+
 /// The output of a one-off process, ending with [`RunLine::Exit`] or [`RunLine::Problem`].
 pub type RunStream = JsonStream<Ndjson, RunLine>;
 
 /// How long an answer to a plain question may take.
 const UNARY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a registry may take to be asked about a login.
+const LOGIN_DEADLINE: Duration = Duration::from_secs(90);
 
 /// How long something may take that waits for instances (scaling, destroying).
 const SLOW_DEADLINE: Duration = Duration::from_secs(15 * 60);
@@ -58,6 +74,15 @@ pub enum ConfigSet {
     /// It is stored; the next release will run with it.
     Stored(Vec<ConfigEntry>),
     /// A release with it is being deployed.
+    Deploying(EventStream),
+}
+
+/// What becomes of a branch that was pushed and is not the one to deploy.
+#[derive(Debug)]
+pub enum BranchPushed {
+    /// Nothing is deployed.
+    Answered(BranchAnswer),
+    /// It is deployed into its preview.
     Deploying(EventStream),
 }
 
@@ -157,6 +182,48 @@ impl Client {
         self.stream(Request::new(Method::POST, format!("{PREFIX}/apps/{app}/pushes")).json(push)?).await
     }
 
+    /// Says that a push brings or takes another branch than the one to deploy. Only the hook that git runs can say it.
+    pub async fn push_branch(&self, app: &AppName, push: &PushRequest) -> Result<BranchPushed, ClientError> {
+        let request = Request::new(Method::POST, format!("{PREFIX}/apps/{app}/pushes/branches")).json(push)?;
+        let answer = self.endpoint.call(request, STREAM_DEADLINE).await?;
+        if answer.is_event_stream() {
+            Ok(BranchPushed::Deploying(answer.stream()))
+        } else {
+            Ok(BranchPushed::Answered(answer.json().await?))
+        }
+    }
+
+    /// The previews of an app, by branch.
+    pub async fn previews(&self, app: &AppName) -> Result<Vec<Preview>, ClientError> {
+        Ok(self.get::<PreviewList>(&format!("/apps/{app}/previews")).await?.previews)
+    }
+
+    /// Ends the preview of a branch: instances, volumes, configuration, images.
+    pub async fn remove_preview(&self, app: &AppName, branch: &str) -> Result<(), ClientError> {
+        let query = query(&PreviewBranch { branch: branch.to_owned() })?;
+        let request = Request::new(Method::DELETE, format!("{PREFIX}/apps/{app}/previews{query}"));
+        self.endpoint.call(request, SLOW_DEADLINE).await?.empty().await
+    }
+
+    /// Has the preview of a branch live on from now, for as long as after a push.
+    pub async fn extend_preview(&self, app: &AppName, branch: &str) -> Result<Preview, ClientError> {
+        let query = query(&PreviewBranch { branch: branch.to_owned() })?;
+        let request = Request::new(Method::POST, format!("{PREFIX}/apps/{app}/previews/extension{query}"));
+        self.endpoint.call(request, UNARY_DEADLINE).await?.json().await
+    }
+
+    /// The branch of an app that is deployed.
+    pub async fn deploy_branch(&self, app: &AppName) -> Result<DeployBranch, ClientError> {
+        self.get(&format!("/apps/{app}/branch")).await
+    }
+
+    /// Has another branch of an app be the one that is deployed.
+    pub async fn set_deploy_branch(&self, app: &AppName, branch: &str) -> Result<DeployBranch, ClientError> {
+        let request = Request::new(Method::PUT, format!("{PREFIX}/apps/{app}/branch"));
+        let request = request.json(&BranchChange { branch: branch.to_owned() })?;
+        self.endpoint.call(request, UNARY_DEADLINE).await?.json().await
+    }
+
     /// What a deployment of this source tree would do, without doing it.
     pub async fn plan(&self, app: &AppName, options: &DeployOptions, source: Source) -> Result<DeploymentPlan, ClientError> {
         let request = Request::new(Method::POST, format!("{PREFIX}/apps/{app}/deployments/plan{}", query(options)?));
@@ -184,6 +251,40 @@ impl Client {
         self.endpoint.call(request, UNARY_DEADLINE).await?.json().await
     }
 
+    /// Allows a deployment that waits for approval. Returns at once: what becomes of it is told in its events.
+    pub async fn approve(&self, id: DeploymentId) -> Result<Deployment, ClientError> {
+        let request = Request::new(Method::POST, format!("{PREFIX}/deployments/{}/approve", id.0));
+        self.endpoint.call(request, UNARY_DEADLINE).await?.json().await
+    }
+
+    /// Ends a deployment that waits for approval.
+    pub async fn reject(&self, id: DeploymentId, reason: &RejectRequest) -> Result<Deployment, ClientError> {
+        let request = Request::new(Method::POST, format!("{PREFIX}/deployments/{}/reject", id.0)).json(reason)?;
+        self.endpoint.call(request, UNARY_DEADLINE).await?.json().await
+    }
+
+    /// The latest runs of an app's pipeline, newest first.
+    pub async fn pipeline_runs(&self, app: &AppName) -> Result<Vec<PipelineRun>, ClientError> {
+        Ok(self.get::<PipelineRunList>(&format!("/apps/{app}/runs")).await?.runs)
+    }
+
+    /// The run that belongs to a deployment.
+    pub async fn pipeline_run(&self, id: DeploymentId) -> Result<PipelineRun, ClientError> {
+        self.get(&format!("/deployments/{}/run", id.0)).await
+    }
+
+    /// Lines of the log of a run.
+    pub async fn pipeline_log(&self, id: DeploymentId, options: &PipelineLogOptions) -> Result<PipelineLogStream, ClientError> {
+        self.stream(Request::new(Method::GET, format!("{PREFIX}/deployments/{}/log{}", id.0, query(options)?))).await
+    }
+
+    /// What a step handed over in a run: a gzip-compressed tar archive.
+    pub async fn pipeline_artifacts(&self, id: DeploymentId, step: &str) -> Result<Download, ClientError> {
+        let query = query(&PipelineArtifactOptions { step: step.to_owned() })?;
+        let request = Request::new(Method::GET, format!("{PREFIX}/deployments/{}/artifacts{query}", id.0));
+        self.endpoint.call(request, UNARY_DEADLINE).await.map(Answer::download)
+    }
+
     /// The releases of an app that are kept, oldest first.
     pub async fn releases(&self, app: &AppName) -> Result<Vec<Release>, ClientError> {
         Ok(self.get::<ReleaseList>(&format!("/apps/{app}/releases")).await?.releases)
@@ -208,6 +309,41 @@ impl Client {
     ) -> Result<EventStream, ClientError> {
         let request = Request::new(Method::POST, format!("{PREFIX}/apps/{app}/rollback{}", query(&options)?));
         self.stream(request.json(rollback)?).await
+    }
+
+    /// Makes a release of what another app runs.
+    pub async fn promote(
+        &self,
+        app: &AppName,
+        promotion: &PromotionRequest,
+        options: ChangeOptions,
+    ) -> Result<EventStream, ClientError> {
+        let request = Request::new(Method::POST, format!("{PREFIX}/apps/{app}/promotion{}", query(&options)?));
+        self.stream(request.json(promotion)?).await
+    }
+
+    /// What a promotion would do, without doing it.
+    pub async fn plan_promotion(&self, app: &AppName, promotion: &PromotionRequest) -> Result<DeploymentPlan, ClientError> {
+        let request = Request::new(Method::POST, format!("{PREFIX}/apps/{app}/promotion/plan")).json(promotion)?;
+        self.endpoint.call(request, SLOW_DEADLINE).await?.json().await
+    }
+
+    /// Logins of registries: an app's own, or (`None`) what every app shows.
+    pub async fn registries(&self, app: Option<&AppName>) -> Result<Vec<RegistryLogin>, ClientError> {
+        Ok(self.get::<RegistryList>(&registries(app)).await?.logins)
+    }
+
+    /// Logs in to a registry, for an app or for all. Refused, and not kept, if the registry does not take it.
+    pub async fn login_registry(&self, app: Option<&AppName>, login: &NewRegistryLogin) -> Result<RegistryLogin, ClientError> {
+        let request = Request::new(Method::POST, format!("{PREFIX}{}", registries(app))).json(login)?;
+        self.endpoint.call(request, LOGIN_DEADLINE).await?.json().await
+    }
+
+    /// Forgets a login.
+    pub async fn logout_registry(&self, app: Option<&AppName>, host: &RegistryHost) -> Result<(), ClientError> {
+        let mut path = format!("{PREFIX}{}/", registries(app));
+        percent_encode(host.as_str(), &mut path);
+        self.endpoint.call(Request::new(Method::DELETE, path), UNARY_DEADLINE).await?.empty().await
     }
 
     /// Replaces all instances by fresh ones, without losing a request.
@@ -299,6 +435,29 @@ impl Client {
         self.endpoint.call(request, UNARY_DEADLINE).await?.empty().await
     }
 
+    /// How an app is connected with a repository at a forge.
+    pub async fn forge(&self, app: &AppName) -> Result<ForgeConnection, ClientError> {
+        self.get(&format!("/apps/{app}/forge")).await
+    }
+
+    /// Connects an app with a repository at a forge.
+    pub async fn connect_forge(&self, app: &AppName, request: &ForgeRequest) -> Result<ForgeConnected, ClientError> {
+        let request = Request::new(Method::PUT, format!("{PREFIX}/apps/{app}/forge")).json(request)?;
+        self.endpoint.call(request, SLOW_DEADLINE).await?.json().await
+    }
+
+    /// Disconnects an app from its repository.
+    pub async fn disconnect_forge(&self, app: &AppName) -> Result<(), ClientError> {
+        let request = Request::new(Method::DELETE, format!("{PREFIX}/apps/{app}/forge"));
+        self.endpoint.call(request, UNARY_DEADLINE).await?.empty().await
+    }
+
+    /// Has the branch fetched and deployed, as if a webhook had come.
+    pub async fn deploy_from_forge(&self, app: &AppName) -> Result<(), ClientError> {
+        let request = Request::new(Method::POST, format!("{PREFIX}/apps/{app}/forge/deployments"));
+        self.endpoint.call(request, UNARY_DEADLINE).await?.empty().await
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         let request = Request::new(Method::GET, format!("{PREFIX}{path}"));
         self.endpoint.call(request, UNARY_DEADLINE).await?.json().await
@@ -311,6 +470,11 @@ impl Client {
     {
         self.endpoint.call(request, STREAM_DEADLINE).await.map(Answer::stream)
     }
+}
+
+/// Where logins of registries are.
+fn registries(app: Option<&AppName>) -> String {
+    app.map_or_else(|| "/registries".to_owned(), |app| format!("/apps/{app}/registries"))
 }
 
 /// Options as the query part of a path: `?tail=10&follow=true`, or nothing.

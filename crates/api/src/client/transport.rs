@@ -101,6 +101,8 @@ impl Endpoint {
             match connection {
                 Connection::Unix(io) => converse(io, request).await,
                 Connection::Tcp(io) => converse(io, request).await,
+                Connection::Tls(io) => converse(*io, request).await,
+                Connection::Ssh(io) => converse(*io, request).await,
             }
         };
         let answer = tokio::time::timeout(deadline, calling).await.map_err(|_| ClientError::TimedOut(deadline))??;
@@ -150,6 +152,10 @@ impl Answer {
         JsonStream { body: self.response.into_body(), decoder: D::default(), ended: false, _task: self.task, _item: PhantomData }
     }
 
+    pub(super) fn download(self) -> Download {
+        Download { body: self.response.into_body(), _task: self.task }
+    }
+
     async fn bytes(self) -> Result<Bytes, ClientError> {
         let reading = Limited::new(self.response.into_body(), LONGEST_ANSWER).collect();
         let whole = tokio::time::timeout(SILENCE, reading).await.map_err(|_| ClientError::TimedOut(SILENCE))?;
@@ -176,6 +182,36 @@ fn strange_status(status: StatusCode) -> ClientError {
 fn broken(error: &hyper::Error) -> ClientError {
     let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
     if error.is_user() { ClientError::Source(cause) } else { ClientError::Broken(cause) }
+}
+
+/// The bytes of a file. Dropping it closes the connection.
+pub struct Download {
+    body: Incoming,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl std::fmt::Debug for Download {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Download").finish_non_exhaustive()
+    }
+}
+
+impl Download {
+    /// The next piece; `None` at the end.
+    pub async fn next(&mut self) -> Option<Result<Bytes, ClientError>> {
+        loop {
+            let frame = match tokio::time::timeout(SILENCE, self.body.frame()).await {
+                Ok(frame) => frame?,
+                Err(_) => return Some(Err(ClientError::TimedOut(SILENCE))),
+            };
+            match frame.map(Frame::into_data) {
+                Ok(Ok(piece)) => return Some(Ok(piece)),
+                // Trailers say nothing here.
+                Ok(Err(_)) => {}
+                Err(error) => return Some(Err(ClientError::Broken(error.to_string()))),
+            }
+        }
+    }
 }
 
 /// A stream of JSON documents. Dropping it closes the connection.

@@ -5,8 +5,8 @@ mod packages;
 pub(crate) mod version;
 mod web;
 
-use coracle_model::CommandLine;
 use coracle_model::plan::{PythonApp, PythonDependencies};
+use coracle_model::{CommandLine, EngineKind};
 
 use super::{PlanError, Suggested, Tree, unsuitable};
 
@@ -56,6 +56,12 @@ pub(super) fn recognise(tree: &Tree<'_>) -> Result<Option<Python>, PlanError> {
     let mut app = PythonApp::new(dependencies);
     app.version = version::wanted(tree, pyproject.as_deref())?;
     app.needs_tree = packages::need_tree(tree, &app.dependencies)?;
+    app.local = packages::local(tree, &app.dependencies)?;
+    if let Some(path) = app.local.first().filter(|_| tree.engine == EngineKind::Process) {
+        let message = format!("{found} names {path}, which lies in the app itself, and the process engine cannot install that");
+        let hint = "write engine = \"docker\" in coracle.toml, or require it in a requirements.txt";
+        return Err(unsuitable(message, hint));
+    }
     // The project itself is not installed, so that a changed line installs nothing anew: its modules are found there instead.
     app.modules = (!lists_itself && tree.source.is_folder("src")).then(|| "src".to_owned());
     app.collect_static = django::collect_static(tree)?;

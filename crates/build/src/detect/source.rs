@@ -10,20 +10,22 @@ use crate::ignore::DockerIgnore;
 /// Bytes of the largest file that is looked into. Lock files of large apps have some hundred kilobytes.
 const LARGEST: u64 = 16 << 20;
 
-/// A source tree.
-pub(crate) struct Source<'a> {
+/// A source tree, read without leaving it. Paths are relative to its root, with `/`.
+#[derive(Debug)]
+pub struct Source<'a> {
     root: &'a Path,
     /// What is not there for whoever gets the tree.
     ignore: Option<&'a DockerIgnore>,
 }
 
 impl<'a> Source<'a> {
-    pub(crate) fn new(root: &'a Path) -> Self {
+    /// All of what is there.
+    pub fn new(root: &'a Path) -> Self {
         Self { root, ignore: None }
     }
 
     /// The tree as it is without what these rules leave out.
-    pub(crate) fn without(root: &'a Path, ignore: &'a DockerIgnore) -> Self {
+    pub fn without(root: &'a Path, ignore: &'a DockerIgnore) -> Self {
         Self { root, ignore: Some(ignore) }
     }
 
@@ -36,7 +38,8 @@ impl<'a> Source<'a> {
         real.starts_with(fs::canonicalize(self.root).ok()?).then_some(real)
     }
 
-    pub(crate) fn is_file(&self, path: &str) -> bool {
+    /// Whether there is such a file.
+    pub fn is_file(&self, path: &str) -> bool {
         self.within(path).is_some_and(|path| path.is_file())
     }
 
@@ -45,7 +48,7 @@ impl<'a> Source<'a> {
     }
 
     /// The text of a file, `None` if there is none. Invalid UTF-8 is replaced: names and commands are ASCII anyway.
-    pub(crate) fn read(&self, path: &str) -> Result<Option<String>, PlanError> {
+    pub fn read(&self, path: &str) -> Result<Option<String>, PlanError> {
         let Some(real) = self.within(path).filter(|real| real.is_file()) else { return Ok(None) };
         let failed = |source| PlanError::Io { path: PathBuf::from(path), source };
         let mut bytes = Vec::new();

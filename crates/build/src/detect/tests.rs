@@ -493,6 +493,40 @@ fn a_server_is_added_where_the_dependencies_bring_none() {
 }
 
 #[test]
+fn packages_of_the_tree_that_a_lock_file_names_are_found() {
+    const UV: &str = "[[package]]\nname = \"shop\"\nsource = { virtual = \".\" }\n\n[[package]]\nname = \"flask\"\nversion = \"3\"\n\
+                      source = { registry = \"https://pypi.org/simple\" }\n\n[[package]]\nname = \"core\"\nsource = { editable = \"libs/core\" }\n\n\
+                      [[package]]\nname = \"x\"\nsource = { directory = \"./vendor/x\" }\n";
+    const POETRY: &str = "[[package]]\nname = \"core\"\nversion = \"1\"\n\n[package.source]\ntype = \"directory\"\nurl = \"libs/core\"\n\n\
+                          [[package]]\nname = \"g\"\nversion = \"1\"\n\n[package.source]\ntype = \"git\"\nurl = \"https://x/g\"\n";
+    let files = [("pyproject.toml", "[project]\nname = \"shop\"\n"), ("Procfile", "web: gunicorn app:app")];
+    let with = |lock: (&'static str, &'static str), more: &[(&'static str, &'static str)]| {
+        tree(&[files.as_slice(), &[lock], more].concat())
+    };
+    let core = ("libs/core/pyproject.toml", "");
+    let local = |fixture: &Fixture| match fixture.plan(Docker).unwrap().recipe {
+        Recipe::Python(app) => app.local,
+        other => panic!("{other:?}"),
+    };
+    let uv = with(("uv.lock", UV), &[core, ("vendor/x/setup.py", "")]);
+    assert_eq!(local(&uv), ["libs/core", "vendor/x"]);
+    assert_eq!(local(&with(("poetry.lock", POETRY), &[core])), ["libs/core"]);
+    assert_snapshot!(uv.says(Process), @r#"
+    refused: uv.lock names libs/core, which lies in the app itself, and the process engine cannot install that
+    hint: write engine = "docker" in coracle.toml, or require it in a requirements.txt
+    "#);
+    let missing = with(("uv.lock", UV), &[core]);
+    assert!(
+        missing.says(Docker).starts_with("refused: uv.lock takes x from ./vendor/x, which is not there"),
+        "{}",
+        missing.says(Docker)
+    );
+    let outside =
+        with(("poetry.lock", "[[package]]\nname = \"core\"\n[package.source]\ntype = \"directory\"\nurl = \"../core\"\n"), &[]);
+    assert!(outside.says(Docker).contains("takes core from ../core, which is outside of the app"), "{}", outside.says(Docker));
+}
+
+#[test]
 fn django_gathers_its_static_files_if_it_has_a_place_for_them() {
     let manage = ("manage.py", "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')\n");
     let of = |settings: &[(&str, &str)]| {

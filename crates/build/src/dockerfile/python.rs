@@ -72,7 +72,7 @@ fn packages(app: &PythonApp, base: &str) -> String {
 /// The steps that install what the app lists.
 fn install(app: &PythonApp) -> String {
     let listed = "# What lists the packages, and nothing else: a changed line of the source installs nothing anew.\n";
-    let with = |files: &[&str], step: &[&str]| format!("{listed}{}{}", copy(files, "./"), run(step));
+    let with = |files: &[&str], step: &[&str]| format!("{listed}{}{}{}", copy(files, "./"), local(app), run(step));
     match &app.dependencies {
         PythonDependencies::Requirements { .. } if app.needs_tree => {
             let why = "# Some requirements lie in the tree, so every change of it installs them all again.\nCOPY . .\n";
@@ -84,7 +84,10 @@ fn install(app: &PythonApp) -> String {
             format!("{listed}{copies}{}", run(&["pip", "install", "-r", "requirements.txt"]))
         }
         PythonDependencies::UvLock => {
-            with(&["pyproject.toml", "uv.lock"], &["uv", "sync", "--frozen", "--no-dev", "--no-install-project"])
+            let sync = ["uv", "sync", "--frozen", "--no-dev", "--no-install-project"];
+            // Packages of the tree are copied into the environment, as all others are.
+            let copies: &[&str] = if app.local.is_empty() { &[] } else { &["--no-editable"] };
+            with(&["pyproject.toml", "uv.lock"], &[&sync, copies].concat())
         }
         PythonDependencies::PoetryLock => {
             let install = ["poetry", "install", "--no-interaction", "--no-cache", "--only", "main", "--no-root"];
@@ -99,6 +102,15 @@ fn install(app: &PythonApp) -> String {
         }
         PythonDependencies::None => String::new(),
     }
+}
+
+/// What lies in the tree and is installed as a package, each at its place.
+fn local(app: &PythonApp) -> String {
+    if app.local.is_empty() {
+        return String::new();
+    }
+    let copies: String = app.local.iter().map(|path| copy(&[path], &format!("./{path}"))).collect();
+    format!("# Packages of the tree itself; what is changed beside them installs nothing anew.\n{copies}")
 }
 
 fn collect_static(how: &CollectStatic) -> String {

@@ -244,6 +244,23 @@ fn python_with_requirements_in_the_tree() {
     assert!(text.contains("COPY . .\nRUN [\"pip\",\"install\",\"-r\",\"requirements.txt\"]\n"), "{text}");
 }
 
+/// Only what is required is there before packages are installed, so that another changed line installs nothing anew.
+#[test]
+fn packages_of_the_tree_are_copied_before_they_are_installed() {
+    let local = vec!["libs/core".to_owned(), "vendor/x.whl".to_owned()];
+    for (dependencies, step) in [
+        (PythonDependencies::UvLock, r#"RUN ["uv","sync","--frozen","--no-dev","--no-install-project","--no-editable"]"#),
+        (PythonDependencies::PoetryLock, r#"RUN ["poetry","install""#),
+    ] {
+        let app = PythonApp { local: local.clone(), ..PythonApp::new(dependencies) };
+        let text = generated(Recipe::Python(app), GUNICORN);
+        let copies = "COPY [\"libs/core\",\"./libs/core\"]\nCOPY [\"vendor/x.whl\",\"./vendor/x.whl\"]\n";
+        let (copied, installed) = (text.find(copies).unwrap(), text.find(step).unwrap());
+        let source = text.find("COPY --chown").unwrap();
+        assert!(copied < installed && installed < source && !text[..installed].contains("COPY . ."), "{text}");
+    }
+}
+
 #[test]
 fn a_script_without_dependencies() {
     assert_snapshot!(generated(Recipe::Python(PythonApp::new(PythonDependencies::None)), "python -u main.py"), @r#"

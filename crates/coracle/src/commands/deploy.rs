@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use coracle_api::{Client, DeployOptions};
+use coracle_api::{Client, DeployOptions, DeploymentPlan, PolicyLevel};
 use coracle_model::{AppName, COMPOSE_FILES};
 
 use super::{DONE, ExitCode};
-use crate::context::{Context, MANIFEST, app_of_manifest, directory_name, nameless, what_runs};
+use crate::context::{self, Context, MANIFEST, app_of_manifest, directory_name, nameless};
 use crate::failure::Failure;
 use crate::follow::{self, Turn};
 use crate::git;
+use crate::output::findings;
 use crate::packing::Packing;
 
 /// Deploy the app in this directory
@@ -23,11 +24,18 @@ use crate::packing::Packing;
   coracle deploy                     this directory
   coracle deploy --plan              what would happen, and why
   coracle deploy -e staging ./shop   another directory, with the manifest's [environments.staging]
+  coracle deploy --image registry.example.com/shop:v1 -a shop
   coracle deploy --detach            do not wait for the end")]
 pub(crate) struct Arguments {
     /// The directory of the app
     #[arg(default_value = ".", hide_default_value = true)]
     path: PathBuf,
+    /// Deploy this image of a registry instead of building the directory; its tag is pinned to what it means now
+    #[arg(long, value_name = "REFERENCE", conflicts_with_all = ["files", "profile", "env_file", "ignore_unsupported"])]
+    image: Option<String>,
+    /// The port that the image listens on, if neither it nor coracle.toml says so
+    #[arg(long, value_name = "NUMBER", requires = "image", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
     /// Only say what would happen and why; change nothing
     #[arg(long, conflicts_with_all = ["detach", "wait"])]
     plan: bool,
@@ -40,6 +48,9 @@ pub(crate) struct Arguments {
     /// Make a release even if nothing has changed
     #[arg(long, conflicts_with = "plan")]
     force: bool,
+    /// Run every step of the pipeline, also those that have passed with the same before
+    #[arg(long)]
+    no_cache: bool,
     #[command(flatten)]
     compose: Compose,
     #[command(flatten)]
@@ -70,7 +81,9 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
     let client = context.client()?;
     let options = DeployOptions {
         environment: context.global.environment.clone(),
-        commit: git::commit(root),
+        commit: if arguments.image.is_some() { None } else { git::commit(root) },
+        image: arguments.image.clone(),
+        port: arguments.port,
         detach: arguments.turn.detach,
         wait: arguments.turn.wait,
         recreate_services: stateful(arguments.allow_stateful_changes, &arguments.recreate_services),
@@ -79,9 +92,19 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
         env_files: joined(&arguments.compose.env_file),
         ignore_unsupported: arguments.compose.ignore_unsupported,
         force: arguments.force,
+        no_cache: arguments.no_cache,
         ..DeployOptions::default()
     };
-    let by_compose = is_described_by_compose(root, &options)?;
+    // Without a manifest, nothing of the directory is about an image.
+    let nothing = match &options.image {
+        Some(_) if !root.join(MANIFEST).exists() => Some(
+            tempfile::tempdir()
+                .map_err(|error| Failure::failed(format!("cannot make a directory for temporary files: {error}")))?,
+        ),
+        _ => None,
+    };
+    let by_compose = options.image.is_none() && is_described_by_compose(root, &options)?;
+    let root = nothing.as_ref().map_or(root, |directory| directory.path());
     let sending = Sending { context, client: &client, app: &app, options: &options, root, by_compose };
     match arguments.plan {
         true => sending.plan("coracle deploy").await,
@@ -116,26 +139,41 @@ impl Sending<'_> {
         let mut packing = Packing::begin(self.root, self.by_compose)?;
         let answer = self.client.plan(self.app, self.options, packing.source()).await;
         packing.end().await?;
-        let (plan, output) = (answer?, &self.context.output);
-        output.document(&plan);
-        for step in &plan.steps {
-            output.line(crate::output::text::harmless(step));
-        }
-        output.remark(format!("nothing was changed; do it: {command}"));
+        show_plan(self.context, &answer?, command);
         Ok(DONE)
     }
 }
 
-/// Whether compose files describe what is sent, as the server decides it: they were named, or are there and the manifest
-/// does not say by itself what runs.
+/// Shows what would happen; `command` does it.
+pub(crate) fn show_plan(context: &Context, plan: &DeploymentPlan, command: &str) {
+    let output = &context.output;
+    output.document(plan);
+    for step in &plan.steps {
+        output.line(crate::output::text::harmless(step));
+    }
+    for finding in plan.findings.iter().filter(|finding| finding.level > PolicyLevel::Off) {
+        findings::lines(finding, output).iter().for_each(|line| output.line(line));
+    }
+    output.remark(format!("nothing was changed; do it: {command}"));
+}
+
+/// Whether compose files describe what is sent, as the server decides it: they were named here or in the manifest, or are there
+/// and the manifest does not say by itself what runs.
 fn is_described_by_compose(root: &Path, options: &DeployOptions) -> Result<bool, Failure> {
-    Ok(options.compose_files.is_some() || compose_file(root, options.environment.as_deref())?.is_some())
+    let environment = options.environment.as_deref();
+    Ok(options.compose_files.is_some() || context::is_described_by_compose(root, environment, usual_file(root).is_some())?)
+}
+
+fn usual_file(root: &Path) -> Option<&'static str> {
+    COMPOSE_FILES.into_iter().find(|name| root.join(name).is_file())
 }
 
 /// The compose file that describes the tree, if one does.
 pub(crate) fn compose_file(root: &Path, environment: Option<&str>) -> Result<Option<&'static str>, Failure> {
-    let Some(name) = COMPOSE_FILES.into_iter().find(|name| root.join(name).is_file()) else { return Ok(None) };
-    Ok((!what_runs(root, environment)?).then_some(name))
+    let usual = usual_file(root);
+    let described = context::is_described_by_compose(root, environment, usual.is_some())?;
+    // Those that the manifest names have a first one; which, is of no matter here.
+    Ok(described.then_some(usual.unwrap_or("a compose file")))
 }
 
 pub(crate) fn joined(words: &[String]) -> Option<String> {

@@ -1,12 +1,12 @@
 //! `coracle deployments`: the history, failures included.
 
 use clap::Args;
-use coracle_api::{Deployment, Outcome};
+use coracle_api::{Deployment, Outcome, Phase};
 use coracle_model::DeploymentId;
 use jiff::Timestamp;
 use std::time::Duration;
 
-use super::{DONE, ExitCode};
+use super::{DONE, ExitCode, approve};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::follow;
@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     lines: usize,
 }
 
-fn parse_id(text: &str) -> Result<DeploymentId, String> {
+pub(super) fn parse_id(text: &str) -> Result<DeploymentId, String> {
     let number = text.strip_prefix('d').unwrap_or(text).parse().ok().filter(|number| *number > 0);
     number.map(DeploymentId).ok_or_else(|| "use the id that `coracle deployments` shows, such as d12".to_owned())
 }
@@ -87,6 +87,7 @@ fn table(deployments: &[Deployment], now: Timestamp) -> Columns {
 
 fn outcome_words(deployment: &Deployment) -> (&'static str, Style, String) {
     match &deployment.outcome {
+        None if deployment.phase == Phase::Approval => ("waiting", Style::Yellow, waiting_words(deployment)),
         None => ("running", Style::Yellow, format!("in {}", deployment.phase)),
         Some(Outcome::Succeeded) => ("succeeded", Style::Green, String::new()),
         Some(Outcome::Unchanged) => ("unchanged", Style::Green, "nothing to change".to_owned()),
@@ -96,6 +97,15 @@ fn outcome_words(deployment: &Deployment) -> (&'static str, Style, String) {
             ("succeeded", Style::Green, format!("server stopped during {phase}"))
         }
         Some(Outcome::Interrupted { phase, .. }) => ("interrupted", Style::Yellow, format!("server stopped during {phase}")),
+    }
+}
+
+/// What something that waits waits for.
+fn waiting_words(deployment: &Deployment) -> String {
+    match deployment.approval.as_ref().and_then(|approval| approval.decision.as_ref()) {
+        Some(decision) if decision.approved => "approved; for its turn".to_owned(),
+        Some(_) => "rejected; for its turn to end".to_owned(),
+        None => format!("for approval: coracle approve {}", deployment.id),
     }
 }
 
@@ -112,6 +122,7 @@ fn show(deployment: &Deployment, context: &Context) {
     output.line(format!("{} {} of {} as {}", deployment.id, deployment.kind, deployment.app, deployment.to));
     output.line(format!("started  {}", deployment.started_at));
     output.line(format!("outcome  {}{took}", paint.with(style, outcome)));
+    approve::told(deployment).into_iter().for_each(|line| output.line(line));
     if !cause.is_empty() {
         output.line(format!("cause    {}", harmless(&cause)));
     }
@@ -125,7 +136,7 @@ fn show(deployment: &Deployment, context: &Context) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use coracle_api::{DeploymentKind, Phase};
+    use coracle_api::DeploymentKind;
 
     use super::*;
     use crate::output::Paint;
@@ -142,15 +153,18 @@ mod tests {
             outcome,
             started_at: Timestamp::UNIX_EPOCH,
             finished_at: Some(Timestamp::from_millisecond(1100).unwrap()),
+            approval: None,
         };
         let failed = Outcome::Failed { phase: Phase::Build, cause: "RUN pip install failed".into(), evidence: Vec::new() };
         let list = [
+            Deployment { finished_at: None, phase: Phase::Approval, ..deployment(15, None) },
             Deployment { finished_at: None, ..deployment(14, None) },
             deployment(13, Some(failed)),
             deployment(12, Some(Outcome::Succeeded)),
         ];
         insta::assert_snapshot!(table(&list, Timestamp::from_second(90).unwrap()).render(None, Paint(false)), @r"
         ID   WHAT    RELEASE  STARTED    TOOK   OUTCOME    CAUSE
+        d15  deploy  v4       1 min ago         waiting    for approval: coracle approve d15
         d14  deploy  v4       1 min ago         running    in build
         d13  deploy  v4       1 min ago  1.1 s  failed     build: RUN pip install failed
         d12  deploy  v4       1 min ago  1.1 s  succeeded

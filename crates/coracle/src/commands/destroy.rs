@@ -26,6 +26,12 @@ pub(crate) async fn run(_: Arguments, context: &Context) -> Result<ExitCode, Fai
         1 => format!("This stops the instance of {app} and removes its releases, volumes and configuration."),
         count => format!("This stops the {count} instances of {app} and removes its releases, volumes and configuration."),
     };
+    let previews = client.previews(&app).await?;
+    let names: Vec<&str> = previews.iter().map(|preview| preview.app.as_str()).collect();
+    let what = match names.as_slice() {
+        [] => what,
+        names => format!("{what} With it go its previews: {}.", names.join(", ")),
+    };
     context.confirm_by_typing(app.as_str(), &format!("destroying {app}"), &what)?;
     client.destroy(&app).await?;
     context.output.document(&json!({ "destroyed": app }));

@@ -111,7 +111,8 @@ fn folder(directory: &Path, context: &Context) -> Result<Folder, Failure> {
     Folder::new(directory, &context.state().join("dev")).map_err(failure)
 }
 
-async fn engine(kind: EngineKind, folder: &Folder) -> Result<Engine, Failure> {
+/// The engine of a folder's own.
+pub(crate) async fn engine(kind: EngineKind, folder: &Folder) -> Result<Engine, Failure> {
     let (owner, dir) = (folder.owner().clone(), folder.state().join(kind.as_str()));
     let opened = match kind {
         EngineKind::Docker => {
@@ -136,10 +137,11 @@ fn failure(error: DevError) -> Failure {
 }
 
 /// Hands signals on: the first asks for an end, the second forces it. Ends when it is dropped.
-struct Listener(tokio::task::JoinHandle<()>);
+pub(crate) struct Listener(tokio::task::JoinHandle<()>);
 
 impl Listener {
-    fn start(stops: Stops) -> Result<Self, Failure> {
+    /// Begins to listen.
+    pub(crate) fn start(stops: Stops) -> Result<Self, Failure> {
         let listen = |kind| signal(kind).map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")));
         let mut signals = [listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?];
         Ok(Self(tokio::spawn(async move {

@@ -37,7 +37,9 @@ pub(crate) async fn run(_: Arguments, context: &Context) -> Result<ExitCode, Fai
             doctor
         }
         // A server that was named must answer; the one of this machine need not run yet.
-        Err(error @ ClientError::Unreachable { .. }) if context.global.server.is_none() => without_server(context, &error).await,
+        Err(error @ ClientError::Unreachable { .. }) if context.remote().is_none() && !client.endpoint().is_remote() => {
+            without_server(context, &error).await
+        }
         Err(error) => return Err(error.into()),
     };
     context.output.document(&doctor);

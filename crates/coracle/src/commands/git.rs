@@ -4,18 +4,23 @@ use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use clap::{Args, Subcommand};
-use coracle_api::{Client, Endpoint, SshDoor};
+use coracle_api::{Client, Endpoint, SshDoor, Visitor};
 use serde::Serialize;
 
 use super::{DONE, ExitCode};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::output::text::harmless;
 
 /// Deploy by `git push`
+///
+/// A remote of git's is where a repository is pushed to: one app of one server. (A server that commands talk to is a remote of
+/// Coracle's: `coracle remote`.)
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   coracle git remote          add the remote `coracle` to this repository
   coracle git remote --ssh    the same, for pushing with an SSH key
+  coracle git remote prod --remote prod    push to the server that Coracle knows as prod; git knows it by the first prod
   git push coracle main       from then on: the commit is built, proven and live, or the push is refused")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -25,13 +30,15 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Remote(Remote),
+    Branch(Branch),
     #[command(hide = true)]
     Credential(Credential),
 }
 
 /// Add the app as a remote of this git repository
 ///
-/// The token is not written down: git asks `coracle git credential` for it, which finds it where every command does.
+/// The address is made from the server's: of --remote, of the usual one, or of this machine. Of a server that is reached over ssh://, it
+/// is that of its own SSH door. The token is not written down: git asks `coracle git credential` for it, which finds it where every command does.
 #[derive(Debug, Args)]
 struct Remote {
     /// The name of the remote
@@ -46,9 +53,21 @@ struct Remote {
     /// --ssh.
     #[arg(long)]
     ssh: bool,
-    /// The host name or address that the server is reached at over SSH [default: that of --server, else localhost]
-    #[arg(long, requires = "ssh", value_name = "HOST")]
+    /// The host name or address that the server's SSH door is reached at [default: that of the remote, else localhost]
+    #[arg(long, value_name = "HOST")]
     host: Option<String>,
+}
+
+/// Show which branch of the app is deployed when it is pushed, or choose another
+///
+/// Choosing deploys nothing; the next push of the branch does. Without a choice it is main, or master where that is pushed first.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  coracle git branch
+  coracle git branch live -a shop")]
+struct Branch {
+    /// The branch to deploy from now on
+    name: Option<String>,
 }
 
 /// Answer git's question for the token (git-credential(1))
@@ -62,8 +81,24 @@ struct Credential {
 pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, Failure> {
     match arguments.verb {
         Verb::Remote(arguments) => remote(&arguments, context).await,
+        Verb::Branch(arguments) => branch(&arguments, context).await,
         Verb::Credential(arguments) => credential(&arguments, context),
     }
+}
+
+async fn branch(arguments: &Branch, context: &Context) -> Result<ExitCode, Failure> {
+    let (app, client) = (context.app()?, context.client()?);
+    let answer = match &arguments.name {
+        Some(name) => client.set_deploy_branch(&app, name).await?,
+        None => client.deploy_branch(&app).await?,
+    };
+    context.output.document(&answer);
+    match (&answer.branch, &arguments.name) {
+        (Some(branch), Some(_)) => context.output.tell(format!("{} is deployed when it is pushed", harmless(branch))),
+        (Some(branch), None) => context.output.line(harmless(branch)),
+        (None, _) => context.output.line("none yet: main, or master where that is pushed first"),
+    }
+    Ok(DONE)
 }
 
 #[derive(Debug, Serialize)]
@@ -77,7 +112,9 @@ struct Added<'a> {
 
 async fn remote(arguments: &Remote, context: &Context) -> Result<ExitCode, Failure> {
     let (app, client) = (context.app()?, context.client()?);
-    let (url, way) = match arguments.ssh {
+    // Whoever reaches the server over SSH has a key, and maybe no token.
+    let ssh = arguments.ssh || arguments.host.is_some() || matches!(client.endpoint(), Endpoint::Ssh(_));
+    let (url, way) = match ssh {
         true => {
             let (host, ssh) = over_ssh(&client, arguments.host.as_deref()).await?;
             (format!("ssh://git@{host}/{app}.git"), Way::Ssh(ssh))
@@ -100,6 +137,11 @@ async fn remote(arguments: &Remote, context: &Context) -> Result<ExitCode, Failu
     git(context, &["remote", if there { "set-url" } else { "add" }, name, &url])?;
     if let Way::Http(server) = &way {
         git(context, &["config", "--replace-all", &format!("credential.{server}.helper"), &helper(context)?])?;
+        if let Endpoint::Tls(tls) = client.endpoint()
+            && let Some(ca) = tls.ca()
+        {
+            git(context, &["config", "--replace-all", &format!("http.{server}.sslCAInfo"), &ca.to_string_lossy()])?;
+        }
     }
     context.output.document(&Added { remote: Some(name), url: &url, ssh: way.ssh() });
     context.output.tell(format!("{name} is {url}"));
@@ -129,21 +171,51 @@ impl Way {
 
 /// The host and the port that the server is reached at over SSH, as they stand in an address.
 async fn over_ssh(client: &Client, host: Option<&str>) -> Result<(String, SshDoor), Failure> {
+    let version = client.version().await?;
     let closed =
         || Failure::failed("the server does not listen for SSH").hint("start it with `coracle server run --ssh 0.0.0.0:2222`");
-    let ssh = client.version().await?.ssh.ok_or_else(closed)?;
-    let listens: SocketAddr = ssh.address.parse().map_err(|_| closed())?;
-    let host = match (host, client.endpoint()) {
-        (Some(host), _) => in_address(host)?,
-        (None, Endpoint::Tcp { url, .. }) => host_of(url),
-        (None, Endpoint::Unix(_)) if listens.ip().is_unspecified() => "localhost".to_owned(),
-        (None, Endpoint::Unix(_)) => in_address(&listens.ip().to_string())?,
+    let ssh = version.ssh.ok_or_else(closed)?;
+    let came_by_the_door = matches!(version.you, Some(Visitor::Person(_)));
+    Ok((reached_over_ssh(client, &ssh, came_by_the_door, host)?, ssh))
+}
+
+/// Where a server's SSH door is reached from here. Over SSH, a person is let in by that door alone: then it is where one came in.
+pub(crate) fn reached_over_ssh(
+    client: &Client,
+    door: &SshDoor,
+    came_by_the_door: bool,
+    host: Option<&str>,
+) -> Result<String, Failure> {
+    let unclear = |_| Failure::failed(format!("the server's SSH door is at {:?}, which is no address", door.address));
+    let listens: SocketAddr = door.address.parse().map_err(unclear)?;
+    let (host, port) = match (host, client.endpoint()) {
+        (Some(host), _) => (in_address(host)?, listens.port()),
+        (None, Endpoint::Ssh(ssh)) if came_by_the_door => (ssh.address().in_url(), ssh.address().port.unwrap_or(22)),
+        (None, endpoint) if endpoint.is_remote() && listens.ip().is_loopback() && !is_here(endpoint) => {
+            return Err(Failure::failed(format!("the server's SSH door is open on its own machine alone ({listens})"))
+                .hint("start it with `coracle server run --ssh 0.0.0.0:2222`; or say --host, if something passes it on"));
+        }
+        (None, Endpoint::Ssh(ssh)) => (ssh.address().in_url(), listens.port()),
+        (None, Endpoint::Tcp { url, .. }) => (host_of(url), listens.port()),
+        (None, Endpoint::Tls(tls)) => (host_of(tls.url()), listens.port()),
+        (None, Endpoint::Unix(_)) if listens.ip().is_unspecified() => ("localhost".to_owned(), listens.port()),
+        (None, Endpoint::Unix(_)) => (in_address(&listens.ip().to_string())?, listens.port()),
     };
-    Ok((format!("{host}:{}", listens.port()), ssh))
+    Ok(format!("{host}:{port}"))
+}
+
+/// Whether a server that is reached over the network is this machine's all the same.
+fn is_here(endpoint: &Endpoint) -> bool {
+    let host = match endpoint {
+        Endpoint::Ssh(ssh) => ssh.address().host.clone(),
+        endpoint => endpoint.url().map(host_of).unwrap_or_default(),
+    };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// A host as it stands in an address. What begins with a hyphen would be an option of ssh's.
-fn in_address(host: &str) -> Result<String, Failure> {
+pub(crate) fn in_address(host: &str) -> Result<String, Failure> {
     if host.parse::<Ipv6Addr>().is_ok() {
         return Ok(format!("[{host}]"));
     }
@@ -163,7 +235,7 @@ fn host_of(url: &str) -> String {
 
 /// Where the server is reached over HTTP, without a slash at the end.
 async fn address(client: &Client) -> Result<String, Failure> {
-    if let Endpoint::Tcp { url, .. } = client.endpoint() {
+    if let Some(url) = client.endpoint().url() {
         return Ok(url.trim_end_matches('/').to_owned());
     }
     let closed = || {
@@ -188,8 +260,8 @@ fn helper(context: &Context) -> Result<String, Failure> {
         let state = std::path::absolute(state).map_err(|error| Failure::failed(format!("{}: {error}", state.display())))?;
         words.extend(["--state".to_owned(), quoted(&state.to_string_lossy())]);
     }
-    if let Some(server) = &context.global.server {
-        words.extend(["--server".to_owned(), quoted(server)]);
+    if let Some(remote) = &context.remote() {
+        words.extend(["--remote".to_owned(), quoted(remote)]);
     }
     Ok(format!("!{} git credential", words.join(" ")))
 }
@@ -222,10 +294,14 @@ fn credential(arguments: &Credential, context: &Context) -> Result<ExitCode, Fai
         return Ok(DONE);
     }
     let client = context.client()?;
-    let token = match client.endpoint() {
-        Endpoint::Tcp { token, .. } => token.expose().to_owned(),
+    let token = match client.endpoint().token() {
+        Some(token) => token.expose().to_owned(),
+        None if client.endpoint().is_remote() => {
+            return Err(Failure::usage("the server is reached over SSH, and there is no token for git")
+                .hint("push over SSH as well: coracle git remote --ssh"));
+        }
         // On the server's own machine, whoever may read its state may push.
-        Endpoint::Unix(_) => {
+        None => {
             let path = context.state().join("token");
             let reading = std::fs::read_to_string(&path);
             reading.map_err(|error| Failure::failed(format!("cannot read {}: {error}", path.display())))?.trim().to_owned()

@@ -29,17 +29,32 @@ pub(crate) async fn run(_: Arguments, context: &Context) -> Result<ExitCode, Fai
 }
 
 fn table(releases: &[Release], now: Timestamp) -> Columns {
-    let mut columns = Columns::new(&["release", "created", "engine", "from", ""]);
+    let pushed = releases.iter().any(|release| release.image.is_some());
+    let titles: &[&str] = match pushed {
+        true => &["release", "created", "engine", "from", "", "in the registry"],
+        false => &["release", "created", "engine", "from", ""],
+    };
+    let mut columns = Columns::new(titles);
     for release in releases {
-        columns.row([
+        let image = pushed.then(|| short(release.image.as_deref().unwrap_or_default()).into());
+        let cells: [Cell; 5] = [
             Cell::styled(release.number.to_string(), Style::Bold),
             moment::ago(release.created_at, now).into(),
             release.engine.to_string().into(),
             described(release).into(),
             if release.active { Cell::styled("active", Style::Green) } else { "".into() },
-        ]);
+        ];
+        columns.row_of(cells.into_iter().chain(image).collect());
     }
     columns
+}
+
+/// A pinned reference as people can read it; the whole of it is in `--json`.
+fn short(image: &str) -> String {
+    match image.split_once("@sha256:") {
+        Some((repository, digest)) => format!("{repository}@sha256:{}", digest.chars().take(12).collect::<String>()),
+        None => image.to_owned(),
+    }
 }
 
 /// The description shortens the commit, and with it the word that says it is not the whole truth.
@@ -67,6 +82,7 @@ mod tests {
             commit: None,
             engine: coracle_model::EngineKind::Process,
             artifact: "slug-1".into(),
+            image: None,
             created_at: Timestamp::UNIX_EPOCH,
         };
         let mut releases = [release("v12", true, "rollback to v2"), release("v2", false, "deploy 3f2a91c")];

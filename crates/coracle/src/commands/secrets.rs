@@ -117,7 +117,7 @@ fn from_file(path: &PathBuf) -> Result<String, Failure> {
     limited(file, &place).map(one_line_end_off)
 }
 
-fn limited(from: impl Read, place: &str) -> Result<String, Failure> {
+pub(super) fn limited(from: impl Read, place: &str) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     from.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|error| Failure::failed(format!("cannot read {place}: {error}")))?;
     if bytes.len() as u64 > LONGEST {
@@ -130,7 +130,7 @@ fn limited(from: impl Read, place: &str) -> Result<String, Failure> {
         .map_err(|_| Failure::usage(format!("{place} is not UTF-8 text")).hint("encode it, for instance with base64"))
 }
 
-fn one_line_end_off(mut text: String) -> String {
+pub(super) fn one_line_end_off(mut text: String) -> String {
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {

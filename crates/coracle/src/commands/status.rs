@@ -57,6 +57,9 @@ fn show(status: &AppStatus, output: &Output, now: Timestamp) {
     if let Some(deployment) = &status.deployment {
         fact("deployment", format!("{} of {} is in {}", deployment.kind, deployment.to, deployment.phase));
     }
+    if let Some(waiting) = &status.waiting {
+        fact("waiting", format!("{} waits for approval: coracle approve {}", waiting.to, waiting.id));
+    }
     if !status.instances.is_empty() {
         output.line("");
         let table = ps::table(&status.instances, &status.services, now).render(output.manner().width, paint);
@@ -110,6 +113,7 @@ mod tests {
                 instance("shop.v3.web.2", InstanceState::Exited { exit: Exit { code: Some(1), ..Exit::default() } }),
             ],
             deployment: None,
+            waiting: None,
             created_at: Timestamp::UNIX_EPOCH,
         };
         let (output, out, err) = pages(Manner::plain());

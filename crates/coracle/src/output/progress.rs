@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use coracle_api::{Deployment, DeploymentEvent, DeploymentKind, Outcome, Phase, Problem, ProblemKind};
+use coracle_api::{Deployment, DeploymentEvent, DeploymentKind, Finding, Outcome, Phase, Problem, ProblemKind};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use super::Output;
+use super::findings;
 use super::moment;
 use super::text::{Style, harmless};
 use crate::failure::Failure;
@@ -26,6 +27,7 @@ pub(crate) struct Record {
     pub(crate) deployment: Option<Deployment>,
     /// The phases that were begun, and when.
     phases: Vec<(Phase, Duration)>,
+    findings: Vec<Finding>,
     live: Option<Live>,
     ended: Option<Ended>,
 }
@@ -50,6 +52,8 @@ pub(crate) struct Summary {
     pub(crate) deployment: Deployment,
     /// How it ended.
     pub(crate) outcome: Option<Outcome>,
+    /// What the policy says against the release.
+    pub(crate) findings: Vec<Finding>,
     /// Where the app can be reached.
     pub(crate) urls: Vec<String>,
     /// Milliseconds from its beginning to the new release getting the requests.
@@ -93,6 +97,11 @@ impl<'a> Progress<'a> {
             DeploymentEvent::Began { deployment } => self.line(&beginning(deployment)),
             DeploymentEvent::Phase { phase } => self.phase(*phase),
             DeploymentEvent::Note { text } => self.line(&format!("  {}", harmless(text))),
+            // What was told with an earlier release is summed up by a note.
+            DeploymentEvent::Finding { known: true, .. } => {}
+            DeploymentEvent::Finding { finding, known: false } => {
+                findings::lines(finding, self.output).iter().for_each(|line| self.line(&format!("  {line}")));
+            }
             DeploymentEvent::Output { text, .. } => self.program_line(text),
             DeploymentEvent::Healthy { instance } => self.detail(&format!("{instance} is healthy")),
             DeploymentEvent::Live { urls, elapsed_ms, .. } => self.live(urls, *elapsed_ms),
@@ -125,11 +134,16 @@ impl<'a> Progress<'a> {
     }
 
     fn phase(&self, phase: Phase) {
+        if let (Phase::Approval, Some(deployment)) = (phase, &self.record.deployment) {
+            // It may take a day: it stays to be read.
+            self.line(&format!("{} waiting for approval: coracle approve {}", self.output.manner().mark, deployment.id));
+        }
         match &self.bar {
             Some(bar) => {
                 bar.set_prefix(doing(phase));
                 bar.set_message("");
             }
+            None if phase == Phase::Approval => {}
             None => self.line(&format!("{} {}", self.output.manner().mark, doing(phase))),
         }
     }
@@ -174,6 +188,9 @@ impl Record {
                     self.phases.push((phase, at));
                 }
             }
+            // A stream that is followed again tells everything from the beginning.
+            DeploymentEvent::Finding { finding, .. } if !self.findings.contains(&finding) => self.findings.push(finding),
+            DeploymentEvent::Finding { .. } => {}
             DeploymentEvent::Live { urls, elapsed_ms, .. } => self.live = Some(Live { urls, elapsed_ms }),
             DeploymentEvent::Ended { outcome, problem } => self.ended = Some(Ended { at, outcome, problem }),
             DeploymentEvent::Note { .. } | DeploymentEvent::Output { .. } | DeploymentEvent::Healthy { .. } => {}
@@ -183,6 +200,11 @@ impl Record {
     /// Whether the last event has come.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.is_some()
+    }
+
+    /// Whether it waits for a person.
+    pub(crate) fn waits(&self) -> bool {
+        self.phases.last().is_some_and(|(phase, _)| *phase == Phase::Approval)
     }
 
     /// Whether it can still be called off, as far as is known here.
@@ -207,6 +229,7 @@ impl Record {
         Some(Summary {
             deployment: self.deployment.clone()?,
             outcome: self.ended.as_ref().and_then(|ended| ended.outcome.clone()),
+            findings: self.findings.clone(),
             urls: self.live.as_ref().map(|live| live.urls.clone()).unwrap_or_default(),
             live_after_ms: self.live.as_ref().map(|live| live.elapsed_ms),
             phases: self.phase_times(),
@@ -308,6 +331,8 @@ fn doing(phase: Phase) -> &'static str {
         Phase::Validate => "checking",
         Phase::Build => "building",
         Phase::Pipeline => "running the pipeline",
+        Phase::Approval => "waiting for approval",
+        Phase::Push => "pushing to the registry",
         Phase::Services => "bringing up the services that keep data",
         Phase::Release => "running the release command",
         Phase::Hold => "holding requests, stopping the old instances",
@@ -347,6 +372,7 @@ mod tests {
             outcome: None,
             started_at: jiff::Timestamp::UNIX_EPOCH,
             finished_at: None,
+            approval: None,
         }
     }
 

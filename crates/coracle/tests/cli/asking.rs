@@ -136,6 +136,7 @@ fn destroying_needs_a_confirmation_that_a_script_must_give() {
         "instances": [], "deployment": null, "created_at": "2026-11-21T00:00:00Z"});
     let server = Scripted::start(move |request, answer| match request.line.as_str() {
         "GET /v1/apps/shop" => answer.json(200, &status),
+        "GET /v1/apps/shop/previews" => answer.json(200, &json!({"previews": []})),
         _ => _ = answer.say("HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n"),
     });
     let desk = Desk::new();
@@ -143,10 +144,12 @@ fn destroying_needs_a_confirmation_that_a_script_must_give() {
         .code(2)
         .err_has("destroying shop needs a confirmation")
         .err_has("add -y");
-    assert_eq!(server.heard().line, "GET /v1/apps/shop");
+    let looks = ["GET /v1/apps/shop", "GET /v1/apps/shop/previews"];
+    assert_eq!(looks, looks.map(|_| server.heard().line));
     assert!(server.heard_nothing_else());
     desk.coracle(&["destroy", "-a", "shop", "-y", &server.option()]).code(0).out_has("shop is gone");
-    assert_eq!((server.heard().line.as_str(), server.heard().line.as_str()), ("GET /v1/apps/shop", "DELETE /v1/apps/shop"));
+    assert_eq!(looks, looks.map(|_| server.heard().line));
+    assert_eq!(server.heard().line, "DELETE /v1/apps/shop");
 }
 
 #[test]

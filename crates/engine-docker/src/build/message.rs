@@ -17,6 +17,9 @@ pub(super) struct Message {
     /// Output of the classic builder.
     #[serde(default)]
     pub(super) stream: Option<String>,
+    /// What a push is at.
+    #[serde(default)]
+    pub(super) status: Option<String>,
     /// An image's id, or BuildKit's progress.
     #[serde(default)]
     pub(super) aux: Option<serde_json::Value>,

@@ -7,7 +7,7 @@ use coracle_build::DockerIgnore;
 use coracle_engine::{BuildError, BuildRequest, Builder, NamedContext, OutputSink};
 use coracle_model::plan::Recipe;
 use coracle_model::stack::BuildExtras;
-use coracle_model::{ArtifactId, BuildPlan, PrivateText};
+use coracle_model::{ArtifactId, BuildPlan, PrivateText, ProcessName, ReleaseNumber};
 use tokio_util::sync::CancellationToken;
 
 use super::ImageBuilder;
@@ -17,9 +17,14 @@ use crate::labels;
 
 /// The tag of what a request builds: `v3`, `v3.worker`.
 pub(super) fn tag_of(request: &BuildRequest) -> String {
-    match &request.part {
-        None => request.release.to_string(),
-        Some(part) => format!("{}.{part}", request.release),
+    tag(request.release, request.part.as_ref())
+}
+
+/// The tag of what a release runs, or a part of it.
+pub(super) fn tag(release: ReleaseNumber, part: Option<&ProcessName>) -> String {
+    match part {
+        None => release.to_string(),
+        Some(part) => format!("{release}.{part}"),
     }
 }
 

@@ -54,7 +54,9 @@ impl ContainerRuntime {
         let options = AttachContainerOptionsBuilder::default().stream(true).stdout(true).stderr(true).build();
         let mut attached = timely(self.docker().attach_container(&container, Some(options))).await.map_err(|e| failed(&e))?;
         self.join_others(spec, &container).await?;
+        self.prepare(spec, &container).await?;
         self.launch(spec, &container).await?;
+        spec.surroundings.started.now();
         let mut lines = Interleaved::new(output);
         while let Some(piece) = attached.output.next().await {
             match piece {
@@ -63,7 +65,11 @@ impl ContainerRuntime {
             }
         }
         lines.finish();
-        self.wait(spec, &container).await
+        let exit = self.wait(spec, &container).await?;
+        if exit.success() {
+            self.take_out(spec, &container).await?;
+        }
+        Ok(exit)
     }
 
     async fn wait(&self, spec: &InstanceSpec, container: &str) -> Result<Exit, EngineError> {

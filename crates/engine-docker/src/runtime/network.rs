@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::models::{
@@ -12,12 +13,16 @@ use coracle_engine::EngineError;
 use coracle_model::container::ExternalNetwork;
 use coracle_model::{AppName, OwnerId, ReleaseNumber};
 
-use super::turns::Turns;
 use crate::client::{Client, message, status, timely};
 use crate::labels;
+use crate::turns::Turns;
 
 /// How many networks of our own choice are tried when the engine has run out of its own.
 const OWN_SUBNETS: u32 = 64;
+
+/// How long is waited between attempts at removing a network that is still in use.
+const REMOVAL_WAITS: [Duration; 4] =
+    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500), Duration::from_secs(1)];
 
 /// A network of ours that should be there.
 pub(super) struct Wanted {
@@ -156,10 +161,20 @@ impl Networks {
         match timely(self.client.docker.remove_network(name)).await {
             Ok(()) => return Ok(()),
             Err(error) if status(&error) == Some(404) => return Ok(()),
-            Err(error) if message(&error).contains("active endpoints") || status(&error) == Some(409) => {}
+            Err(error) if is_in_use(&error) => {}
             Err(error) => return Err(self.client.error(format!("remove network {name}"), &error)),
         }
-        self.take_ours_out(name).await?;
+        // What is being taken out or removed by others is gone for the engine a moment after it says so.
+        for wait in REMOVAL_WAITS {
+            self.take_ours_out(name).await?;
+            match timely(self.client.docker.remove_network(name)).await {
+                Ok(()) => return Ok(()),
+                Err(error) if status(&error) == Some(404) => return Ok(()),
+                Err(error) if !is_in_use(&error) => return Err(self.client.error(format!("remove network {name}"), &error)),
+                Err(error) => tracing::debug!(network = name, error = message(&error), "still in use; trying again"),
+            }
+            tokio::time::sleep(wait).await;
+        }
         match timely(self.client.docker.remove_network(name)).await {
             Err(error) if status(&error) != Some(404) => Err(self.client.error(format!("remove network {name}"), &error)),
             _ => Ok(()),
@@ -258,6 +273,10 @@ impl Networks {
         }
         Ok(())
     }
+}
+
+fn is_in_use(error: &Error) -> bool {
+    message(error).contains("active endpoints") || status(error) == Some(409)
 }
 
 fn is_out_of_subnets(text: &str) -> bool {

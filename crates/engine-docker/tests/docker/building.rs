@@ -197,6 +197,7 @@ async fn what_cannot_be_built_is_refused_with_its_name() {
         let request = rig.request(recipe, 1);
         match rig.engine.builder.build(&request, &OutputSink::discard(), &CancellationToken::new()).await {
             Err(BuildError::CannotBuild(cause)) => assert!(cause.contains(named), "{cause}"),
+            Err(BuildError::Registry { what, .. }) => assert!(what.contains(named), "{what}"),
             other => panic!("{named}: {other:?}"),
         }
     }

@@ -82,6 +82,7 @@ impl Rig {
                 serving: Default::default(),
             },
             limits: BuildLimits { memory: ByteSize::mib(512), cpus: Cpus::milli(1000), deadline: Span::seconds(120) },
+            logins: Default::default(),
         }
     }
 

@@ -96,6 +96,7 @@ impl Bench {
                 serving: Default::default(),
             },
             limits: BuildLimits { memory: ByteSize::mib(512), cpus: Cpus::milli(2000), deadline: Span::seconds(180) },
+            logins: Default::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use coracle_model::{ArtifactId, Span};
+use coracle_model::{ArtifactId, EngineKind, Span};
 use tokio_util::sync::CancellationToken;
 
 use super::server::Heard;
@@ -10,7 +10,7 @@ use super::trees::Tree;
 use super::waiting::{SOON, soon};
 use super::{Bench, nothing_left, skipped};
 use crate::builder::OutputSink;
-use crate::error::BuildError;
+use crate::error::{BuildError, EngineError};
 
 /// An artifact is there after its build, and others are not.
 pub async fn a_build_makes_an_artifact_that_is_there(bench: &Bench) {
@@ -20,6 +20,30 @@ pub async fn a_build_makes_an_artifact_that_is_there(bench: &Bench) {
     assert!(!server.has(&ArtifactId::new("sha256:0000000000000000000000000000000000000000000000000000000000000000")).await);
     assert!(!server.has(&ArtifactId::new("../../etc")).await);
     assert!(artifact.processes.keys().any(|process| process.is_web()), "{artifact:?}");
+}
+
+/// What an artifact says of itself belongs to it, and one that is gone says nothing.
+pub async fn an_image_tells_what_it_is(bench: &Bench) {
+    let server = bench.built().await;
+    let artifact = server.artifact();
+    let facts = server.builder().facts(&artifact.id).await.unwrap();
+    assert_eq!(facts, server.builder().facts(&artifact.id).await.unwrap());
+    match artifact.engine {
+        EngineKind::Docker => {
+            let facts = facts.expect("an image has facts");
+            assert_eq!(facts.has_healthcheck, artifact.has_healthcheck);
+            assert!(!bench.can().programs || facts.env.iter().any(|(name, _)| name == "PATH"), "{:?}", facts.env);
+            assert!(!bench.can().programs || !facts.history.is_empty());
+        }
+        EngineKind::Process => assert_eq!(facts, None),
+    }
+    for gone in ["sha256:0000000000000000000000000000000000000000000000000000000000000000", "../../etc"] {
+        let answer = server.builder().facts(&ArtifactId::new(gone)).await;
+        assert!(matches!(answer, Err(EngineError::NoSuchArtifact(_))), "{answer:?}");
+    }
+    server.prune(&[]).await;
+    let answer = server.builder().facts(&artifact.id).await;
+    assert!(matches!(answer, Err(EngineError::NoSuchArtifact(_))), "{answer:?}");
 }
 
 /// The same tree builds again, from a directory that is as it was.

@@ -86,6 +86,7 @@ impl Server {
             source: source.path().to_owned(),
             plan,
             limits: BuildLimits { memory: ByteSize::mib(512), cpus: Cpus::milli(1000), deadline },
+            logins: Default::default(),
         };
         let before = contents(source.path());
         let built = self.builder().build(&request, output, cancel).await;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use coracle_model::{AppName, Artifact, ArtifactId, OwnerId, ProcessName};
+use coracle_model::{AppName, Artifact, ArtifactId, EngineKind, ImageFacts, OwnerId, ProcessName};
 use tokio_util::sync::CancellationToken;
 
 use super::machine::Machine;
 use super::script::BuildScript;
-use crate::builder::{BuildRequest, Builder, OutputSink};
+use crate::builder::{BuildRequest, Builder, OutputSink, Sharing};
 use crate::error::{BuildError, EngineError};
 use crate::runtime::Stream;
 
@@ -48,6 +48,29 @@ impl Builder for FakeBuilder {
 
     async fn has(&self, artifact: &ArtifactId) -> Result<bool, EngineError> {
         Ok(self.machine.reach()?.world(&self.owner).artifacts.contains_key(artifact))
+    }
+
+    async fn facts(&self, artifact: &ArtifactId) -> Result<Option<ImageFacts>, EngineError> {
+        let mut state = self.machine.reach()?;
+        if !state.world(&self.owner).artifacts.contains_key(artifact) {
+            return Err(EngineError::NoSuchArtifact(artifact.clone()));
+        }
+        Ok(match self.machine.kind {
+            EngineKind::Docker => Some(state.image.clone()),
+            EngineKind::Process => None,
+        })
+    }
+
+    async fn share(&self, artifact: &Artifact, with: &Sharing) -> Result<Artifact, BuildError> {
+        let mut state = self.machine.reach()?;
+        let world = state.world(&self.owner);
+        if !world.artifacts.contains_key(&artifact.id) {
+            return Err(EngineError::NoSuchArtifact(artifact.id.clone()).into());
+        }
+        // One of its own, so that what one app keeps is told from what another does.
+        let id = ArtifactId::new(format!("{}+{}:{}", artifact.id, with.app, with.release));
+        world.artifacts.insert(id.clone(), with.app.clone());
+        Ok(Artifact { id, ..artifact.clone() })
     }
 
     async fn prune(&self, app: &AppName, keep: &[ArtifactId]) -> Result<(), EngineError> {
@@ -112,6 +135,7 @@ impl FakeBuilder {
             port: None,
             has_healthcheck,
             fingerprint: None,
+            registry: None,
         }
     }
 }

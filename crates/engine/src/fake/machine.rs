@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use coracle_model::{AppName, ArtifactId, EngineKind, InstanceId, OwnerId, ReleaseNumber, VolumeName};
+use coracle_model::{AppName, ArtifactId, EngineKind, ImageFacts, InstanceId, OwnerId, ReleaseNumber, VolumeName};
 use jiff::Timestamp;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{broadcast, watch};
@@ -30,6 +30,8 @@ pub(super) struct State {
     pub(super) scripts: Vec<(Which, Script)>,
     pub(super) builds: BTreeMap<u32, BuildScript>,
     pub(super) program: Option<Program>,
+    /// What every image says of itself.
+    pub(super) image: ImageFacts,
     pub(super) generation: u64,
     worlds: BTreeMap<OwnerId, World>,
 }
@@ -77,6 +79,7 @@ impl Machine {
             scripts: Vec::new(),
             builds: BTreeMap::new(),
             program: None,
+            image: ImageFacts { user: "app".to_owned(), ..ImageFacts::default() },
             generation: 0,
             worlds: BTreeMap::new(),
         };

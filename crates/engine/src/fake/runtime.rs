@@ -124,6 +124,7 @@ impl Runtime for FakeRuntime {
             return Err(EngineError::Cancelled);
         }
         self.start_as(spec, Script::ends(Exit { code: Some(0), ..Exit::default() })).await?;
+        spec.surroundings.started.now();
         let log = self.existing(&spec.id, |record| record.log.clone())?;
         let told = following(log, 0).for_each(|line| {
             output.line(line.stream, line.text);

@@ -16,7 +16,31 @@ pub struct Overlay {
     hosts: Option<Vec<HostPattern>>,
 }
 
+/// `[compose]`: which compose files describe the app, where the usual names are not meant. Words of lists are paths relative to
+/// the tree, and names; none is empty or has a comma.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ComposeChoice {
+    /// The files, in their order.
+    pub files: Option<Vec<String>>,
+    /// The profiles that are active.
+    pub profiles: Option<Vec<String>>,
+    /// The environment files that fill in variables, later ones winning.
+    pub env_files: Option<Vec<String>>,
+}
+
 impl Manifest {
+    /// Which compose files the manifest names, in an environment (`None`: without any overlay).
+    pub fn compose(&self, environment: Option<&str>) -> ComposeChoice {
+        let overlay = environment.and_then(|name| self.environments.get(name));
+        overlay.map_or_else(|| self.base.compose.clone(), |overlay| self.base.under(overlay).compose)
+    }
+
+    /// Whether compose files describe the app where nobody names any: the manifest does, or there is one with a usual name and
+    /// the manifest does not say by itself what runs.
+    pub fn is_described_by_compose(&self, environment: Option<&str>, usual_file_is_there: bool) -> bool {
+        self.compose(environment).files.is_some() || (usual_file_is_there && self.what_runs(environment).is_none())
+    }
+
     /// What of the manifest says by itself what the app runs and how that is made, as it is written there: then compose files
     /// beside it describe something else, unless somebody names them. `None`: nothing does.
     pub fn what_runs(&self, environment: Option<&str>) -> Option<&'static str> {
@@ -81,6 +105,9 @@ impl Overlay {
         spec.env.extend(layer.env.clone());
         let more = layer.secrets.iter().flatten().filter(|name| !spec.secrets.contains(name)).cloned().collect::<Vec<_>>();
         spec.secrets.extend(more);
+        spec.previews = layer.previews.clone().map(Box::new);
+        // Refused where it is checked: there is no one image to push.
+        spec.registry = layer.registry.clone().into_spec();
         self.lay_http(spec, &mut notes);
         self.lay_parts(spec, &mut notes);
         if layer.engine == Some(EngineKind::Process) {

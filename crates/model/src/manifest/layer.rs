@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 
 use coracle_proxy_table::Middleware;
 
+use super::beside_compose::ComposeChoice;
 use super::services::ServiceLayer;
 use crate::command::CommandLine;
+use crate::image::Repository;
 use crate::names::{AppName, EnvName, HostPattern, ProcessName};
+use crate::preview::PreviewPolicy;
 use crate::quantity::{ByteSize, Cpus, Span};
+use crate::registry::RegistrySpec;
 use crate::spec::{
     AppSpec, BuildSpec, BuilderChoice, DeployPolicy, EngineKind, HttpSpec, NamedMiddleware, ProcessSpec, Redirect, Strategy,
     TlsMode, VolumeMount,
@@ -24,8 +28,12 @@ pub(super) struct Layer {
     pub(super) processes: BTreeMap<ProcessName, ProcessLayer>,
     pub(super) services: BTreeMap<ProcessName, ServiceLayer>,
     pub(super) env: BTreeMap<EnvName, String>,
+    pub(super) registry: RegistryLayer,
     pub(super) secrets: Option<Vec<EnvName>>,
     pub(super) middlewares: BTreeMap<String, Middleware>,
+    pub(super) compose: ComposeChoice,
+    /// Of the manifest itself; an environment has none.
+    pub(super) previews: Option<PreviewPolicy>,
 }
 
 /// `[build]`
@@ -40,6 +48,13 @@ pub(super) struct BuildLayer {
     pub(super) root: Option<String>,
     pub(super) memory: Option<ByteSize>,
     pub(super) cpus: Option<Cpus>,
+}
+
+/// `[registry]`
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct RegistryLayer {
+    pub(super) push: Option<Repository>,
+    pub(super) required: Option<bool>,
 }
 
 /// `[http]`
@@ -116,8 +131,12 @@ impl Layer {
         for (name, service) in &upper.services {
             all.services.entry(name.clone()).or_default().lay(service);
         }
+        lay_over!(all.compose, upper.compose, files, profiles, env_files);
         all.env.extend(upper.env.clone());
+        lay_over!(all.registry, upper.registry, push, required);
         all.middlewares.extend(upper.middlewares.clone());
+        // What runs in an environment is not what branches are previewed beside.
+        all.previews = None;
         all
     }
 
@@ -141,7 +160,9 @@ impl Layer {
             services_only: false,
             env: self.env,
             secrets,
+            registry: self.registry.into_spec(),
             adopted: None,
+            previews: self.previews.map(Box::new),
         }
     }
 }
@@ -159,6 +180,12 @@ impl BuildLayer {
             memory: self.memory,
             cpus: self.cpus,
         }
+    }
+}
+
+impl RegistryLayer {
+    pub(super) fn into_spec(self) -> Option<RegistrySpec> {
+        Some(RegistrySpec { push: self.push?, required: self.required.unwrap_or(true), own_login: false })
     }
 }
 

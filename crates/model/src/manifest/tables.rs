@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use coracle_toml_reading::{Entry, Values, cut, entries as any_entries};
 use toml::de::DeTable;
 
-use super::layer::{BuildLayer, DeployLayer, HttpLayer, Layer, ProcessLayer};
+use super::beside_compose::ComposeChoice;
+use super::layer::{BuildLayer, DeployLayer, HttpLayer, Layer, ProcessLayer, RegistryLayer};
 use super::middlewares;
+use super::previews;
 use super::services;
 use super::values::{Keys, command, cpus, entries};
 use crate::names::{AppName, EnvName, HostPattern, ProcessName};
@@ -22,25 +24,45 @@ const TOP: Keys = Keys {
         "deploy",
         "processes",
         "env",
+        "registry",
         "secrets",
         "services",
         "middlewares",
+        "compose",
+        "previews",
         "environments",
-        // Read by the crate `pipeline`.
+        // Read by the crates of these names.
         "pipeline",
+        "policy",
     ],
     planned: &["cron"],
 };
 const OVERLAY: Keys = Keys {
-    known: &["app", "engine", "build", "http", "deploy", "processes", "env", "secrets", "services", "middlewares"],
+    known: &[
+        "app",
+        "engine",
+        "build",
+        "http",
+        "deploy",
+        "processes",
+        "env",
+        "registry",
+        "secrets",
+        "services",
+        "middlewares",
+        "compose",
+        "pipeline",
+    ],
     planned: &["cron"],
 };
+const COMPOSE: Keys = Keys { known: &["files", "profiles", "env_files"], planned: &[] };
 const BUILD: Keys =
     Keys { known: &["builder", "dockerfile", "target", "args", "secrets", "image", "root", "memory", "cpus"], planned: &[] };
 const HTTP: Keys = Keys {
     known: &["hosts", "path_prefix", "strip_prefix", "port", "health", "tls", "redirect", "canonical_host", "middlewares"],
     planned: &[],
 };
+const REGISTRY: Keys = Keys { known: &["push", "required"], planned: &[] };
 const DEPLOY: Keys = Keys { known: &["strategy", "release_command", "drain", "timeout", "watch", "grace", "keep"], planned: &[] };
 const PROCESS: Keys =
     Keys { known: &["command", "replicas", "memory", "cpus", "pids", "volumes", "delegate_cgroup"], planned: &[] };
@@ -87,7 +109,7 @@ fn layer(values: &mut Values<'_>, path: &str, table: &DeTable<'_>, keys: &Keys) 
                 layer.secrets = values.list(&entry);
                 secrets_entry = Some(entry);
             }
-            "environments" | "pipeline" => {}
+            "environments" | "pipeline" | "policy" => {}
             section => {
                 let Some(table) = values.table(&entry) else { continue };
                 match section {
@@ -96,8 +118,11 @@ fn layer(values: &mut Values<'_>, path: &str, table: &DeTable<'_>, keys: &Keys) 
                     "deploy" => layer.deploy = deploy(values, &entry.path, table),
                     "services" => layer.services = services::read(values, &entry.path, table, path.is_empty()),
                     "processes" => layer.processes = processes(values, &entry.path, table),
+                    "compose" => layer.compose = compose(values, &entry.path, table),
+                    "registry" => layer.registry = registry(values, &entry.path, table),
                     "env" => layer.env = env(values, &entry.path, table),
                     "middlewares" => layer.middlewares = middlewares::read(values, &entry.path, table),
+                    "previews" => layer.previews = Some(previews::read(values, &entry, table)),
                     _ => unreachable!("every known key is handled"),
                 }
             }
@@ -120,6 +145,27 @@ fn layer(values: &mut Values<'_>, path: &str, table: &DeTable<'_>, keys: &Keys) 
         }
     }
     layer
+}
+
+/// Which compose files count. They are named to the server in one word, separated by commas.
+fn compose(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> ComposeChoice {
+    let mut choice = ComposeChoice::default();
+    for entry in entries(values, path, table, &COMPOSE) {
+        let Some(words) = values.list::<String>(&entry) else { continue };
+        if words.is_empty() {
+            values.wrong(&entry, "names nothing", Some("leave it out, or name at least one"));
+        } else if let Some(word) = words.iter().find(|word| word.trim() != *word || word.is_empty() || word.contains(',')) {
+            values.wrong(&entry, format!("{:?} is empty, has a comma, or begins or ends with a blank", cut(word)), None);
+        } else {
+            match entry.key {
+                "files" => choice.files = Some(words),
+                "profiles" => choice.profiles = Some(words),
+                "env_files" => choice.env_files = Some(words),
+                _ => unreachable!("every known key is handled"),
+            }
+        }
+    }
+    choice
 }
 
 fn engine(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<EngineKind> {
@@ -287,6 +333,18 @@ fn path_prefix(values: &mut Values<'_>, entry: &Entry<'_, '_>) -> Option<String>
         return None;
     }
     Some(format!("/{}", segments.join("/")))
+}
+
+fn registry(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> RegistryLayer {
+    let mut registry = RegistryLayer::default();
+    for entry in entries(values, path, table, &REGISTRY) {
+        match entry.key {
+            "push" => registry.push = values.parsed(&entry),
+            "required" => registry.required = values.boolean(&entry),
+            _ => unreachable!("every known key is handled"),
+        }
+    }
+    registry
 }
 
 fn deploy(values: &mut Values<'_>, path: &str, table: &DeTable<'_>) -> DeployLayer {

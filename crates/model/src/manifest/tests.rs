@@ -167,7 +167,7 @@ fn environments_that_cannot_be_are_named() {
     coracle.toml:2:23: environments.staging.environments: unknown key
      2 | [environments.staging.environments.x]
        |                       ^^^^^^^^^^^^
-       = known keys here: app, engine, build, http, deploy, processes, env, secrets, services, middlewares
+       = known keys here: app, engine, build, http, deploy, processes, env, registry, secrets, services, middlewares, compose, pipeline
     "#);
 }
 
@@ -589,5 +589,43 @@ middlewares = ["auth", "none"]
      12 | middlewares = ["auth", "none"]
         |                        ^^^^^^
         = there are a b, auth, errors, files, gzip
+    "#);
+}
+
+#[test]
+fn compose_files_are_named_for_each_environment() {
+    let manifest = Manifest::parse(
+        r#"app = "shop"
+[compose]
+files = ["compose.yaml"]
+profiles = ["web"]
+[environments.production.compose]
+files = ["compose.yaml", "deploy/production.yaml"]
+[environments.live]
+app = "shop-live"
+"#,
+    )
+    .unwrap();
+    let of = |environment| manifest.compose(environment);
+    assert_eq!(of(None).files.unwrap(), ["compose.yaml"]);
+    assert_eq!(of(Some("production")).files.unwrap(), ["compose.yaml", "deploy/production.yaml"]);
+    assert_eq!((of(Some("production")).profiles.unwrap(), of(None).env_files), (vec!["web".to_owned()], None));
+    assert!(manifest.is_described_by_compose(None, false));
+    // By the app's name, as whoever pushes says it.
+    let called = |app: &str| manifest.environment_called(&name(app));
+    assert_eq!((called("shop-production"), called("shop-live"), called("shop")), (Some("production"), Some("live"), None));
+    assert_eq!((called("shop-staging"), called("other")), (None, None));
+    assert_snapshot!(mistakes("[compose]\nfiles = []\nprofile = [\"x\"]\nenv_files = [\"a,b\"]\n"), @r#"
+    coracle.toml:2:9: compose.files: names nothing
+     2 | files = []
+       |         ^^
+       = leave it out, or name at least one
+    coracle.toml:3:1: compose.profile: unknown key
+     3 | profile = ["x"]
+       | ^^^^^^^
+       = did you mean `profiles`?
+    coracle.toml:4:13: compose.env_files: "a,b" is empty, has a comma, or begins or ends with a blank
+     4 | env_files = ["a,b"]
+       |             ^^^^^^^
     "#);
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use coracle_build::PlanError;
+use coracle_build::{Lacking, PlanError};
 use coracle_engine::{BuildError, BuildLimits, BuildRequest, Engine, EngineError, Missing, OutputSink, Tail};
 use coracle_model::plan::Recipe;
 use coracle_model::{
@@ -14,6 +14,7 @@ use coracle_store::{NewRelease, StoreError};
 
 use super::parts::Workshop;
 use super::pipeline::{Orders, check_pipeline};
+use super::pushing::check_registry;
 use super::services::refuse_changes;
 use super::steps::route_taken;
 use super::{Candidacy, Draft, Failure, Rollout};
@@ -26,6 +27,7 @@ use crate::labelled;
 use crate::mounts;
 use crate::orchestrator::DeployRequest;
 use crate::progress::Event;
+use crate::promotion::Promoted;
 use crate::services::{Coming, Comparison, Standing};
 
 /// How long a build may take from start to end.
@@ -37,6 +39,7 @@ impl Rollout<'_> {
         let stateful = candidate.stateful().clone();
         let kind = match &candidate {
             Candidate::Tree { request, .. } => request.spec.engine.unwrap_or(self.core.settings.default_engine),
+            Candidate::Promotion(promoted) => promoted.promotion.release.artifact.engine,
             Candidate::Again { base, .. } => base.artifact.engine,
         };
         let engine = self.core.engine(kind)?.clone();
@@ -56,8 +59,17 @@ impl Rollout<'_> {
                 refuse_changes(&comparison, &stateful, reconfigured.is_some())?;
                 comparison
             }
+            Candidate::Promotion(promoted) => {
+                let Promoted { promotion, env, .. } = promoted.as_ref();
+                self.core.check_promotion(promotion, env)?;
+                check_registry(&promotion.spec, kind)?;
+                let coming = Coming { spec: &promotion.spec, config: env, artifacts: None, tree: None };
+                let comparison = self.core.compare_services(&coming).await?;
+                refuse_changes(&comparison, &stateful, false)?;
+                comparison
+            }
             Candidate::Again { base, env, .. } => {
-                for artifact in base.all_artifacts() {
+                for artifact in base.all_artifacts().filter(|artifact| artifact.registry.is_none()) {
                     if !engine.builder.has(&artifact.id).await? {
                         let again = "build that version of the source again with `coracle deploy`";
                         return Err(Failure::release(
@@ -79,24 +91,40 @@ impl Rollout<'_> {
         let Draft { engine, candidate, old, mut comparison, stateful } = draft;
         let (number, app) = (self.deployment.to, self.deployment.app.clone());
         let mounted;
+        let manifest;
         let mut orders = None;
         let (new, changes) = match candidate {
             Candidate::Tree { mut request, reconfigured } => {
                 self.enter(Phase::Build).await?;
+                if let Some(book) = &self.book {
+                    book.page().begins(&crate::runs::of_phase(Phase::Build));
+                }
+                let image = self.unless_cancelled(async { Ok(self.core.pin(&engine, &mut request).await?) }).await?;
+                if let (Some(image), Some(asked)) = (&image, &request.image) {
+                    self.note(format!("{asked} is {image}"));
+                }
+                manifest = request.manifest.take();
                 request.notes.iter().for_each(|note| self.note(note.as_str()));
                 let env = self.config_for(&app, reconfigured.as_ref()).await?;
-                let origin = match &reconfigured {
-                    Some(reconfigured) => reconfigured.origin(),
-                    None => Origin::Deploy { commit: request.commit.clone() },
+                let origin = match (&reconfigured, &image) {
+                    (Some(reconfigured), _) => reconfigured.origin(),
+                    (None, Some(image)) => Origin::Image { image: image.clone() },
+                    (None, None) => Origin::Deploy { commit: request.commit.clone() },
                 };
                 orders = reconfigured.is_none().then(|| Orders::of(&request));
+                self.copy_in_advance(orders.as_ref());
                 let (source, sent, force) = (request.source.clone(), request.sent.take(), request.force);
                 let same_tree_as = reconfigured.as_ref().map(|reconfigured| reconfigured.of);
-                let (artifact, artifacts, spec) = self.build_tree(&engine, request, &comparison, same_tree_as).await?;
+                let (mut artifact, artifacts, spec) = self.build_tree(&engine, request, &comparison, same_tree_as).await?;
+                let same_image = image.is_some() && old.as_ref().is_some_and(|old| old.artifact.id == artifact.id);
+                artifact.registry = image.or(artifact.registry);
+                if let Some(book) = &self.book {
+                    book.page().passes(&crate::runs::of_phase(Phase::Build));
+                }
                 let coming = Coming { spec: &spec, config: &env, artifacts: Some(&artifacts), tree: Some(&source) };
                 comparison = self.core.compare_services(&coming).await?;
                 refuse_changes(&comparison, &stateful, reconfigured.is_some())?;
-                if !force && reconfigured.is_none() && self.is_unchanged(old.as_ref(), &coming, &comparison).await? {
+                if !force && reconfigured.is_none() && self.is_unchanged(old.as_ref(), &coming, &comparison, same_image).await? {
                     self.keep_newer_source(old.as_ref(), sent).await;
                     return Ok(None);
                 }
@@ -104,7 +132,16 @@ impl Rollout<'_> {
                 let changes = reconfigured.map(|reconfigured| reconfigured.changes).unwrap_or_default();
                 (NewRelease { app, number, artifact, artifacts, spec, origin, env }, changes)
             }
-            Candidate::Again { base, origin, env, changes, .. } => {
+            Candidate::Promotion(promoted) => {
+                self.enter(Phase::Build).await?;
+                orders = Some(Orders::of_promotion(&promoted));
+                manifest = promoted.promotion.manifest.clone();
+                mounted = Mounted { files: MountedFrom::Nothing, sent: None };
+                (self.take_over(&engine, *promoted, &comparison).await?, Vec::new())
+            }
+            Candidate::Again { mut base, origin, env, changes, .. } => {
+                manifest = self.core.store.manifest(&app, base.number).await?;
+                self.fetch_what_is_gone(&engine, &mut base).await?;
                 if base.spec.is_stack() && matches!(origin, Origin::Config { .. }) {
                     self.note(format!(
                         "the compose files of {} are not kept, since they came with too much beside them (or with an older server), so \
@@ -122,6 +159,9 @@ impl Rollout<'_> {
             }
         };
         let release = self.core.store.create_release(new).await?;
+        if let Some(manifest) = manifest {
+            self.core.store.keep_manifest(&release.app, release.number, &manifest).await?;
+        }
         self.keep_mounted_files(&release, mounted).await?;
         self.check_processes(&release)?;
         let told = labelled::told(&release, self.core.settings.tls);
@@ -140,9 +180,16 @@ impl Rollout<'_> {
     }
 
     /// Whether a deployment would change nothing at all. Apps that are built as a whole always get a release: their builds
-    /// may fetch something new.
-    async fn is_unchanged(&self, old: Option<&Release>, coming: &Coming<'_>, comparison: &Comparison) -> Result<bool, Failure> {
-        let Some(old) = old.filter(|old| coming.spec.is_stack() && old.spec == *coming.spec) else { return Ok(false) };
+    /// may fetch something new. One that is an image of a registry is that image.
+    async fn is_unchanged(
+        &self,
+        old: Option<&Release>,
+        coming: &Coming<'_>,
+        comparison: &Comparison,
+        same_image: bool,
+    ) -> Result<bool, Failure> {
+        let comparable = coming.spec.is_stack() || same_image;
+        let Some(old) = old.filter(|old| comparable && old.spec == *coming.spec) else { return Ok(false) };
         let services_stay =
             comparison.gone.is_empty() && comparison.standings.values().all(|standing| matches!(standing, Standing::Same(_)));
         let ids = |artifacts: &BTreeMap<ProcessName, Artifact>| -> Vec<_> {
@@ -184,6 +231,7 @@ impl Rollout<'_> {
         let (mounts, spec, number) = (self.core.mounts.clone(), release.spec.clone(), release.number);
         let kept = tokio::task::spawn_blocking(move || {
             let files = match &from.files {
+                MountedFrom::Nothing => return Ok(()),
                 MountedFrom::Tree(tree) => mounts::Source::Tree(tree),
                 MountedFrom::Release(earlier) => mounts::Source::Release(*earlier),
             };
@@ -216,7 +264,17 @@ impl Rollout<'_> {
         // The active one first, then the newest.
         earlier.sort_by_key(|release| (Some(release.number) != self.deployment.from, std::cmp::Reverse(release.number)));
         let (earlier, stateful) = (earlier.as_slice(), &stateful);
-        let workshop = Workshop { engine, spec: &spec, source: &source, earlier, comparison, stateful, same_tree_as };
+        let logins = self.core.logins(&spec.app).await?;
+        let workshop = Workshop {
+            engine,
+            spec: &spec,
+            source: &source,
+            earlier,
+            comparison,
+            stateful,
+            same_tree_as,
+            logins: logins.clone(),
+        };
         let artifacts = self.make_parts(&workshop).await?;
         if spec.is_stack() {
             let mut serving = spec.processes.iter().filter(|(name, process)| process.serves(name)).map(|(name, _)| name);
@@ -242,11 +300,12 @@ impl Rollout<'_> {
             contexts: Default::default(),
             plan,
             limits,
+            logins,
         };
         let (sink, tail) = self.output();
         match engine.builder.build(&build, &sink, self.cancel).await {
             Ok(artifact) => Ok((artifact, artifacts, spec)),
-            Err(error) => Err(build_failure(error, tail.lines())),
+            Err(error) => Err(with_what_is_missing(build_failure(error, tail.lines()), &build.plan.recipe, engine.kind)),
         }
     }
 
@@ -254,8 +313,13 @@ impl Rollout<'_> {
     pub(super) fn output(&self) -> (OutputSink, Tail) {
         let tail = Tail::default();
         let (keep, progress) = (tail.clone(), self.progress.clone());
+        let page = self.book.as_ref().map(crate::runs::RunBook::page);
+        let step = crate::runs::of_phase(self.phase());
         let sink = OutputSink::new(move |line| {
             keep.push(&line.text);
+            if let Some(page) = &page {
+                page.line(&step, &line);
+            }
             progress.tell(Event::Output(line));
         });
         (sink, tail)
@@ -352,6 +416,7 @@ impl Core {
             return Err(OrchestratorError::refused(message, "publish another one, or none: requests come by the proxy"));
         }
         check_pipeline(&request.pipeline, engine.kind)?;
+        check_registry(spec, engine.kind)?;
         let of_steps: BTreeSet<&EnvName> = request.pipeline.all().flat_map(|step| &step.secrets).collect();
         let missing: Vec<&str> = request
             .spec
@@ -452,6 +517,8 @@ struct Mounted {
 enum MountedFrom {
     Tree(PathBuf),
     Release(ReleaseNumber),
+    /// Nothing is mounted.
+    Nothing,
 }
 
 /// Puts the values of the configuration into a plan that its build may see. That they are set has been checked.
@@ -466,12 +533,32 @@ fn give_secrets(plan: &mut BuildPlan, names: &[EnvName], config: &[(EnvName, Sec
 }
 
 /// What a build of this app may cost.
-pub(super) fn build_limits(core: &Core, spec: &AppSpec) -> BuildLimits {
+pub(crate) fn build_limits(core: &Core, spec: &AppSpec) -> BuildLimits {
     BuildLimits {
         memory: spec.build.memory.unwrap_or(core.settings.build_memory),
         cpus: spec.build.cpus.unwrap_or(core.settings.build_cpus),
         deadline: BUILD_DEADLINE,
     }
+}
+
+/// Says what to add where a step of a recipe of ours failed for want of a program that images and machines need not have.
+fn with_what_is_missing(failure: Failure, recipe: &Recipe, engine: EngineKind) -> Failure {
+    let Failure::Release { cause, evidence, hint } = failure else { return failure };
+    let is_ours = !matches!(recipe, Recipe::Dockerfile { .. } | Recipe::Image { .. });
+    let Some(lacking) = coracle_build::lacking(&evidence).filter(|_| is_ours) else {
+        return Failure::Release { cause, evidence, hint };
+    };
+    let Lacking { package, what, system } = lacking;
+    let needs =
+        package.map_or_else(|| format!("{what} is missing"), |package| format!("{package} needs {what}, which is missing"));
+    let hint = match engine {
+        EngineKind::Docker => format!(
+            "make the Dockerfile your own (`coracle init --dockerfile --write`) and put `RUN apt-get update && apt-get install -y \
+             --no-install-recommends {system}` behind its first WORKDIR"
+        ),
+        EngineKind::Process => format!("install it on the server's machine (`apt-get install {system}`), then `coracle deploy`"),
+    };
+    Failure::Release { cause: format!("{cause}: {needs}"), evidence, hint }
 }
 
 pub(super) fn build_failure(error: BuildError, evidence: Vec<String>) -> Failure {
@@ -488,6 +575,7 @@ pub(super) fn build_failure(error: BuildError, evidence: Vec<String>) -> Failure
         BuildError::TimedOut { .. } => {
             "make the build faster (what rarely changes belongs into earlier steps), then `coracle deploy`"
         }
+        BuildError::Registry { trouble, .. } => trouble.hint(),
         BuildError::StepFailed { .. } | BuildError::CannotBuild(_) => "mend it, then `coracle deploy`",
     };
     Failure::Release { cause: error.to_string(), evidence, hint: hint.to_owned() }

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use coracle_engine::{BuildError, BuildLimits, BuildRequest, Engine, NamedContext, OutputLine, OutputSink, Tail};
 use coracle_model::plan::{Recipe, Serving};
 use coracle_model::stack::{ContextSource, PartBuild, PullPolicy};
-use coracle_model::{AppSpec, Artifact, BuildPlan, ProcessName, ProcessSource, Release, ReleaseNumber};
+use coracle_model::{AppSpec, Artifact, BuildPlan, Logins, ProcessName, ProcessSource, Release, ReleaseNumber};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::making::{build_failure, build_limits};
@@ -30,6 +30,8 @@ pub(super) struct Workshop<'a> {
     pub stateful: &'a StatefulChanges,
     /// The release that was made of the same tree: what is described as it was there need not even be looked at.
     pub same_tree_as: Option<ReleaseNumber>,
+    /// What registries are shown.
+    pub logins: Logins,
 }
 
 impl Rollout<'_> {
@@ -141,6 +143,7 @@ impl Rollout<'_> {
             contexts: BTreeMap::new(),
             plan: plan_of(source),
             limits: self.limits(workshop.spec),
+            logins: workshop.logins.clone(),
         };
         let ProcessSource::Build(build) = source else { return Ok(request) };
         let folder = |path: &str| {
@@ -192,7 +195,7 @@ fn needs(source: &ProcessSource) -> Vec<&ProcessName> {
 }
 
 /// How what a part is made from is made.
-pub(super) fn plan_of(source: &ProcessSource) -> BuildPlan {
+pub(crate) fn plan_of(source: &ProcessSource) -> BuildPlan {
     let (recipe, reason) = match source {
         ProcessSource::Image { reference, pull } => {
             (Recipe::Image { reference: reference.clone(), pull: *pull }, "an image".to_owned())

@@ -1,80 +1,85 @@
 //! The steps of an app's pipeline: run with what was built before any instance of it starts, and asked of the new release
 //! before and after requests go to it.
 
-mod attempt;
-mod bench;
-mod beside;
-mod tree;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use coracle_model::{EngineKind, EnvName, Phase};
-use coracle_pipeline::{Job, Pipeline, Plan, Schedule, StepImage, TreeFiles, Trigger};
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
+use async_trait::async_trait;
+use coracle_engine::OutputLine;
+use coracle_model::{AppName, ApprovalRule, Artifact, EngineKind, EnvName, Phase, ReleaseNumber, Strategy};
+use coracle_pipeline::{Job, Key, Pipeline, Trigger, Watch};
+use coracle_pipeline_runner::{Bench, Ground, Memory, News, OfApp, Passed, Spares, StepFailure, Tell, Told, tree, unsuitable};
+use coracle_policy::Policy;
+use coracle_store::{PassedStep, Store};
 use tokio_util::sync::CancellationToken;
 
-use self::bench::Bench;
-use super::{Candidacy, Failure, Rollout};
+use super::making::build_limits;
+use super::{Candidacy, Failure, Rollout, comparison};
 use crate::error::OrchestratorError;
+use crate::instances::{Making, ONE_OFF};
 use crate::orchestrator::DeployRequest;
+use crate::progress::Event;
+use crate::promotion::Promoted;
 
 /// What is to be run with a release.
 pub(super) struct Orders {
     pipeline: Pipeline,
+    /// What the app says of the rules that it may break.
+    pub(super) policy: Policy,
     trigger: Trigger,
     /// The source tree.
-    source: PathBuf,
+    pub(super) source: PathBuf,
     commit: Option<String>,
+    /// Whether every step runs, whatever is known of it.
+    fresh: bool,
+    /// Whether another app's release is taken over: nothing is built, and there is no source.
+    pub(super) taken_over: bool,
 }
 
 impl Orders {
     pub(super) fn of(request: &DeployRequest) -> Self {
-        let DeployRequest { pipeline, trigger, source, commit, .. } = request;
-        Self { pipeline: pipeline.clone(), trigger: trigger.clone(), source: source.clone(), commit: commit.clone() }
+        let DeployRequest { pipeline, policy, trigger, source, commit, fresh, .. } = request;
+        let (pipeline, policy, trigger, source) = (pipeline.clone(), policy.clone(), trigger.clone(), source.clone());
+        Self { pipeline, policy, trigger, source, commit: commit.clone(), fresh: *fresh, taken_over: false }
+    }
+
+    /// What the manifest demands of a person.
+    pub(super) fn approval(&self) -> Option<ApprovalRule> {
+        self.pipeline.approve
+    }
+
+    /// How its answers are compared with those of the release before.
+    pub(super) fn watch(&self) -> Option<Watch> {
+        self.pipeline.watch
+    }
+
+    /// What is asked of a release that another app's was made into: no step of it gates a build.
+    pub(super) fn of_promotion(promoted: &Promoted) -> Self {
+        let promotion = &promoted.promotion;
+        let policy = promotion.manifest.as_deref().and_then(|text| Policy::parse(text).ok()).unwrap_or_default();
+        let (pipeline, source) = (promotion.pipeline.clone(), promoted.source.clone());
+        Self { pipeline, policy, trigger: Trigger::Tree, source, commit: None, fresh: false, taken_over: true }
+    }
+
+    /// The commit of the source.
+    pub(super) fn commit(&self) -> Option<&str> {
+        self.commit.as_deref()
     }
 
     /// How long the new release may be asked questions.
     pub(super) fn longest_verification(&self) -> Duration {
         self.pipeline.verify.iter().map(|step| step.timeout.duration() * (u32::from(step.retries) + 1)).sum()
     }
-
-    /// What steps are told of where the source came from.
-    fn told(&self) -> BTreeMap<EnvName, String> {
-        let origin = match &self.trigger {
-            Trigger::Tree => None,
-            Trigger::Branch(name) => Some(("CORACLE_BRANCH", name)),
-            Trigger::Tag(name) => Some(("CORACLE_TAG", name)),
-        };
-        let commit = self.commit.as_ref().map(|commit| ("CORACLE_COMMIT", commit));
-        let both = origin.into_iter().chain(commit);
-        both.filter_map(|(name, value)| Some((name.parse().ok()?, value.clone()))).collect()
-    }
 }
 
 /// What an engine cannot do of a pipeline, before anything is built.
 pub(super) fn check_pipeline(pipeline: &Pipeline, engine: EngineKind) -> Result<(), OrchestratorError> {
-    if engine != EngineKind::Process {
-        return Ok(());
+    match unsuitable(pipeline.all(), engine) {
+        Some((message, hint)) => Err(OrchestratorError::refused(message, hint)),
+        None => Ok(()),
     }
-    for step in pipeline.all() {
-        let name = &step.name;
-        if let StepImage::Named(image) = &step.image {
-            return Err(OrchestratorError::refused(
-                format!("the step {name} runs in the image {image}, and the process engine runs no images"),
-                "use engine = \"docker\", or take `image` out: then the step runs with what the app was built into",
-            ));
-        }
-        if let Some(service) = step.services.first() {
-            return Err(OrchestratorError::refused(
-                format!("the step {name} has the service {} beside it, and the process engine runs no images", service.image),
-                "use engine = \"docker\", or give the step a database of yours by `secrets`",
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// What a repository with tests is told that says of no step.
@@ -86,7 +91,7 @@ fn suggestion(source: &Path) -> Option<String> {
 }
 
 /// What a plan says of the pipeline, one sentence each.
-pub(crate) fn planned(request: &DeployRequest) -> Vec<String> {
+pub(crate) fn planned(request: &DeployRequest, demanded: Option<ApprovalRule>, has_old: bool) -> Vec<String> {
     let plan = request.pipeline.plan(&request.trigger);
     let told = |job: &Job| {
         let needs: Vec<String> = job.needs.iter().map(|need| plan.jobs[*need].to_string()).collect();
@@ -105,6 +110,19 @@ pub(crate) fn planned(request: &DeployRequest) -> Vec<String> {
         let names: Vec<&str> = request.pipeline.verify.iter().map(|step| step.name.as_str()).collect();
         lines.push(format!("verified before and after the switch by {}", names.join(", ")));
     }
+    if let Some(rule) = demanded {
+        let who = if rule.by_another { "an owner who has not brought it" } else { "an owner" };
+        lines.push(format!("waits until {who} approves it, within {}", rule.timeout));
+    }
+    if let Some(watch) = request.pipeline.watch {
+        let recreates = request.spec.strategy().0 == Strategy::Recreate;
+        lines.push(match has_old && !recreates {
+            true => {
+                format!("compared with the release before for {} after the switch, and taken back if it is worse", watch.window)
+            }
+            false => comparison::not_watched(!has_old).to_owned(),
+        });
+    }
     lines
 }
 
@@ -114,7 +132,7 @@ impl Rollout<'_> {
         let Some(orders) = &candidacy.orders else { return Ok(()) };
         if orders.pipeline.steps.is_empty() {
             // Once: whoever wants it so need not hear it again.
-            if candidacy.old.is_none() {
+            if candidacy.old.is_none() && candidacy.release.spec.build.image.is_none() {
                 suggestion(&orders.source).into_iter().for_each(|suggestion| self.note(suggestion));
             }
             return Ok(());
@@ -124,47 +142,108 @@ impl Rollout<'_> {
         for (step, why) in &plan.left_out {
             self.note(format!("{step}: left out: {why}"));
         }
-        let files = tree::files(&orders.source).await?;
-        let bench = Bench::new(self, candidacy, orders, orders.told(), self.cancel.child_token()).await?;
-        let ended = self.work_through(&bench, &plan, &files, orders.pipeline.parallel()).await;
-        bench.tidy_up().await;
-        ended
+        let ground = self.ground(candidacy, orders).await?;
+        let source = orders.source.clone();
+        let read = tokio::task::spawn_blocking(move || tree::files(&source)).await;
+        let hint = "see that the server's disk has room (`coracle doctor`), then `coracle deploy`";
+        let files = read.map_err(std::io::Error::other).flatten();
+        let files = files.map_err(|error| Failure::release(format!("the source tree cannot be read: {error}"), hint))?;
+        let bench = Bench::new(&ground, self.cancel.child_token());
+        let ended = bench.work_through(&plan, &files, orders.pipeline.parallel(), true).await;
+        self.end_copying().await;
+        self.tidy_up(candidacy).await;
+        Ok(ended?)
     }
 
-    async fn work_through(&self, bench: &Bench<'_>, plan: &Plan, files: &TreeFiles, parallel: usize) -> Result<(), Failure> {
-        let mut schedule = Schedule::new(plan.jobs.iter().map(|job| job.needs.clone()).collect(), parallel);
-        let mut running = FuturesUnordered::new();
-        let mut failed: Vec<(usize, Failure)> = Vec::new();
-        let mut broken_off = None;
-        loop {
-            while broken_off.is_none()
-                && let Some(at) = schedule.start_next()
-            {
-                running.push(async move { (at, bench.run_unless_known(&plan.jobs[at], files).await) });
-            }
-            let Some((at, ended)) = running.next().await else { break };
-            let job = &plan.jobs[at];
-            match ended {
-                Ok(()) => {
-                    schedule.ended(at, true);
-                }
-                Err(failure @ Failure::Release { .. }) => {
-                    for lost in schedule.ended(at, false) {
-                        self.note(format!("{}: not run, since {job} failed", plan.jobs[lost]));
-                    }
-                    failed.push((at, failure));
-                }
-                // The others are ended too, and waited for, so that none goes on behind our back.
-                Err(failure) => {
-                    bench.stop();
-                    broken_off.get_or_insert(failure);
-                }
-            }
+    /// Begins with copies of the tree for the steps, while the app is being built.
+    pub(super) fn copy_in_advance(&self, orders: Option<&Orders>) {
+        let Some(orders) = orders else { return };
+        let workspaces = self.core.mounts.workspaces(&self.deployment.app, self.deployment.to);
+        let spares = Spares::begin(&orders.pipeline.plan(&orders.trigger), orders.source.clone(), workspaces);
+        *self.spares.lock().unwrap_or_else(PoisonError::into_inner) = spares;
+    }
+
+    /// Makes no more copies.
+    pub(super) async fn end_copying(&self) {
+        let spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(spares) = spares {
+            spares.end().await;
         }
-        match broken_off {
-            Some(failure) => Err(failure),
-            None => all_failures(plan, failed),
+    }
+
+    /// What the steps of a release have in common.
+    async fn ground(&self, candidacy: &Candidacy, orders: &Orders) -> Result<Ground, Failure> {
+        let Candidacy { engine, release, .. } = candidacy;
+        let (store, mounts) = (&self.core.store, &self.core.mounts);
+        let config = store.release_env(&release.app, release.number).await?;
+        let making = Making { release, config: &[], mounts };
+        // What the process that receives requests runs.
+        let nothing = coracle_model::CommandLine { assignments: Vec::new(), words: Vec::new() };
+        let artifact = making.one_off(ONE_OFF, nothing, 1).artifact;
+        // It has another id for every release; it is what its recipe makes of the tree. What was not built from the tree alone is
+        // what it is: a tag may have moved, a compose file be filled in otherwise.
+        let recipe = match release.spec.is_stack() || release.spec.build.image.is_some() {
+            true => artifact.to_string(),
+            false => format!("{} {}", release.artifact.engine, serde_json::json!(release.spec.build)),
+        };
+        let logins = self.core.logins(&release.app).await?;
+        let memory = OfStore { store: store.clone(), app: release.app.clone(), release: release.number };
+        Ok(Ground {
+            engine: engine.clone(),
+            app: release.app.clone(),
+            release: release.number,
+            source: orders.source.clone(),
+            workspaces: mounts.workspaces(&release.app, release.number),
+            spares: self.spares.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            of_app: Some(OfApp { artifact, recipe }),
+            env: release.spec.env.clone(),
+            config,
+            told: Told::of(&orders.trigger, orders.commit.as_deref(), release.number),
+            limits: build_limits(self.core, &release.spec),
+            logins,
+            memory: Arc::new(memory),
+            shelf: mounts.shelf(&release.app),
+            fresh: orders.fresh,
+            tell: self.tell(),
+            again: "coracle deploy",
+        })
+    }
+
+    /// Removes what steps worked in.
+    async fn tidy_up(&self, candidacy: &Candidacy) {
+        let release = &candidacy.release;
+        let (mounts, app, number) = (self.core.mounts.clone(), release.app.clone(), release.number);
+        let removing = tokio::task::spawn_blocking(move || mounts.remove_workspaces(&app, number));
+        if let Err(error) = removing.await {
+            tracing::warn!(%error, "removing what steps worked in broke off");
         }
+    }
+
+    /// Hands on what happens to whoever follows the deployment, and to the book of its run.
+    fn tell(&self) -> Tell {
+        let (progress, page) = (self.progress.clone(), self.book.as_ref().map(crate::runs::RunBook::page));
+        Arc::new(move |news| match news {
+            News::Note(text) => progress.tell(Event::Note(text)),
+            News::Output { step, line: OutputLine { stream, text } } => {
+                let line = OutputLine { stream, text };
+                if let Some(page) = &page {
+                    page.line(&step, &line);
+                }
+                // Whoever follows sees which round it is by what stands before.
+                let name = step.split_once(" (").map_or(step.as_str(), |(name, _)| name);
+                progress.tell(Event::Output(OutputLine { stream, text: format!("{name}: {}", line.text) }));
+            }
+            News::Step(step) => page.iter().for_each(|page| page.step(step.clone())),
+            News::Handed { step, parcel } => page.iter().for_each(|page| page.handed(step.clone(), parcel.clone())),
+        })
+    }
+
+    /// Fetches the images that verification needs.
+    pub(super) async fn prepare_verification(&self, candidacy: &Candidacy) -> Result<(), Failure> {
+        let Some(orders) = candidacy.orders.as_ref().filter(|orders| !orders.pipeline.verify.is_empty()) else { return Ok(()) };
+        let ground = self.ground(candidacy, orders).await?;
+        let bench = Bench::asking(&ground, self.cancel.child_token(), BTreeMap::new(), "before");
+        Ok(bench.fetch_images(&orders.pipeline.verifications()).await?)
     }
 
     /// Asks the new release, which has no requests yet.
@@ -185,21 +264,14 @@ impl Rollout<'_> {
         })
     }
 
-    async fn verify(&self, candidacy: &Candidacy, when: &str, stop: CancellationToken) -> Result<(), Failure> {
+    async fn verify(&self, candidacy: &Candidacy, when: &'static str, stop: CancellationToken) -> Result<(), Failure> {
         let Some(orders) = candidacy.orders.as_ref().filter(|orders| !orders.pipeline.verify.is_empty()) else { return Ok(()) };
-        let mut told = orders.told();
-        told.extend(self.whereabouts(candidacy).await?);
+        let mut told = self.whereabouts(candidacy).await?;
         told.extend("CORACLE_VERIFY".parse().ok().map(|name: EnvName| (name, when.to_owned())));
-        let bench = Bench::new(self, candidacy, orders, told, stop).await?;
-        let mut verified = Ok(());
-        for job in orders.pipeline.verifications() {
-            verified = bench.run_with_retries(&job).await;
-            if verified.is_err() {
-                break;
-            }
-        }
-        bench.tidy_up().await;
-        verified
+        let ground = self.ground(candidacy, orders).await?;
+        let verified = Bench::asking(&ground, stop, told, when).verify(&orders.pipeline.verifications()).await;
+        self.tidy_up(candidacy).await;
+        Ok(verified?)
     }
 
     /// Where the new release is reached by those beside it, and as which host it is known to everybody else.
@@ -223,15 +295,53 @@ impl Rollout<'_> {
     }
 }
 
-/// The failure of the first job in the plan's order, whichever ended first, with the names of the others.
-fn all_failures(plan: &Plan, mut failed: Vec<(usize, Failure)>) -> Result<(), Failure> {
-    failed.sort_by_key(|(at, _)| *at);
-    let others: Vec<String> = failed.iter().skip(1).map(|(at, _)| plan.jobs[*at].to_string()).collect();
-    match failed.into_iter().next() {
-        None => Ok(()),
-        Some((_, Failure::Release { cause, evidence, hint })) if !others.is_empty() => {
-            Err(Failure::Release { cause: format!("{cause}; {} failed as well", others.join(", ")), evidence, hint })
+impl From<StepFailure> for Failure {
+    fn from(failure: StepFailure) -> Self {
+        match failure {
+            StepFailure::Cancelled => Self::Cancelled,
+            StepFailure::Failed { cause, evidence, hint, .. } => Self::Release { cause, evidence, hint },
+            StepFailure::Engine(error) => Self::Platform(error.into()),
         }
-        Some((_, failure)) => Err(failure),
+    }
+}
+
+/// The steps that the store knows of.
+struct OfStore {
+    store: Store,
+    app: AppName,
+    release: ReleaseNumber,
+}
+
+#[async_trait]
+impl Memory for OfStore {
+    async fn passed(&self, key: &Key) -> Option<String> {
+        match self.store.passed_step(&self.app, key.as_str()).await {
+            Ok(before) => before.map(|release| format!("for {release}")),
+            Err(error) => {
+                tracing::warn!(app = %self.app, %error, "whether a step has passed before cannot be found out");
+                None
+            }
+        }
+    }
+
+    async fn record(&self, passed: Passed) {
+        let Passed { key, step, images } = passed;
+        let passed = PassedStep { key: key.as_str().to_owned(), step, release: self.release, images };
+        if let Err(error) = self.store.record_step(&self.app, &passed).await {
+            tracing::warn!(app = %self.app, step = passed.step, %error, "that it passed could not be written down");
+        }
+    }
+
+    async fn kept_image(&self, reference: &str) -> Option<Artifact> {
+        let kept = self.store.kept_step_image(&self.app, reference).await;
+        kept.inspect_err(|error| tracing::warn!(app = %self.app, %error, "what was fetched for steps cannot be found out"))
+            .ok()
+            .flatten()
+    }
+
+    async fn keep_image(&self, reference: &str, artifact: &Artifact) {
+        if let Err(error) = self.store.keep_step_image(&self.app, reference, artifact, self.release).await {
+            tracing::warn!(app = %self.app, %error, "what was fetched for a step could not be written down");
+        }
     }
 }

@@ -8,7 +8,7 @@ use coracle_store::ServiceRecord;
 use futures::future::join_all;
 
 use super::{Candidacy, Failure, Rollout};
-use crate::probe::{self, Check};
+use crate::probe;
 use crate::progress::Event;
 use crate::services::{Comparison, Standing, StatefulChanges, instance_of};
 
@@ -72,7 +72,8 @@ impl Rollout<'_> {
     async fn hold_requests_for_services(&self, candidacy: &Candidacy) -> Result<(), Failure> {
         let Some(old) = &candidacy.old else { return Ok(()) };
         let policy = &old.spec.deploy;
-        let patience = candidacy.comparison.standings.keys().map(|name| Check::of(&candidacy.release, name).patience()).max();
+        let patience =
+            candidacy.comparison.standings.keys().map(|name| probe::check_of(&candidacy.release, name).patience()).max();
         let longest = policy.drain.duration()
             + policy.grace.duration()
             + candidacy.release.spec.deploy.timeout.duration().max(patience.unwrap_or_default());
@@ -102,7 +103,7 @@ impl Rollout<'_> {
             .collect();
         let Some(old) = self.old_release().await?.filter(|_| !replaced.is_empty()) else { return Ok(()) };
         let policy = &old.spec.deploy;
-        let patience = replaced.iter().map(|name| Check::of(&old, name).patience()).max().unwrap_or_default();
+        let patience = replaced.iter().map(|name| probe::check_of(&old, name).patience()).max().unwrap_or_default();
         let longest = policy.drain.duration() + policy.grace.duration() + policy.timeout.duration().max(patience);
         self.change_live(|live| {
             live.hold = Some(longest * 2);
@@ -169,7 +170,7 @@ impl Rollout<'_> {
     async fn wait_for_service(&self, candidacy: &Candidacy, record: &ServiceRecord) -> Result<(), Failure> {
         let Candidacy { engine, release, .. } = candidacy;
         let describing: Release = self.core.store.release(&release.app, record.release).await?;
-        let (check, id) = (Check::of(&describing, &record.name), instance_of(&release.app, record));
+        let (check, id) = (probe::check_of(&describing, &record.name), instance_of(&release.app, record));
         match probe::until_healthy(engine, &id, &check, release.spec.deploy.timeout.duration()).await {
             Ok(address) => {
                 if let Some(address) = address {

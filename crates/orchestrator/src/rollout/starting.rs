@@ -117,7 +117,7 @@ impl Rollout<'_> {
         let Candidacy { engine, release, .. } = candidacy;
         let limit = release.spec.deploy.timeout.duration();
         let probes = instances.iter().map(|id| async move {
-            let check = Check::of(release, &id.process);
+            let check = probe::check_of(release, &id.process);
             let is_hint = check == Check::Tcp && probe::is_inside(release, &id.process);
             let limit = if is_hint { limit.min(NEIGHBOUR_LIMIT) } else { limit };
             match probe::until_healthy(engine, id, &check, limit).await {

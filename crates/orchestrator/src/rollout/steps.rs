@@ -8,12 +8,13 @@ use coracle_engine::Engine;
 use coracle_model::{InstanceId, Phase, Release, Strategy};
 use futures::future::try_join_all;
 
+use super::comparison::Before;
 use super::pipeline::Orders;
 use super::{Candidacy, Failure, Rollout};
 use crate::candidate::inverse;
 use crate::core::Live;
 use crate::error::OrchestratorError;
-use crate::probe::{self, Check};
+use crate::probe;
 use crate::progress::{Event, LiveFacts};
 use crate::table::{RouteConflict, reached_at};
 
@@ -88,8 +89,8 @@ impl Rollout<'_> {
     }
 
     /// Looks after the new instances for a while, with the old ones still there to go back to.
-    pub(super) async fn watch(&self, candidacy: &Candidacy) -> Result<(), Failure> {
-        let Candidacy { engine, release, old, strategy, .. } = candidacy;
+    pub(super) async fn watch(&self, candidacy: &Candidacy, before: Option<Before>) -> Result<(), Failure> {
+        let Candidacy { release, old, strategy, .. } = candidacy;
         self.enter_after_switch(Phase::Drain).await;
         let span = release.spec.deploy.watch.duration();
         let has_old = *strategy == Strategy::BlueGreen && old.as_ref().is_some_and(|old| !old.serving().is_empty());
@@ -97,25 +98,35 @@ impl Rollout<'_> {
         if !can_go_back {
             return Ok(());
         }
-        let instances = self.instances(candidacy, |process| release.serves(process));
-        let watches = instances.iter().filter(|_| !span.is_zero()).map(|id| async move {
-            let check = Check::of(release, &id.process);
-            probe::watch(engine, id, &check, span).await.map_err(|reason| (id.clone(), reason))
-        });
-        if let Err((id, reason)) = try_join_all(watches).await {
-            let evidence = self.core.evidence(engine, &id).await;
-            self.take_back(candidacy).await?;
-            return Err(Failure::Release {
-                cause: format!("{id} became unhealthy after the switch, which was taken back: {reason}"),
-                evidence,
-                hint: "mend what the log shows, then `coracle deploy`; the old release serves".to_owned(),
-            });
-        }
-        if let Err(failure) = self.verify_after_switch(candidacy).await {
+        let looking = async {
+            self.stay_healthy(candidacy, span).await?;
+            self.verify_after_switch(candidacy).await?;
+            let Some(before) = before else { return Ok(()) };
+            // For as long as that takes, its health counts as well.
+            let healthy = self.stay_healthy(candidacy, before.left());
+            futures::future::try_join(healthy, self.compare(candidacy, &before)).await.map(drop)
+        };
+        if let Err(failure) = looking.await {
             self.take_back(candidacy).await?;
             return Err(failure);
         }
         Ok(())
+    }
+
+    /// Asks the new instances again and again for a while.
+    async fn stay_healthy(&self, candidacy: &Candidacy, span: Duration) -> Result<(), Failure> {
+        let Candidacy { engine, release, .. } = candidacy;
+        let instances = self.instances(candidacy, |process| release.serves(process));
+        let watches = instances.iter().filter(|_| !span.is_zero()).map(|id| async move {
+            let check = probe::check_of(release, &id.process);
+            probe::watch(engine, id, &check, span).await.map_err(|reason| (id.clone(), reason))
+        });
+        let Err((id, reason)) = try_join_all(watches).await else { return Ok(()) };
+        Err(Failure::Release {
+            cause: format!("{id} became unhealthy after the switch, which was taken back: {reason}"),
+            evidence: self.core.evidence(engine, &id).await,
+            hint: "mend what the log shows, then `coracle deploy`; the old release serves".to_owned(),
+        })
     }
 
     /// Lets requests on the old release run out and stops it. What fails here is done again by the reconcile loop.

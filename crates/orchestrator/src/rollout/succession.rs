@@ -10,7 +10,7 @@ use coracle_proxy_table::TargetId;
 
 use super::{Candidacy, Failure, Rollout};
 use crate::error::OrchestratorError;
-use crate::probe::Check;
+use crate::probe;
 
 impl Rollout<'_> {
     /// From here on requests to the project come through the proxy, so that they can wait and be led elsewhere.
@@ -139,6 +139,6 @@ impl Rollout<'_> {
 /// How long requests may wait: for what goes, for what comes, and for the way back.
 fn longest_hold(candidacy: &Candidacy) -> Duration {
     let (release, policy) = (&candidacy.release, &candidacy.release.spec.deploy);
-    let patience = release.spec.parts().map(|(name, _)| Check::of(release, name).patience()).max().unwrap_or_default();
+    let patience = release.spec.parts().map(|(name, _)| probe::check_of(release, name).patience()).max().unwrap_or_default();
     (policy.drain.duration() + policy.grace.duration() + policy.timeout.duration().max(patience)) * 2
 }

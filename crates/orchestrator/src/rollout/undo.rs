@@ -16,6 +16,8 @@ impl Rollout<'_> {
             let undo = std::mem::take(&mut *self.config_undo.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
             self.core.store.revert(self.deployment.id, &undo).await?;
             self.hold_for_return_of_incumbent(candidacy);
+            // What was counted from here on is no measure for what comes next.
+            self.core.last_switch(&candidacy.release.app, None);
         }
         if let Err(error) = self.core.publish().await {
             // The proxy is not there. Its supervisor publishes again when it is, and by then the store says the right thing.
@@ -27,12 +29,21 @@ impl Rollout<'_> {
     /// Removes what this deployment made and lets the old release be whole again. Goes as far as it can: what is left
     /// belongs to no release any more, and the reconcile loop removes it.
     pub(super) async fn undo(&self) {
+        if self.is_aside {
+            // Others may be changing the app: only what belongs to this one goes, and what it was built into with the next.
+            if let Err(error) = self.core.discard_release(&self.deployment.app, self.deployment.to, false).await {
+                tracing::warn!(deployment = %self.deployment.id, %error, "what waited is not gone yet");
+                self.core.retire_later(&self.deployment.app, self.deployment.to);
+            }
+            return;
+        }
         self.change_live(|live| live.discarded = true);
         {
             // A pass of the reconcile loop that has not heard of it yet may still start a service in the network that goes.
             let lock = self.core.app_lock(&self.deployment.app);
             let _after_its_current_pass = lock.lock().await;
         }
+        self.end_copying().await;
         if let Err(error) = self.try_undo().await {
             tracing::warn!(deployment = %self.deployment.id, %error, "undone only in part; the rest follows");
             self.core.retire_later(&self.deployment.app, self.deployment.to);

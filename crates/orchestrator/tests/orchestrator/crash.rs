@@ -9,7 +9,7 @@ use crate::world::{World, spec};
 /// Phases that a deployment with a release command goes through under this strategy.
 fn phases(strategy: Strategy) -> impl Iterator<Item = Phase> {
     let skipped = move |phase: &Phase| {
-        matches!(phase, Phase::Pipeline | Phase::Services | Phase::Release)
+        matches!(phase, Phase::Pipeline | Phase::Approval | Phase::Push | Phase::Services | Phase::Release)
             || (*phase == Phase::Hold && strategy == Strategy::BlueGreen)
     };
     Phase::ALL.into_iter().filter(move |phase| !skipped(phase))

@@ -134,9 +134,14 @@ impl World {
             notes: Vec::new(),
             sent: None,
             pipeline: self.pipeline.lock().unwrap().clone(),
+            policy: coracle_policy::Policy::default(),
             trigger: Trigger::Tree,
+            by: None,
+            fresh: false,
             force: false,
             incumbent: None,
+            image: None,
+            manifest: None,
         }
     }
 
@@ -250,6 +255,7 @@ async fn start(
         build_memory: coracle_model::ByteSize::mib(512),
         build_cpus: coracle_model::Cpus::milli(1000),
         tls: coracle_orchestrator::TlsOffer::default(),
+        policy: coracle_policy::ServerPolicy::default(),
         mounts: mounts.to_owned(),
     };
     let orchestrator = HostOrchestrator::new(store.clone(), machines.map(FakeEngine::engine).into(), proxy.clone(), settings);

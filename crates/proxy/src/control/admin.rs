@@ -7,6 +7,7 @@ use coracle_proxy_table::{self as table, Admission, CertificateSource, Middlewar
 use serde::{Deserialize, Serialize};
 
 use super::TargetState;
+use crate::metrics::BOUNDS_US;
 use crate::plane::Plane;
 
 /// A listening socket.
@@ -82,7 +83,43 @@ pub struct ServiceTarget {
     pub state: TargetState,
 }
 
+/// What was counted on routes since the proxy began; clients that go away and upgraded connections are neither answers nor errors.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Figures {
+    /// Answers with a status from 200 on.
+    pub answered: u64,
+    /// Those of them with a status from 500 on.
+    pub errors: u64,
+    /// What has ended otherwise.
+    pub others: u64,
+    /// By duration: upper bounds in microseconds (the last one is the greatest number), and how many took so long.
+    pub durations: Vec<(u64, u64)>,
+    /// Requests in flight on the targets of the table, upgraded connections aside.
+    pub in_flight: u64,
+}
+
 impl Plane {
+    /// What was counted on the routes that lead to a service or to those below it, as `shop` and `shop.api`.
+    pub(crate) fn figures(&self, service: &str) -> Figures {
+        let table = &self.snapshot().table;
+        let is_of = |id: &ServiceId| id.0.strip_prefix(service).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let bounds = BOUNDS_US.into_iter().chain([u64::MAX]);
+        let mut figures = Figures { durations: bounds.map(|bound| (bound, 0)).collect(), ..Figures::default() };
+        for route in table.routes.iter().filter(|route| route.service.as_ref().is_some_and(is_of)) {
+            let totals = self.metrics.of(&route.id).totals();
+            let [gone, informed, answers @ .., errors] = totals.answers;
+            figures.answered += answers.iter().sum::<u64>() + errors;
+            figures.errors += errors;
+            figures.others += gone + informed;
+            figures.durations.iter_mut().zip(totals.buckets).for_each(|((_, sum), count)| *sum += count);
+        }
+        let targets = table.services.iter().filter(|(id, _)| is_of(id)).flat_map(|(_, service)| &service.targets);
+        let ids: std::collections::BTreeSet<&TargetId> = targets.map(|target| &target.id).collect();
+        let live = self.targets.all();
+        figures.in_flight = live.iter().filter(|target| ids.contains(&target.id)).map(|target| target.in_flight() as u64).sum();
+        figures
+    }
+
     /// The routes that are served by, in the order in which they are asked.
     pub(crate) fn routes(&self) -> Vec<RouteStatus> {
         let table = &self.snapshot().table;

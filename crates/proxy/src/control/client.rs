@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::{ControlError, DrainRequest, Drained, Problem, RouteStatus, Status, TargetStatus};
+use super::{ControlError, DrainRequest, Drained, Figures, Problem, RouteStatus, Status, TargetStatus};
 
 /// For everything but drains, which take as long as they are told to.
 const CALL: Duration = Duration::from_secs(10);
@@ -85,6 +85,11 @@ impl Client {
     /// Targets in the table and those that still have something in flight.
     pub async fn targets(&self) -> Result<Vec<TargetStatus>, ControlError> {
         self.call(Method::GET, "/v1/targets", None::<&()>, CALL).await
+    }
+
+    /// What was counted on the routes that lead to a service, or to those below it.
+    pub async fn figures(&self, service: &str) -> Result<Figures, ControlError> {
+        self.call(Method::GET, &format!("/v1/figures?service={service}"), None::<&()>, CALL).await
     }
 
     /// How each certificate stands; none where no listener speaks TLS.

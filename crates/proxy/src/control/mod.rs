@@ -7,6 +7,7 @@
 //! | `GET /v1/status` | [`Status`] |
 //! | `GET /v1/routes` | [`RouteStatus`] of each route, in the order in which they are asked |
 //! | `GET /v1/targets` | [`TargetStatus`] of each target |
+//! | `GET /v1/figures?service=NAME` | [`Figures`] of the routes that lead there |
 //! | `GET /v1/certificates` | [`CertificateStatus`](coracle_certs::CertificateStatus) of each certificate |
 //! | `POST /v1/certificates/renew?name=NAME` | tries at once to get a certificate, however long the next attempt was to wait |
 //! | `GET /v1/certificates/authority` | the local authority's certificate, as PEM, for clients to trust |
@@ -26,7 +27,7 @@ mod client;
 pub(crate) mod predecessors;
 pub(crate) mod server;
 
-pub use admin::{ListenerStatus, MiddlewareStatus, RouteStatus, ServiceStatus, ServiceTarget};
+pub use admin::{Figures, ListenerStatus, MiddlewareStatus, RouteStatus, ServiceStatus, ServiceTarget};
 pub use client::Client;
 
 /// Counts up when the control protocol or the hand-over changes.

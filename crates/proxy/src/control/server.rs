@@ -38,11 +38,12 @@ use crate::{drain, handover, scrape};
 const LARGEST_BODY: usize = 64 * 1024 * 1024;
 
 /// Everything that can be asked for, by one method or another.
-const PATHS: [&str; 12] = [
+const PATHS: [&str; 13] = [
     "/v1/table",
     "/v1/status",
     "/v1/routes",
     "/v1/targets",
+    "/v1/figures",
     "/v1/certificates",
     "/v1/certificates/renew",
     "/v1/certificates/authority",
@@ -194,6 +195,10 @@ async fn answer(core: &Arc<Core>, request: Request<Incoming>) -> Result<Answer, 
         (&Method::GET, "/v1/status") => Ok(json(&core.status())),
         (&Method::GET, "/v1/routes") => Ok(json(&core.plane.routes())),
         (&Method::GET, "/v1/targets") => Ok(json(&core.targets())),
+        (&Method::GET, "/v1/figures") => {
+            let service = request.uri().query().and_then(|query| query.strip_prefix("service=")).unwrap_or_default();
+            Ok(json(&core.plane.figures(service)))
+        }
         (&Method::GET, "/v1/certificates") => {
             Ok(json(&core.plane.tls.as_ref().map_or_else(Vec::new, |tls| tls.certificates.status())))
         }

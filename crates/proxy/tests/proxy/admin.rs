@@ -70,6 +70,33 @@ async fn certificates_and_their_authority_are_told() {
 }
 
 #[tokio::test]
+async fn what_was_counted_for_a_service_and_those_below_it_is_told() {
+    let app = Backend::saying("hello").await;
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut env = Env::new().await;
+    env.publish(table(
+        &[("a.example", "/", "app"), ("b.example", "/", "app.api"), ("c.example", "/", "apple")],
+        &[
+            ("app", Admission::Open, &[("t", app.address)]),
+            ("app.api", Admission::Open, &[("u", gone)]),
+            ("apple", Admission::Open, &[("v", app.address)]),
+        ],
+    ))
+    .await;
+    env.get("a.example", "/").await.is(200, "hello");
+    assert_eq!(env.get("b.example", "/").await.status, 502);
+    env.get("c.example", "/").await.is(200, "hello");
+    let figures = async |service: &str| env.client().figures(service).await.unwrap();
+    // A request is counted when its answer has been sent, which its client may have read before.
+    until("they are counted", async || figures("app").await.answered == 2 && figures("apple").await.answered == 1).await;
+    let told = figures("app").await;
+    assert_eq!((told.errors, told.others, told.in_flight), (1, 0, 0));
+    assert_eq!(told.durations.iter().map(|(_, count)| count).sum::<u64>(), 2);
+    assert_eq!(told.durations.last().unwrap().0, u64::MAX);
+    assert_eq!((figures("apple").await.errors, figures("nobody").await.answered), (0, 0));
+}
+
+#[tokio::test]
 async fn metrics_are_told_to_both_doors_and_through_a_hand_over() {
     let app = Backend::saying("hello").await;
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -15,9 +15,9 @@ use futures::{Stream, StreamExt};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
-use crate::journal::Reader;
+use crate::journal::{Asker, Reader};
 use crate::problems;
 
 /// A problem as an answer.
@@ -63,12 +63,12 @@ fn json_bytes(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_else(|_| unreachable!("wire types are plain data"))
 }
 
-/// The events of a deployment from its start to its end. `gone` fires when whoever reads them goes away before that;
+/// The events of a deployment from its start to its end. `asker` is dropped when whoever reads them goes away before that;
 /// when the server stops, the stream waits for the end that the deployment is brought to.
-pub(crate) fn events(reader: Reader, gone: Option<DropGuard>) -> Response {
-    let events = futures::stream::unfold((reader, gone), |(mut reader, gone)| async move {
+pub(crate) fn events(reader: Reader, asker: Option<Asker>) -> Response {
+    let events = futures::stream::unfold((reader, asker), |(mut reader, asker)| async move {
         let (number, event) = reader.next().await?;
-        Some((Ok::<_, Infallible>(server_sent(number, &event)), (reader, gone)))
+        Some((Ok::<_, Infallible>(server_sent(number, &event)), (reader, asker)))
     });
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     let mut response = Sse::new(events).keep_alive(keep_alive).into_response();

@@ -86,7 +86,7 @@ pub(super) async fn show(State(context): State<Shared>, App(app): App) -> Answer
     Ok(Answered(wire::app_status(status, &context.http)))
 }
 
-/// Stops and forgets an app: instances, volumes, artifacts, releases, configuration.
+/// Stops and forgets an app: instances, volumes, artifacts, releases, configuration, and its previews.
 #[utoipa::path(delete, path = "/apps/{app}", tag = "apps", operation_id = "destroy_app", params(("app" = String, Path)), responses(
     (status = 204, description = "It is gone"),
     (status = "default", body = Problem, content_type = "application/problem+json"),
@@ -94,15 +94,21 @@ pub(super) async fn show(State(context): State<Shared>, App(app): App) -> Answer
 pub(super) async fn destroy(State(context): State<Shared>, App(app): App) -> Answer<StatusCode> {
     let turn = context.deployments.try_turn(&app)?;
     let (orchestrator, successions) = (context.orchestrator.clone(), context.sources.successions.clone());
-    let door = context.door.clone();
+    let (door, deployments, previews) = (context.door.clone(), context.deployments.clone(), context.previews.clone());
     // Half an app helps nobody: it goes on even if whoever asked for it goes away.
     let destroying = context.tasks.spawn(async move {
+        deployments.waiting().clear(&app).await;
         let done = orchestrator.destroy(&app).await;
         successions.settle_entrances().await;
         if let (Ok(_), Err(error)) = (&done, door.remove(&app).await) {
             tracing::warn!(%app, %error, "the repository of a destroyed app stays");
         }
         drop(turn);
+        if done.is_ok()
+            && let Err(problem) = previews.end_those_of(&app).await
+        {
+            tracing::warn!(%app, detail = problem.detail, "previews of a destroyed app end later");
+        }
         done
     });
     destroying.await??;

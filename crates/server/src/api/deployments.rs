@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::Json as Answered;
 use axum::extract::{Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use coracle_api::{
-    ChangeOptions, DeployOptions, Deployment, DeploymentEvent, DeploymentList, DeploymentPlan, Outcome, Problem, ProblemKind,
-    PushRequest, RollbackRequest,
+    BranchAnswer, ChangeOptions, DeployOptions, Deployment, DeploymentEvent, DeploymentList, DeploymentPlan, Outcome, Problem,
+    ProblemKind, PushRequest, RejectRequest, RollbackRequest,
 };
-use coracle_git_door::Ticket;
-use coracle_model::{DeploymentId, Role};
+use coracle_git_door::{Push, Ticket};
+use coracle_model::{AppName, DeploymentId, Role};
 use coracle_orchestrator::StatefulChanges;
 use coracle_pipeline::Trigger;
 use tokio_util::sync::CancellationToken;
@@ -19,10 +19,11 @@ use super::answer;
 use super::extract::{App, Id, Json, Options};
 use super::{Answer, ApiError, Shared};
 use crate::access::Caller;
-use crate::deployments::Work;
+use crate::deployments::{Files, Work};
 use crate::gate::Pushed;
 use crate::intake;
-use crate::journal::{Journal, Opening};
+use crate::journal::{Asker, Journal, Opening};
+use crate::previews::Came;
 use crate::source::{Sent, Sources};
 
 /// How many deployments a list shows.
@@ -62,14 +63,48 @@ pub(super) async fn deploy(
     opened(&journal, change.detach).await
 }
 
+fn under_way(context: &Shared, app: &AppName, request: &PushRequest) -> Answer<Arc<Push>> {
+    let push = context.door.push(&Ticket::shown(&request.ticket)).filter(|push| push.app() == app);
+    Ok(push.ok_or_else(|| Problem::new(ProblemKind::NotFound, "no such push is under way"))?)
+}
+
+/// A push that is under way moves a branch that is not the deployed one: what becomes of it, or the deployment into its preview.
+pub(super) async fn push_branch(
+    State(context): State<Shared>,
+    App(app): App,
+    Json(request): Json<PushRequest>,
+) -> Answer<Response> {
+    let push = under_way(&context, &app, &request)?;
+    let pushed = Pushed::of_another_branch(push.clone(), &request)?;
+    let branch = pushed.branch().to_owned();
+    let answer = match pushed.commit() {
+        None => {
+            pushed.take_hold(push.gone()).await?;
+            let gone = context.previews.branch_gone(&app, &branch).await?;
+            gone.map_or(BranchAnswer::Gone, |app| BranchAnswer::PreviewGone { app })
+        }
+        Some(commit) => match context.previews.branch_came(&app, &branch, commit).await? {
+            Came::NoPreviews => BranchAnswer::Kept,
+            Came::Without(why) => BranchAnswer::WithoutPreview { why },
+            Came::Preview(admitted) => {
+                let preview = admitted.record.app.clone();
+                let work = Work::Preview(Box::new(admitted), Files::Pushed(pushed));
+                let journal = context.deployments.begin(preview, work, ChangeOptions { detach: false, wait: true });
+                context.deployments.call_off_at(&journal, async move { push.gone().cancelled().await });
+                return opened(&journal, false).await;
+            }
+        },
+    };
+    Ok(Answered(answer).into_response())
+}
+
 /// Deploys the commit of a push that is under way. It is called off when the hook that asks goes away, as well as when whoever
 /// pushes does (until the switch).
 pub(super) async fn push(State(context): State<Shared>, App(app): App, Json(request): Json<PushRequest>) -> Answer<Response> {
-    let push = context.door.push(&Ticket::shown(&request.ticket)).filter(|push| *push.app() == app);
-    let push = push.ok_or_else(|| Problem::new(ProblemKind::NotFound, "no such push is under way"))?;
+    let push = under_way(&context, &app, &request)?;
     let pushed = Pushed::new(push.clone(), &request)?;
-    let journal = context.deployments.begin(app, Work::Push(pushed), ChangeOptions { detach: false, wait: true });
-    context.deployments.call_off_at(&journal, async move { push.gone().cancelled().await });
+    let journal = context.deployments.begin(app, Work::Push(Arc::new(pushed)), ChangeOptions { detach: false, wait: true });
+    context.deployments.left_at(&journal, async move { push.gone().cancelled().await });
     opened(&journal, false).await
 }
 
@@ -92,11 +127,13 @@ pub(super) async fn plan(
     let sent = take_in(&context, &caller, options, body).await?;
     let planning = async {
         let request = context.sources.request(&app, &sent, None).await?;
-        Ok::<_, ApiError>(context.orchestrator.plan(&request).await?)
+        let findings = context.orchestrator.findings(&request).await?;
+        let steps = context.orchestrator.plan(request).await?;
+        Ok::<_, ApiError>(DeploymentPlan { steps, findings: findings.into_iter().map(Into::into).collect() })
     };
-    let steps = planning.await;
+    let plan = planning.await;
     sent.tree.remove().await;
-    Ok(Answered(DeploymentPlan { steps: steps? }))
+    Ok(Answered(plan?))
 }
 
 async fn take_in(context: &Shared, caller: &Caller, mut options: DeployOptions, request: Request) -> Answer<Sent> {
@@ -105,11 +142,11 @@ async fn take_in(context: &Shared, caller: &Caller, mut options: DeployOptions, 
     let (head, body) = request.into_parts();
     let Sources { incoming, limits, .. } = &context.sources;
     let tree = intake::receive(incoming, &head.headers, body, *limits).await?;
-    Ok(Sent { tree, options, stateful, trusted: caller.is_administrator(), trigger: Trigger::Tree })
+    Ok(Sent { tree, options, stateful, trusted: caller.is_administrator(), trigger: Trigger::Tree, by: caller.person().cloned() })
 }
 
 /// The services that keep data and may be changed: `*`, or names separated by commas.
-fn stateful_changes(text: Option<&str>) -> Result<StatefulChanges, Problem> {
+pub(super) fn stateful_changes(text: Option<&str>) -> Result<StatefulChanges, Problem> {
     let named = match text {
         None => return Ok(StatefulChanges::None),
         Some("*") => return Ok(StatefulChanges::All),
@@ -215,6 +252,36 @@ pub(super) async fn cancel(State(context): State<Shared>, Id(id): Id) -> Answer<
     Ok((http::StatusCode::ACCEPTED, Answered(deployment)))
 }
 
+/// Allows a deployment that waits for approval: it goes on, and its events tell the end.
+#[utoipa::path(post, path = "/deployments/{id}/approve", tag = "deployments", operation_id = "approve_deployment", params(("id" = String, Path, example = "d12")), responses(
+    (status = 202, body = Deployment, description = "It goes on; its events tell the end"),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn approve(
+    State(context): State<Shared>,
+    caller: Caller,
+    Id(id): Id,
+) -> Answer<(http::StatusCode, Answered<Deployment>)> {
+    let decided = context.deployments.waiting().decide(&context.store, id, &caller, true, None).await?;
+    Ok((http::StatusCode::ACCEPTED, Answered(decided.into())))
+}
+
+/// Ends a deployment that waits for approval: nothing of it has run, and nothing of it stays.
+#[utoipa::path(post, path = "/deployments/{id}/reject", tag = "deployments", operation_id = "reject_deployment", params(("id" = String, Path, example = "d12")),
+    request_body = RejectRequest, responses(
+    (status = 202, body = Deployment, description = "It ends; its events tell that"),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn reject(
+    State(context): State<Shared>,
+    caller: Caller,
+    Id(id): Id,
+    Json(request): Json<RejectRequest>,
+) -> Answer<(http::StatusCode, Answered<Deployment>)> {
+    let decided = context.deployments.waiting().decide(&context.store, id, &caller, false, request.reason).await?;
+    Ok((http::StatusCode::ACCEPTED, Answered(decided.into())))
+}
+
 /// Takes up an earlier release again: same artifact, same configuration, no rebuild.
 #[utoipa::path(post, path = "/apps/{app}/rollback", tag = "deployments", operation_id = "rollback_app", params(("app" = String, Path), ChangeOptions),
     request_body = RollbackRequest, responses(
@@ -254,17 +321,17 @@ pub(super) async fn restart(
     opened(&journal, options.detach).await
 }
 
-async fn opened(journal: &Arc<Journal>, detach: bool) -> Answer<Response> {
+pub(super) async fn opened(journal: &Arc<Journal>, detach: bool) -> Answer<Response> {
     let nothing = || Problem::new(ProblemKind::Internal, "the deployment ended without a word");
     Ok(told(journal, detach).await?.ok_or_else(nothing)?)
 }
 
 /// The events of a deployment that has just been asked for; or why it was refused; `None` if there was nothing to deploy.
-/// Whoever asked for it and goes away calls it off, from the first moment on, unless it is detached.
+/// Whoever asked for it and goes away calls it off, from the first moment on, unless it is detached or waits for a person.
 pub(super) async fn told(journal: &Arc<Journal>, detach: bool) -> Answer<Option<Response>> {
-    let gone = (!detach).then(|| journal.cancel.clone().drop_guard());
+    let asker = (!detach).then(|| Asker::of(journal));
     match journal.opening().await {
-        Opening::Told => Ok(Some(answer::events(journal.reader(), gone))),
+        Opening::Told => Ok(Some(answer::events(journal.reader(), asker))),
         Opening::Refused(problem) => Err(problem.into()),
         Opening::Nothing => Ok(None),
     }

@@ -1,10 +1,12 @@
 //! The server and the machine it is on.
 
+use axum::Extension;
 use axum::Json as Answered;
 use axum::extract::State;
-use coracle_api::{Doctor, Problem, Version};
+use coracle_api::{Doctor, Problem, Version, Visitor};
 
 use super::{Answer, Shared};
+use crate::access::Caller;
 use crate::doctor as examination;
 
 /// Who answers.
@@ -12,7 +14,7 @@ use crate::doctor as examination;
     (status = 200, body = Version),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(super) async fn version(State(context): State<Shared>) -> Answered<Version> {
+pub(super) async fn version(State(context): State<Shared>, Extension(caller): Extension<Caller>) -> Answered<Version> {
     let proxy = match &context.proxy {
         Some(proxy) => proxy.version().await,
         None => None,
@@ -25,7 +27,10 @@ pub(super) async fn version(State(context): State<Shared>) -> Answered<Version> 
         default_engine: context.default_engine,
         http: context.http.iter().map(ToString::to_string).collect(),
         api_tcp: context.api_tcp.map(|address| address.to_string()),
+        hooks: context.hooks.map(|address| address.to_string()),
+        api_url: context.api_url.clone(),
         ssh: context.ssh.clone(),
+        you: Some(caller.person().map_or(Visitor::Administrator, |name| Visitor::Person(name.clone()))),
     })
 }
 

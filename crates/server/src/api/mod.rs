@@ -8,11 +8,17 @@ mod config;
 mod deployments;
 mod discovery;
 mod extract;
+mod forge;
 pub(crate) mod git;
+pub(crate) mod hooks;
 mod machine;
 mod output;
 mod people;
+mod pipeline;
+mod previews;
 mod projects;
+mod promotions;
+mod registries;
 mod traffic;
 
 use std::sync::Arc;
@@ -46,9 +52,12 @@ type Answer<T> = Result<T, ApiError>;
     tags(
         (name = "apps", description = "What runs here"),
         (name = "deployments", description = "Making a release the active one"),
+        (name = "branches", description = "The branch that is deployed, and previews of others"),
         (name = "configuration", description = "Environment variables and secrets"),
         (name = "output", description = "Logs, one-off processes"),
         (name = "traffic", description = "Who is reached where: routes, domains, certificates"),
+        (name = "forges", description = "Repositories elsewhere that apps are deployed from"),
+        (name = "registries", description = "Who the server and its apps are to registries of images"),
         (name = "people", description = "Who may use the server, and what they may do"),
         (name = "machine", description = "The server and the machine it is on")
     )
@@ -75,12 +84,29 @@ fn described() -> OpenApiRouter<Shared> {
         .routes(routes!(deployments::show))
         .routes(routes!(deployments::events))
         .routes(routes!(deployments::cancel))
+        .routes(routes!(deployments::approve))
+        .routes(routes!(deployments::reject))
+        .routes(routes!(pipeline::list))
+        .routes(routes!(pipeline::show))
+        .routes(routes!(pipeline::log))
+        .routes(routes!(pipeline::artifacts))
         .routes(routes!(deployments::rollback))
         .routes(routes!(deployments::restart))
+        .routes(routes!(promotions::promote))
+        .routes(routes!(promotions::plan))
         .routes(routes!(config::list, config::change))
+        .routes(routes!(previews::list, previews::remove))
+        .routes(routes!(previews::extend))
+        .routes(routes!(previews::branch, previews::set_branch))
         .routes(routes!(output::logs))
         .routes(routes!(output::run))
         .routes(routes!(output::exec))
+        .routes(routes!(forge::show, forge::connect, forge::disconnect))
+        .routes(routes!(forge::deploy))
+        .routes(routes!(registries::list, registries::login))
+        .routes(routes!(registries::logout))
+        .routes(routes!(registries::list_of_app, registries::login_for_app))
+        .routes(routes!(registries::logout_for_app))
         .routes(routes!(people::list, people::add))
         .routes(routes!(people::show, people::remove))
         .routes(routes!(people::change_role))
@@ -113,7 +139,10 @@ pub(crate) fn router(context: Shared) -> Router {
 
 /// What git's hooks ask, on the Unix socket alone.
 pub(crate) fn of_hooks(context: Shared) -> Router {
-    Router::new().route(&format!("{PREFIX}/apps/{{app}}/pushes"), axum::routing::post(deployments::push)).with_state(context)
+    Router::new()
+        .route(&format!("{PREFIX}/apps/{{app}}/pushes"), axum::routing::post(deployments::push))
+        .route(&format!("{PREFIX}/apps/{{app}}/pushes/branches"), axum::routing::post(deployments::push_branch))
+        .with_state(context)
 }
 
 /// Written anew for each of its rare readers, rather than kept in memory for all the others.

@@ -7,10 +7,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coracle_engine::{
     BuildError, BuildRequest, Builder, Engine, EngineError, Exit, Instance, InstanceEvent, InstanceSpec, Isolation, LogLine,
-    LogQuery, Missing, OutputSink, Runtime, Stats,
+    LogQuery, Missing, OutputSink, Runtime, Sharing, Stats,
 };
 use coracle_engine_docker::DockerOptions;
-use coracle_model::{AppName, Artifact, ArtifactId, EngineKind, InstanceId, ProcessSpec, ReleaseNumber};
+use coracle_model::{
+    AppName, Artifact, ArtifactId, EngineKind, ImageFacts, ImageReference, InstanceId, Logins, PinnedImage, ProcessSpec,
+    RegistryHost, RegistryLogin, ReleaseNumber,
+};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::OnceCell;
@@ -62,6 +65,33 @@ impl Builder for LateBuilder {
 
     async fn has(&self, artifact: &ArtifactId) -> Result<bool, EngineError> {
         self.0.get().await?.builder.has(artifact).await
+    }
+
+    async fn facts(&self, artifact: &ArtifactId) -> Result<Option<ImageFacts>, EngineError> {
+        self.0.get().await?.builder.facts(artifact).await
+    }
+
+    async fn resolve(&self, reference: &ImageReference, logins: &Logins) -> Result<PinnedImage, BuildError> {
+        self.0.get().await?.builder.resolve(reference, logins).await
+    }
+
+    async fn push(
+        &self,
+        artifact: &ArtifactId,
+        to: &ImageReference,
+        logins: &Logins,
+        output: &OutputSink,
+        cancel: &CancellationToken,
+    ) -> Result<PinnedImage, BuildError> {
+        self.0.get().await?.builder.push(artifact, to, logins, output, cancel).await
+    }
+
+    async fn share(&self, artifact: &Artifact, with: &Sharing) -> Result<Artifact, BuildError> {
+        self.0.get().await?.builder.share(artifact, with).await
+    }
+
+    async fn check_login(&self, host: &RegistryHost, login: &RegistryLogin) -> Result<(), BuildError> {
+        self.0.get().await?.builder.check_login(host, login).await
     }
 
     async fn prune(&self, app: &AppName, keep: &[ArtifactId]) -> Result<(), EngineError> {

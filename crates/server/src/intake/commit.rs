@@ -65,11 +65,12 @@ fn unpack(incoming: &Path, reader: File, limits: IntakeLimits) -> Result<Tree, P
     Ok(Tree { dir, path, archive: kept })
 }
 
-/// Whether compose files describe the tree. A manifest that cannot be read is told of when it is read in earnest.
+/// Whether compose files describe the tree, in any of its environments. A manifest that cannot be read is told of when it is read
+/// in earnest.
 fn is_described_by_compose(tree: &Path, limit: u64) -> bool {
-    let says_what_runs = || {
-        let manifest = read_manifest(tree.join("coracle.toml"), limit).ok().and_then(|text| Manifest::parse(&text).ok());
-        manifest.is_some_and(|manifest| manifest.what_runs(None).is_some())
-    };
-    compose::usual_file(tree).is_some() && !says_what_runs()
+    let usual = compose::usual_file(tree).is_some();
+    let manifest = read_manifest(tree.join("coracle.toml"), limit).ok().and_then(|text| Manifest::parse(&text).ok());
+    let Some(manifest) = manifest else { return usual };
+    let mut environments = manifest.environments().into_iter().map(Some).chain([None]);
+    environments.any(|environment| manifest.is_described_by_compose(environment, usual))
 }

@@ -180,6 +180,23 @@ async fn a_manifest_that_says_what_runs_goes_before_a_compose_file_unless_that_i
     assert!(steps.iter().any(|step| step.contains("db (keeps data): stays")), "{steps:#?}");
 }
 
+#[tokio::test]
+async fn a_manifest_names_the_compose_files_for_whoever_cannot_type_them() {
+    let env = Env::start_on(EngineKind::Docker).await;
+    let manifest = format!(
+        "app = \"store\"\n{QUICK}[compose]\nfiles = [\"nowhere.yaml\"]\n[environments.live]\napp = \"shop\"\n\
+         [environments.live.compose]\nfiles = [\"deploy/live.yaml\"]\n"
+    );
+    let files = [("coracle.toml", manifest.as_str()), ("deploy/live.yaml", SHOP), ("compose.yaml", "services: {}")];
+    // The app's name says which environment is meant.
+    let events = deploy(&env, &files, &DeployOptions::default()).await.unwrap();
+    assert_eq!(outcome(&events), Some(&Outcome::Succeeded), "{events:#?}");
+    assert!(env.machine.spec(&"shop.v1.db.1".parse().unwrap()).is_some());
+    let typed = DeployOptions { compose_files: Some("compose.yaml".into()), ..DeployOptions::default() };
+    let problem = deploy(&env, &files, &typed).await.unwrap_err();
+    assert!(problem.detail.contains("no service to run"), "{problem:?}");
+}
+
 fn setting(name: &str, value: &str, no_deploy: bool) -> ConfigPatch {
     let change = ConfigChange { name: name.parse().unwrap(), value: Some(value.into()), secret: false };
     ConfigPatch { changes: vec![change], no_deploy }

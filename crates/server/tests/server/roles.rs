@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 
 use coracle_api::{
-    ChangeOptions, Client, ConfigPatch, DeployOptions, Endpoint, LogOptions, NewKey, NewPerson, Outcome, ProblemKind, RoleChange,
-    RoleIn, Source, TokenRequest,
+    ChangeOptions, Client, ConfigChange, ConfigPatch, DeployOptions, Endpoint, ForgeRequest, LogOptions, NewKey, NewPerson,
+    NewRegistryLogin, OriginKind, Outcome, ProblemKind, PromotionRequest, RoleChange, RoleIn, Source, TokenRequest,
 };
 use coracle_engine::fake::{Script, Which};
 use coracle_model::{EngineKind, PersonName, Role, Secret};
 use tokio::net::TcpStream;
 
-use crate::harness::{Env, QUICK, app, outcome, raw_over, tree};
+use crate::harness::{Env, QUICK, all, app, outcome, raw_over, tree};
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti ana@laptop";
 
@@ -27,10 +27,36 @@ const DEPLOYER: &[&str] = &[
     "cancel_deployment",
     "rollback_app",
     "restart_app",
+    "promote_app",
+    "plan_promotion",
     "list_config",
     "read_logs",
+    "show_forge",
+    "deploy_from_forge",
+    "list_runs",
+    "show_run",
+    "read_run_log",
+    "download_artifacts",
+    "show_deploy_branch",
+    "list_previews",
+    "remove_preview",
+    "extend_preview",
 ];
-const OWNER: &[&str] = &["scale_app", "change_config", "run_program", "exec_program", "destroy_app"];
+const OWNER: &[&str] = &[
+    "approve_deployment",
+    "reject_deployment",
+    "scale_app",
+    "change_config",
+    "run_program",
+    "exec_program",
+    "connect_forge",
+    "disconnect_forge",
+    "list_app_registries",
+    "login_app_registry",
+    "logout_app_registry",
+    "set_deploy_branch",
+    "destroy_app",
+];
 
 async fn serving() -> Env {
     Env::start_with(|options| options.api_tcp = Some("127.0.0.1:0".parse().unwrap())).await
@@ -83,6 +109,7 @@ async fn every_route_is_open_to_those_alone_whose_role_allows_it() {
 
     for (name, method, path) in operations() {
         let place = path.replace("{app}", "shop").replace("{id}", &deployment.0.to_string()).replace("{person}", "zoe");
+        let place = place.replace("{host}", "registry.example.com");
         let allowed = |lists: &[&[&str]]| lists.iter().any(|list| list.contains(&name.as_str()));
         let callers = [
             ("nobody", &nobody, allowed(&[SOMEBODY])),
@@ -116,6 +143,68 @@ async fn every_route_is_open_to_those_alone_whose_role_allows_it() {
 }
 
 #[tokio::test]
+async fn promotion_takes_a_role_in_both_apps_and_brings_nothing_of_the_firsts_configuration() {
+    let address = |options: &mut coracle_server::ServerOptions| options.api_tcp = Some("127.0.0.1:0".parse().unwrap());
+    let env = Env::start_on_with(EngineKind::Docker, address).await;
+    env.deploy("staging").await;
+    env.deploy("production").await;
+    let change = ConfigChange { name: "KEY".parse().unwrap(), value: Some("of-staging".to_owned()), secret: true };
+    let patch = ConfigPatch { changes: vec![change], no_deploy: true };
+    env.client.set_config(&app("staging"), &patch, ChangeOptions::default()).await.unwrap();
+    let (staging, production) = ((Some("staging"), Role::Deployer), (Some("production"), Role::Owner));
+    let (of_staging, _) = person_with(&env, "ana", &[staging]).await;
+    let (of_production, _) = person_with(&env, "ben", &[production]).await;
+    let (of_both, _) = person_with(&env, "eve", &[staging, production]).await;
+    let promotion = PromotionRequest { from: app("staging"), release: None, recreate_services: None };
+    let to = app("production");
+    for client in [&of_staging, &of_production] {
+        let promoted = client.promote(&to, &promotion, ChangeOptions::default()).await.map(drop);
+        let planned = client.plan_promotion(&to, &promotion).await.map(drop);
+        for refused in [promoted, planned] {
+            assert_eq!(refused.unwrap_err().problem().map(|problem| problem.kind), Some(ProblemKind::Forbidden));
+        }
+    }
+    let planned = of_both.plan_promotion(&to, &promotion).await.unwrap();
+    assert!(planned.steps.iter().any(|step| step.contains("runs what staging v1 runs")), "{planned:#?}");
+    let events = all(of_both.promote(&to, &promotion, ChangeOptions::default()).await.unwrap()).await;
+    assert_eq!(outcome(&events), Some(&Outcome::Succeeded), "{events:#?}");
+    let last = env.client.releases(&to).await.unwrap().pop().unwrap();
+    assert_eq!((last.origin, last.description.as_str()), (OriginKind::Promotion, "promoted from staging v1"));
+    assert!(env.client.config(&to).await.unwrap().is_empty());
+    assert_eq!(env.machine.built().len(), 2, "something was built for it");
+    // What is one app's login is not another's to see, and what is refused is not kept.
+    let login = NewRegistryLogin { host: "a.b".parse().unwrap(), username: "ana".to_owned(), password: "x".into() };
+    let kinds = [of_staging.login_registry(Some(&to), &login).await.map(drop), of_both.registries(None).await.map(drop)];
+    for refused in kinds {
+        assert_eq!(refused.unwrap_err().problem().map(|problem| problem.kind), Some(ProblemKind::Forbidden));
+    }
+    assert!(of_both.login_registry(Some(&to), &login).await.is_err());
+    assert!(of_both.registries(Some(&to)).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_servers_own_login_pushes_for_nobody_who_was_not_given_it() {
+    let address = |options: &mut coracle_server::ServerOptions| options.api_tcp = Some("127.0.0.1:0".parse().unwrap());
+    let mut env = Env::start_on_with(EngineKind::Docker, address).await;
+    env.deploy("shop").await;
+    env.stop().await;
+    let store = coracle_store::Store::open(&env.state_dir()).await.unwrap();
+    let login = coracle_model::RegistryLogin { username: "ci".to_owned(), password: Secret::new("x") };
+    store.set_registry_login(None, &"a.b".parse().unwrap(), &login).await.unwrap();
+    store.close().await;
+    drop(store);
+    env.serve(address).await;
+    let (ana, _) = person_with(&env, "ana", &[(Some("shop"), Role::Owner)]).await;
+    let manifest = format!("{QUICK}[registry]\npush = \"a.b/team/others\"\n");
+    let tree = || Source::from_bytes(tree(&[("Procfile", "web: serve\n"), ("coracle.toml", &manifest)]));
+    let refused = ana.plan(&app("shop"), &DeployOptions::default(), tree()).await.unwrap_err();
+    let problem = refused.problem().unwrap();
+    assert_eq!(problem.kind, ProblemKind::Forbidden, "{problem:?}");
+    assert!(problem.detail.contains("images pushed to a.b/team/others with the server's login"), "{problem:?}");
+    assert!(env.client.plan(&app("shop"), &DeployOptions::default(), tree()).await.is_ok());
+}
+
+#[tokio::test]
 async fn the_servers_own_token_and_socket_may_do_everything() {
     let env = serving().await;
     env.deploy("shop").await;
@@ -145,7 +234,7 @@ async fn people_see_their_own_apps_and_make_those_that_name_them() {
         let tree = tree(&[("Procfile", "web: serve\n"), ("coracle.toml", QUICK)]);
         client.deploy(&app(name), &DeployOptions::default(), Source::from_bytes(tree)).await
     };
-    let made = crate::harness::all(deploy(&ana, "blog").await.unwrap()).await;
+    let made = all(deploy(&ana, "blog").await.unwrap()).await;
     assert_eq!(outcome(&made), Some(&Outcome::Succeeded));
     for (client, name) in [(&ana, "mine"), (&ben, "mine"), (&ana, "other")] {
         let refused = deploy(client, name).await.unwrap_err();
@@ -176,14 +265,58 @@ async fn a_role_in_an_app_does_not_come_to_the_machine() {
     assert_eq!(refused.kind(), Some(ProblemKind::Forbidden), "{refused:?}");
     assert!(refused.to_string().contains("web: of the machine's files /srv"), "{refused}");
     // What the administrator gave is kept, and no more can be had by configuration.
-    let given = crate::harness::all(deploy(&env.client).await.unwrap()).await;
+    let given = all(deploy(&env.client).await.unwrap()).await;
     assert_eq!(outcome(&given), Some(&Outcome::Succeeded), "{given:#?}");
-    let kept = crate::harness::all(deploy(&ana).await.unwrap()).await;
+    let kept = all(deploy(&ana).await.unwrap()).await;
     assert_eq!(outcome(&kept), Some(&Outcome::Succeeded), "{kept:#?}");
-    let change = coracle_api::ConfigChange { name: "PLACE".parse().unwrap(), value: Some("/".to_owned()), secret: false };
+    let change = ConfigChange { name: "PLACE".parse().unwrap(), value: Some("/".to_owned()), secret: false };
     let patch = ConfigPatch { changes: vec![change], no_deploy: false };
     let refused = ana.set_config(&app("shop"), &patch, ChangeOptions::default()).await.unwrap_err();
     assert_eq!(refused.kind(), Some(ProblemKind::Forbidden), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_role_in_an_app_does_not_lead_the_server_into_its_own_network() {
+    let env = serving().await;
+    let (ana, _) = person_with(&env, "ana", &[(Some("shop"), Role::Owner)]).await;
+    let (ben, _) = person_with(&env, "ben", &[(Some("shop"), Role::Deployer)]).await;
+    let request = |url: &str| ForgeRequest {
+        url: url.to_owned(),
+        kind: Some("github".to_owned()),
+        branch: None,
+        token: Some("hunter2".to_owned()),
+        api: None,
+        plain_http: true,
+        new_secret: false,
+    };
+    let elsewhere = ForgeRequest { api: Some("https://127.0.0.1".to_owned()), ..request("https://192.0.2.1/ana/shop") };
+    let inside = [
+        "https://127.0.0.1/a/b",
+        "https://[::1]/a/b",
+        "git@localhost:a/b.git",
+        "http://192.0.2.1/a/b",
+        "https://169.254.169.254/a",
+    ];
+    for request in inside.map(request).into_iter().chain([elsewhere]) {
+        for client in [&ana, &ben] {
+            let refused = client.connect_forge(&app("shop"), &request).await.unwrap_err();
+            assert_eq!(refused.kind(), Some(ProblemKind::Forbidden), "{request:?}: {refused:?}");
+        }
+    }
+    for bad in ["file:///etc", "ext::sh -c touch% x", "https://u:p@host/a", "https://-x/a", "--upload-pack=x"] {
+        let refused = env.client.connect_forge(&app("shop"), &request(bad)).await.unwrap_err();
+        assert_eq!(refused.kind(), Some(ProblemKind::Invalid), "{bad}: {refused:?}");
+    }
+    assert!(env.client.apps().await.unwrap().is_empty(), "what is refused makes no app");
+    // The administrator may; and what is secret comes out once, and for nobody else.
+    let connected = env.client.connect_forge(&app("shop"), &request("https://127.0.0.1/ana/shop")).await.unwrap();
+    let secret = connected.secret.unwrap();
+    let shown = format!("{:?}", ben.forge(&app("shop")).await.unwrap());
+    assert!(!shown.contains("hunter2") && !shown.contains(secret.expose()), "{shown}");
+    assert!(env.client.connect_forge(&app("shop"), &request("https://127.0.0.1/ana/shop")).await.unwrap().secret.is_none());
+    assert_eq!(ben.disconnect_forge(&app("shop")).await.unwrap_err().kind(), Some(ProblemKind::Forbidden));
+    ana.disconnect_forge(&app("shop")).await.unwrap();
+    assert_eq!(ana.forge(&app("shop")).await.unwrap_err().kind(), Some(ProblemKind::NotFound));
 }
 
 #[tokio::test]

@@ -69,6 +69,7 @@ pub(crate) fn new_release(app: &AppName, number: ReleaseNumber, env: &[(&str, &s
             port: Some(8000),
             has_healthcheck: true,
             fingerprint: None,
+            registry: None,
         },
         artifacts: Default::default(),
         spec: AppSpec::named(app.clone()),

@@ -50,6 +50,40 @@ pub(super) fn need_tree(tree: &Tree<'_>, dependencies: &PythonDependencies) -> R
     Ok(false)
 }
 
+/// What of the tree a lock file names as packages: path dependencies and members of a workspace, but not the project itself.
+pub(super) fn local(tree: &Tree<'_>, dependencies: &PythonDependencies) -> Result<Vec<String>, PlanError> {
+    let (file, found): (&str, fn(&toml::Value) -> Option<&str>) = match dependencies {
+        PythonDependencies::UvLock => ("uv.lock", |package| {
+            let source = package.get("source")?;
+            ["editable", "directory", "virtual", "path"].iter().find_map(|kind| source.get(*kind)?.as_str())
+        }),
+        PythonDependencies::PoetryLock => ("poetry.lock", |package| {
+            let source = package.get("source")?;
+            let is_local = matches!(source.get("type")?.as_str()?, "directory" | "file");
+            source.get("url")?.as_str().filter(|_| is_local)
+        }),
+        _ => return Ok(Vec::new()),
+    };
+    let lock: toml::Table = tree.source.read(file)?.unwrap_or_default().parse().unwrap_or_default();
+    let mut all: Vec<String> = Vec::new();
+    for package in lock.get("package").and_then(toml::Value::as_array).into_iter().flatten() {
+        let Some(path) = found(package).filter(|path| !matches!(*path, "." | "./")) else { continue };
+        let hint = "what is required by path must lie within the app and must not be left out by an ignore file";
+        let name = package.get("name").and_then(toml::Value::as_str).unwrap_or_default();
+        let Some(inside) = join(file, path) else {
+            return Err(unsuitable(format!("{file} takes {name} from {path}, which is outside of the app"), hint));
+        };
+        if !tree.source.is_folder(&inside) && !tree.source.is_file(&inside) {
+            return Err(unsuitable(format!("{file} takes {name} from {path}, which is not there"), hint));
+        }
+        if !all.contains(&inside) {
+            all.push(inside);
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
 /// A path, editable or not, or a folder of packages: `-e .`, `./vendor/thing`, `thing @ file:vendor/thing`, `--find-links wheels`.
 fn is_local(line: &str) -> bool {
     let after = |names: [&str; 2]| {

@@ -10,7 +10,7 @@ use coracle_model::{AppSpec, COMPOSE_FILES, EngineKind, EnvName};
 
 use super::{Arguments, failure};
 use crate::commands::compose::ProjectFiles;
-use crate::context::{Context, MANIFEST, directory_name, overlay_of, spec_of, what_runs};
+use crate::context::{Context, MANIFEST, directory_name, is_described_by_compose, overlay_of, spec_of};
 use crate::failure::Failure;
 
 /// What is developed, and how it is read again.
@@ -39,9 +39,10 @@ impl Project {
         let is_here = |names: &[&str]| names.iter().any(|name| here.join(name).is_file());
         let above = || here.ancestors().skip(1).any(|folder| COMPOSE_FILES.iter().any(|name| folder.join(name).is_file()));
         // As for a deployment: a manifest that says by itself what runs goes before compose files that nobody names.
-        let by_manifest = || what_runs(here, context.global.environment.as_deref());
+        // Which of them a deployment uses, `[compose]` says; here they are those for development.
+        let by_compose = || is_described_by_compose(here, context.global.environment.as_deref(), true);
         let compose =
-            files.are_named() || (is_here(&COMPOSE_FILES) && !by_manifest()?) || (!is_here(&[MANIFEST, "Procfile"]) && above());
+            files.are_named() || (is_here(&COMPOSE_FILES) && by_compose()?) || (!is_here(&[MANIFEST, "Procfile"]) && above());
         let what = if compose { What::Compose(Arc::new(files.load(context)?)) } else { What::Tree(here.clone()) };
         Ok(Self {
             what,

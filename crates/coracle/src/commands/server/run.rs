@@ -60,6 +60,7 @@ struct Ready<'a> {
     api: &'a Path,
     api_tcp: Option<String>,
     ssh: Option<&'a str>,
+    hooks: Option<String>,
     http: Vec<String>,
     engine: &'static str,
 }
@@ -92,7 +93,11 @@ fn options(arguments: &Arguments, context: &Context) -> Result<ServerOptions, Fa
     options.https.clone_from(&arguments.listening.https);
     options.acme = arguments.listening.acme()?;
     options.api_tcp = arguments.listening.api_tcp;
+    options.api_host = arguments.listening.api_host()?;
     options.ssh = arguments.listening.ssh;
+    options.policy = arguments.listening.policy()?;
+    options.hooks = arguments.listening.hooks;
+    options.public_url.clone_from(&arguments.listening.public_url);
     options.engine = arguments.engine.into();
     options.discovery = arguments.listening.discovering.options()?;
     Ok(options)
@@ -109,6 +114,7 @@ fn tell_ready(server: &Server, print: bool, context: &Context) {
         api: server.api_socket(),
         api_tcp: server.api_tcp().map(|address| address.to_string()),
         ssh: server.ssh().map(|ssh| ssh.address.as_str()),
+        hooks: server.hooks().map(|address| address.to_string()),
         http: server.http().iter().map(ToString::to_string).collect(),
         engine: server.default_engine().as_str(),
     };
@@ -120,6 +126,12 @@ fn tell_ready(server: &Server, print: bool, context: &Context) {
     if let Some(address) = &ready.api_tcp {
         let token = context.state().join("token");
         context.output.remark(format!("API on http://{address}, too, for those who know the token in {}", token.display()));
+    }
+    if let Some(address) = server.hooks() {
+        context.output.remark(format!("webhooks on {address}"));
+    }
+    if let Some(url) = server.api_url() {
+        context.output.remark(format!("API and git at {url}, for those who have a token"));
     }
     if let Some(ssh) = server.ssh() {
         context.output.remark(format!("git over SSH on {}; the host key is {}", ssh.address, ssh.fingerprint));

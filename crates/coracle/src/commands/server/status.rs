@@ -30,6 +30,9 @@ pub(super) async fn run(_: Arguments, context: &Context) -> Result<ExitCode, Fai
         Some(proxy) => fact("proxy", format!("{proxy}, requests on {}", version.http.join(", "))),
         None => fact("proxy", paint.with(Style::Red, "does not answer")),
     }
+    if let Some(hooks) = &version.hooks {
+        fact("webhooks", hooks.clone());
+    }
     if let Some(ssh) = &version.ssh {
         fact("ssh", format!("{}, host key {}", ssh.address, ssh.fingerprint));
     }

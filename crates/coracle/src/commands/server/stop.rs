@@ -1,7 +1,6 @@
 //! `coracle server stop`: the control plane ends; what it started goes on, unless that is wished otherwise.
 
 use clap::Args;
-use coracle_api::Endpoint;
 use coracle_server::{ServerOptions, stop_everything};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -30,8 +29,11 @@ pub(super) struct Arguments {
 /// Does it.
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, Failure> {
     let client = context.client()?;
-    if let Endpoint::Tcp { url, .. } = client.endpoint() {
-        return Err(Failure::usage(format!("the server at {url} cannot be stopped from here")).hint("type it on its machine"));
+    if client.endpoint().is_remote() {
+        let endpoint = client.endpoint();
+        return Err(
+            Failure::usage(format!("the server at {endpoint} cannot be stopped from here")).hint("type it on its machine")
+        );
     }
     let server = match peer::process_behind(client.endpoint()) {
         Some(process) => {

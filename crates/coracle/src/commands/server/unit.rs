@@ -32,6 +32,8 @@ pub(super) fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, F
         }
     }
     let acme = arguments.listening.acme()?;
+    let api_host = arguments.listening.api_host()?.into_iter().flat_map(|host| ["--api-host".to_owned(), host]);
+    let more: Vec<String> = api_host.chain(arguments.listening.typed()?).collect();
     let unit = render(&UnitOptions {
         program: &program,
         state_dir: &absolute(&context.state())?,
@@ -40,7 +42,7 @@ pub(super) fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, F
         acme: acme.as_ref(),
         api_tcp: arguments.listening.api_tcp,
         ssh: arguments.listening.ssh,
-        more: &arguments.listening.discovering.typed(),
+        more: &more,
         user: arguments.user.as_deref(),
     });
     context.output.line(unit.trim_end());

@@ -1,0 +1,96 @@
+//! Copies of the source tree that are made before a step is ready to run: copying thousands of files takes longer than starting a
+//! program. One is made in advance; the next ones when the first is taken, since then steps do run and are not all known.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use coracle_pipeline::{Plan, StepImage};
+use tokio_util::task::TaskTracker;
+
+/// Copies in advance, in a directory of their own. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Spares(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    source: PathBuf,
+    place: PathBuf,
+    state: Mutex<State>,
+    stop: AtomicBool,
+    tasks: TaskTracker,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ready: Vec<PathBuf>,
+    /// How many have been begun; numbers them, too.
+    begun: usize,
+    /// How many may be begun.
+    wanted: usize,
+    /// Whether one is being made.
+    busy: bool,
+}
+
+impl Spares {
+    /// Begins with the first copy, if a job of the plan will want one. `workspaces` is the run's directory for copies.
+    pub fn begin(plan: &Plan, source: PathBuf, workspaces: PathBuf) -> Option<Self> {
+        let wanted = plan.jobs.iter().filter(|job| job.step.image != StepImage::App).count();
+        if wanted == 0 {
+            return None;
+        }
+        let (state, stop, tasks) = (Mutex::new(State { wanted, ..State::default() }), AtomicBool::new(false), TaskTracker::new());
+        let spares = Self(Arc::new(Inner { source, place: workspaces.join("spare"), state, stop, tasks }));
+        spares.make_one();
+        Some(spares)
+    }
+
+    /// A copy that is ready, for the caller to move away. `None`: there is none now.
+    pub(crate) fn take(&self) -> Option<PathBuf> {
+        let taken = self.state().ready.pop();
+        self.make_one();
+        taken
+    }
+
+    /// Makes no more, and waits until none is being made.
+    pub async fn end(&self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One after the other: the steps that run meanwhile need the disk, too.
+    fn make_one(&self) {
+        let number = {
+            let mut state = self.state();
+            if state.busy || state.begun >= state.wanted || self.0.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            (state.busy, state.begun) = (true, state.begun + 1);
+            state.begun
+        };
+        let spares = self.clone();
+        self.0.tasks.spawn_blocking(move || {
+            let Inner { source, place, stop, .. } = &*spares.0;
+            let copy = place.join(number.to_string());
+            let copied = coracle_build::copy_for_all_until(source, &copy, stop);
+            let is_first = number == 1;
+            {
+                let mut state = spares.state();
+                state.busy = false;
+                match copied {
+                    Ok(()) => state.ready.push(copy),
+                    // The step that would have had it copies for itself, and tells what is wrong.
+                    Err(error) => tracing::debug!(%error, "no copy in advance"),
+                }
+            }
+            if !is_first {
+                spares.make_one();
+            }
+        });
+    }
+}

@@ -1,0 +1,229 @@
+//! Apps that are deployed from repositories elsewhere: when a forge tells that the branch has moved, it is fetched as it is *now*,
+//! and deployed by the rules of a push.
+//!
+//! What a forge tells is no more than a reason to look: neither the commit nor anything else that it names is believed, so that
+//! what is told twice, late or out of order does no harm. Each app has one lane; what comes while something is under way waits in
+//! one place, where the newer takes the place of the older.
+
+mod connecting;
+mod deploying;
+mod previewing;
+mod reporting;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use coracle_forge::{Api, Branch, Event};
+use coracle_git_door::Door;
+use coracle_model::AppName;
+use coracle_store::{ForgeRecord, Store};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub(crate) use connecting::HOOKS;
+
+use crate::deployments::Deployments;
+use crate::previews::Previews;
+
+/// How many repositories are fetched at a time.
+const FETCHES: usize = 2;
+
+/// How many branches beside the one that is deployed may wait for an app's lane.
+const BRANCHES: usize = 64;
+
+/// The connections between apps and forges, and what goes on by them. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Forges {
+    inner: Arc<Inner>,
+}
+
+/// What forges' events are carried out with.
+pub(crate) struct Means {
+    pub store: Store,
+    pub door: Door,
+    pub deployments: Deployments,
+    pub previews: Previews,
+    /// Where this server is reached from outside, if that was told.
+    pub public_url: Option<String>,
+    pub tasks: TaskTracker,
+    pub stop: CancellationToken,
+}
+
+struct Inner {
+    means: Means,
+    api: Api,
+    fetches: Semaphore,
+    lanes: Mutex<HashMap<AppName, Arc<Lane>>>,
+}
+
+/// What is to be done for an app, one thing after the other.
+#[derive(Default)]
+struct Lane {
+    waits: Mutex<Waiting>,
+    came: Notify,
+}
+
+/// What has come that nobody has begun with.
+#[derive(Default)]
+struct Waiting {
+    /// Whether the branch that is deployed has moved.
+    deployed: bool,
+    /// Branches beside it.
+    beside: BTreeMap<Branch, Change>,
+}
+
+/// What has become of a branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Moved,
+    Gone,
+}
+
+/// What is begun with.
+enum Turn {
+    Deploy,
+    Beside(Branch, Change),
+}
+
+impl Lane {
+    fn waits(&self) -> MutexGuard<'_, Waiting> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn next(&mut self) -> Option<Turn> {
+        if std::mem::take(&mut self.deployed) {
+            return Some(Turn::Deploy);
+        }
+        self.beside.pop_first().map(|(branch, change)| Turn::Beside(branch, change))
+    }
+}
+
+/// What becomes of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// The branch is going to be deployed.
+    Deploys,
+    /// Something is going to be done about another, as this sentence says.
+    Beside(String),
+    /// Nothing, for this reason.
+    Nothing(String),
+}
+
+impl Forges {
+    pub(crate) fn new(means: Means) -> Self {
+        let (api, fetches, lanes) = (Api::default(), Semaphore::new(FETCHES), Mutex::default());
+        Self { inner: Arc::new(Inner { means, api, fetches, lanes }) }
+    }
+
+    /// Takes up what an earlier server was asked for and did not come to.
+    pub(crate) async fn resume(&self) {
+        match self.inner.means.store.wanted_forges().await {
+            Ok(apps) => apps.iter().for_each(|app| self.wake(app)),
+            Err(error) => tracing::error!(%error, "what forges asked for before the start is not known"),
+        }
+    }
+
+    /// Where this server is reached from outside, without a slash at the end.
+    pub(crate) fn public_url(&self) -> Option<&str> {
+        self.inner.means.public_url.as_deref()
+    }
+
+    /// What becomes of a verified event. The branch that is deployed moves the app; everything else comes to [`Forges::beside`].
+    pub(crate) async fn hear(&self, record: &ForgeRecord, event: &Event) -> Result<Heard, coracle_store::StoreError> {
+        match event {
+            Event::BranchMoved { branch, .. } if branch.as_str() == record.branch => {
+                self.deploy(&record.app).await?;
+                Ok(Heard::Deploys)
+            }
+            Event::BranchGone { branch } if branch.as_str() == record.branch => Ok(Heard::Nothing(format!(
+                "{branch} is what is deployed; what is live stays: coracle destroy -a {} ends it",
+                record.app
+            ))),
+            Event::Ping => Ok(Heard::Nothing(format!("well connected: {} is deployed from {}", record.app, record.branch))),
+            Event::BranchMoved { branch, .. } => self.moved_beside(record, branch).await,
+            Event::BranchGone { branch } => self.gone_beside(record, branch).await,
+            beside => Ok(of_no_branch(record, beside)),
+        }
+    }
+
+    /// Has the branch fetched and deployed, if it is not live already. It is written down before it is begun.
+    pub(crate) async fn deploy(&self, app: &AppName) -> Result<(), coracle_store::StoreError> {
+        self.inner.means.store.want_forge(app, true).await?;
+        self.wake(app);
+        Ok(())
+    }
+
+    fn wake(&self, app: &AppName) {
+        self.put(app, |waiting| waiting.deployed = true);
+    }
+
+    /// Puts something into an app's lane, which is walked from then on if nobody does.
+    fn put<T>(&self, app: &AppName, change: impl FnOnce(&mut Waiting) -> T) -> T {
+        let mut lanes = self.lanes();
+        let lane = lanes.entry(app.clone()).or_insert_with(|| {
+            let lane = Arc::new(Lane::default());
+            let walking = Walking { forges: self.clone(), app: app.clone(), lane: lane.clone() };
+            self.inner.means.tasks.spawn(async move { walking.forges.walk(&walking.app, &walking.lane).await });
+            lane
+        });
+        let put = change(&mut lane.waits());
+        lane.came.notify_one();
+        put
+    }
+
+    /// Does what waits in a lane until nothing does.
+    async fn walk(&self, app: &AppName, lane: &Lane) {
+        loop {
+            let turn = {
+                // Whoever puts something there holds the lanes, so it is either seen here or finds no lane.
+                let mut lanes = self.lanes();
+                let next = lane.waits().next().filter(|_| !self.inner.means.stop.is_cancelled());
+                let Some(turn) = next else {
+                    lanes.remove(app);
+                    return;
+                };
+                turn
+            };
+            match turn {
+                Turn::Deploy => self.carry_out(app, lane).await,
+                Turn::Beside(branch, Change::Moved) => self.preview(app, &branch).await,
+                Turn::Beside(branch, Change::Gone) => self.end_preview(app, &branch).await,
+            }
+        }
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, HashMap<AppName, Arc<Lane>>> {
+        self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What becomes of events that are about no branch of the repository.
+fn of_no_branch(record: &ForgeRecord, event: &Event) -> Heard {
+    Heard::Nothing(match event {
+        // Its files are anybody's.
+        Event::PullRequest { number, from_fork: true, .. } => format!("#{number} comes from a fork, which is never deployed"),
+        Event::PullRequest { number, .. } => format!("#{number} is not deployed: its branch is, if [previews] names it"),
+        Event::Tag => format!("tags are not deployed: {} is", record.branch),
+        Event::Other(name) => format!("nothing is done about {name:?}"),
+        Event::Ping | Event::BranchMoved { .. } | Event::BranchGone { .. } => String::new(),
+    })
+}
+
+/// Somebody walks a lane. However that ends, the lane is gone then, so that the next event finds it free.
+struct Walking {
+    forges: Forges,
+    app: AppName,
+    lane: Arc<Lane>,
+}
+
+impl Drop for Walking {
+    fn drop(&mut self) {
+        let mut lanes = self.forges.lanes();
+        if lanes.get(&self.app).is_some_and(|lane| Arc::ptr_eq(lane, &self.lane)) {
+            lanes.remove(&self.app);
+        }
+    }
+}

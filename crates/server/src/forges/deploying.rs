@@ -1,0 +1,222 @@
+//! One turn of a lane: fetch the branch, deploy what it names, tell what came of it.
+
+use std::sync::Arc;
+
+use coracle_api::{ChangeOptions, DeploymentEvent, Outcome, Phase, Problem};
+use coracle_forge::{Branch, Forge, RepositoryUrl, Scheme, State};
+use coracle_git_door as git;
+use coracle_model::AppName;
+use coracle_store::{ForgeRecord, LastEvent};
+use jiff::Timestamp;
+
+use super::reporting::Reporting;
+use super::{Forges, Lane};
+use crate::deployments::Work;
+use crate::gate::{self, Tip};
+use crate::journal::Journal;
+
+/// Characters of what is kept about the last event.
+const LONGEST_WORD: usize = 500;
+
+/// What came of a commit.
+pub(super) struct End {
+    pub state: State,
+    pub word: String,
+    /// Where it is reached.
+    pub url: Option<String>,
+}
+
+impl Forges {
+    /// Deploys what the branch names now. Whatever goes wrong is told, and is the end of this turn alone.
+    pub(super) async fn carry_out(&self, app: &AppName, lane: &Lane) {
+        let means = &self.inner.means;
+        let record = match means.store.forge(app).await {
+            Ok(Some(record)) => record,
+            // It was disconnected, or destroyed, in the meantime.
+            Ok(None) => return,
+            Err(error) => return tracing::error!(%app, %error, "the connection with a repository cannot be read"),
+        };
+        let fetched = match record.branch.parse() {
+            Ok(branch) => self.fetch(&record, &branch).await,
+            Err(error) => Err(format!("{error}")),
+        };
+        if !self.is_connected(&record).await {
+            // It was disconnected, or destroyed, while it was being fetched.
+            return;
+        }
+        let (commit, end, reporting) = match fetched {
+            Ok(tip) => {
+                let commit = tip.commit.clone();
+                let (end, reporting) = self.deploy_tip(&record, tip, lane).await;
+                (Some(commit), end, Some(reporting))
+            }
+            Err(word) => (None, End { state: State::Failure, word, url: None }, None),
+        };
+        self.conclude(app, commit, end, reporting).await;
+        // What the server's stop called off, the next start takes up.
+        if !means.stop.is_cancelled()
+            && !lane.waits().deployed
+            && let Err(error) = means.store.want_forge(app, false).await
+        {
+            tracing::warn!(%app, %error, "what was done for a forge will be done again at the next start");
+        }
+    }
+
+    /// Writes down what came of an event, and tells the forge.
+    pub(super) async fn conclude(&self, app: &AppName, commit: Option<git::ObjectId>, end: End, reporting: Option<Reporting>) {
+        let failed = end.state == State::Failure;
+        let word: String = end.word.chars().take(LONGEST_WORD).collect();
+        tracing::info!(%app, commit = commit.as_ref().map(git::ObjectId::as_str), word, "what came of a forge's event");
+        let last = LastEvent { at: Timestamp::now(), commit: commit.map(|commit| commit.to_string()), word, failed };
+        if let Err(error) = self.inner.means.store.record_forge_event(app, &last).await {
+            tracing::warn!(%app, %error, "what came of a forge's event is not written down");
+        }
+        if let Some(reporting) = reporting {
+            reporting.end(self, last, end);
+        }
+    }
+
+    /// Whether a connection is still there.
+    pub(super) async fn is_connected(&self, record: &ForgeRecord) -> bool {
+        match self.inner.means.store.forge(&record.app).await {
+            Ok(now) => now.is_some_and(|now| now.hook == record.hook),
+            Err(error) => {
+                tracing::error!(app = %record.app, %error, "the connection with a repository cannot be read");
+                false
+            }
+        }
+    }
+
+    /// The commit that a branch names now, in the app's own repository; or why there is none, in a sentence.
+    pub(super) async fn fetch(&self, record: &ForgeRecord, branch: &Branch) -> Result<Tip, String> {
+        let origin = origin(record)?;
+        let means = &self.inner.means;
+        let _place = self.inner.fetches.acquire().await.map_err(|error| error.to_string())?;
+        let fetched = means.door.fetch(&record.app, &origin, branch.as_str()).await;
+        let commit = fetched.map_err(|error| format!("{} cannot be fetched: {}", record.url, harmless(&error.to_string())))?;
+        let gone = || "the app's repository is gone".to_owned();
+        let repository = means.door.repository(&record.app).ok_or_else(gone)?;
+        // Whoever can push there is not the administrator here.
+        Ok(Tip { repository, commit, branch: branch.to_string(), trusted: false, by: None })
+    }
+
+    async fn deploy_tip(&self, record: &ForgeRecord, tip: Tip, lane: &Lane) -> (End, Reporting) {
+        let means = &self.inner.means;
+        let (app, short) = (&record.app, tip.commit.as_str()[..12].to_owned());
+        let is_live = gate::live_commit(&means.store, app).await.ok().flatten().as_deref() == Some(tip.commit.as_str());
+        let reporting = Reporting::begin(self, record, app, &tip.commit, is_live);
+        let end = if is_live {
+            End { state: State::Success, word: format!("{short} is live already"), url: None }
+        } else {
+            let options = ChangeOptions { detach: true, wait: true };
+            let journal = means.deployments.begin(app.clone(), Work::Fetched(tip), options);
+            follow(&journal, Some(lane), &short).await
+        };
+        (end, reporting)
+    }
+}
+
+/// Follows a deployment to its end. While it has not begun, or waits for a person, something newer in the lane takes its place.
+pub(super) async fn follow(journal: &Arc<Journal>, lane: Option<&Lane>, commit: &str) -> End {
+    let (mut reader, mut url, mut superseded, mut asks) = (journal.reader(), None, false, false);
+    let mut last = (None, None);
+    loop {
+        let next = tokio::select! {
+            next = reader.next() => next,
+            () = newer(lane), if !superseded => {
+                if is_waited_for(lane) && (asks || journal.deployment().is_none()) {
+                    superseded = true;
+                    journal.cancel.cancel();
+                }
+                continue;
+            }
+        };
+        let Some((_, event)) = next else { break };
+        match &*event {
+            DeploymentEvent::Phase { phase } => {
+                asks = *phase == Phase::Approval;
+                if asks && is_waited_for(lane) {
+                    superseded = true;
+                    journal.cancel.cancel();
+                }
+            }
+            DeploymentEvent::Live { urls, .. } => url = urls.first().cloned(),
+            DeploymentEvent::Ended { outcome, problem } => last = (outcome.clone(), problem.clone()),
+            _ => {}
+        }
+    }
+    let (outcome, problem) = last;
+    if superseded && !matches!(outcome, Some(Outcome::Succeeded)) {
+        return End { state: State::Cancelled, word: format!("{commit}: a newer push took its place"), url: None };
+    }
+    ended(commit, outcome.as_ref(), problem.as_ref(), url)
+}
+
+async fn newer(lane: Option<&Lane>) {
+    match lane {
+        Some(lane) => lane.came.notified().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn is_waited_for(lane: Option<&Lane>) -> bool {
+    lane.is_some_and(|lane| lane.waits().deployed)
+}
+
+fn ended(commit: &str, outcome: Option<&Outcome>, problem: Option<&Problem>, url: Option<String>) -> End {
+    let because = |usual: &str| harmless(problem.map_or(usual, |problem| &problem.detail));
+    let (state, word) = match outcome {
+        Some(Outcome::Succeeded) => (State::Success, format!("{commit} is live")),
+        Some(Outcome::Unchanged) => (State::Success, format!("{commit} changes nothing")),
+        Some(Outcome::Cancelled { .. }) => (State::Cancelled, format!("{commit}: {}", because("called off"))),
+        Some(Outcome::Failed { .. } | Outcome::Interrupted { .. }) => {
+            (State::Failure, format!("{commit}: {}", because("it failed")))
+        }
+        None if problem.is_some_and(|problem| problem.kind == coracle_api::ProblemKind::Cancelled) => {
+            (State::Cancelled, format!("{commit}: {}", because("called off")))
+        }
+        None => (State::Failure, format!("{commit}: {}", because("it ended without a word"))),
+    };
+    End { state, word, url }
+}
+
+/// Somebody else's words in one line, without what a terminal acts on.
+fn harmless(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
+
+/// How git gets to a connection's repository.
+fn origin(record: &ForgeRecord) -> Result<git::Origin, String> {
+    let url: RepositoryUrl = record.url.parse().map_err(|error| format!("{error}"))?;
+    let forge: Forge = record.forge.parse().map_err(|error| format!("{error}"))?;
+    let means = match (url.scheme(), &record.key, &record.token) {
+        (Scheme::Ssh, Some(key), _) => {
+            git::Means::Key { private: key.private.clone(), known_hosts: record.known_hosts.clone().unwrap_or_default() }
+        }
+        (Scheme::Ssh, None, _) => return Err("there is no key for it: connect it again".to_owned()),
+        (Scheme::Https | Scheme::Http, _, Some(token)) => {
+            git::Means::Token { user: forge.token_user().to_owned(), token: token.clone() }
+        }
+        (Scheme::Https | Scheme::Http, _, None) => git::Means::Open,
+    };
+    Ok(git::Origin { url: url.to_string(), means })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_api::ProblemKind;
+
+    #[test]
+    fn what_came_of_it_is_told_in_a_harmless_sentence() {
+        let problem = Problem::new(ProblemKind::DeploymentFailed, "build failed: \u{1b}[2J\nx");
+        let failed = Outcome::Failed { phase: Phase::Build, cause: String::new(), evidence: Vec::new() };
+        let end = ended("abc", Some(&failed), Some(&problem), None);
+        assert_eq!((end.state, end.word.as_str()), (State::Failure, "abc: build failed:  [2J x"));
+        let refused = Problem::new(ProblemKind::Invalid, "the commit has submodules");
+        assert_eq!(ended("abc", None, Some(&refused), None).state, State::Failure);
+        let called_off = Problem::new(ProblemKind::Cancelled, "called off while waiting");
+        assert_eq!(ended("abc", None, Some(&called_off), None).state, State::Cancelled);
+        assert_eq!(ended("abc", Some(&Outcome::Succeeded), None, None).word, "abc is live");
+    }
+}
