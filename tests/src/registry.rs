@@ -34,6 +34,18 @@ pub struct Registry {
     _child: Child,
 }
 
+/// This machine's address on Docker's own bridge.
+async fn gateway() -> String {
+    const PLACE: &str = "{{with index .IPAM.Config 0}}{{.Subnet}} {{.Gateway}}{{end}}";
+    let place = docker(&["network", "inspect", "bridge", "-f", PLACE]).await.unwrap();
+    let (subnet, gateway) = place.split_once(' ').unwrap_or((&place, ""));
+    match gateway.trim() {
+        // An engine that has been started for the first time does not say; it takes the first address.
+        "" | "<no value>" => subnet.split_once("0/").map(|(first, _)| format!("{first}1")).unwrap(),
+        said => said.to_owned(),
+    }
+}
+
 impl Registry {
     /// A running registry that the engine trusts; `None` where there cannot be one, which is said.
     pub async fn start(story: &str) -> Option<Self> {
@@ -42,7 +54,7 @@ impl Registry {
             skip(story, "needs Docker, root and docker-registry (apt-get install docker-registry)");
             return None;
         }
-        let gateway = docker(&["network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}"]).await.unwrap();
+        let gateway = gateway().await;
         let port = TcpListener::bind((gateway.as_str(), 0)).unwrap().local_addr().unwrap().port();
         let host = format!("{gateway}:{port}");
         let directory = tempfile::Builder::new().prefix("coracle-registry-").tempdir().unwrap();

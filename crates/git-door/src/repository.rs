@@ -19,6 +19,9 @@ const USUAL: [&str; 2] = ["main", "master"];
 /// The file that says what is about to become live.
 const INTENT: &str = "coracle-intent.json";
 
+/// The file that says that the app is on its way out, and the repository with it.
+const PARTING: &str = "coracle-parting";
+
 /// How long a repository may take to be tidied up.
 const TIDYING: Duration = Duration::from_secs(15 * 60);
 
@@ -198,6 +201,31 @@ impl Repository {
             File::open(&self.path)?.sync_all()
         };
         writing().map_err(|error| DoorError::file(&path, error))
+    }
+
+    /// Writes down that the app is being destroyed, so that a server which is killed before the repository is gone knows at its next
+    /// start that no later app of this name is to have it.
+    pub fn part(&self) -> Result<(), DoorError> {
+        let path = self.path.join(PARTING);
+        let writing = || {
+            File::create(&path)?.sync_all()?;
+            File::open(&self.path)?.sync_all()
+        };
+        writing().map_err(|error| DoorError::file(&path, error))
+    }
+
+    /// Whether the app was being destroyed.
+    pub fn is_parting(&self) -> bool {
+        self.path.join(PARTING).exists()
+    }
+
+    /// The app stays after all.
+    pub fn stay(&self) -> Result<(), DoorError> {
+        let path = self.path.join(PARTING);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(DoorError::file(&path, error)),
+            _ => Ok(()),
+        }
     }
 
     /// What was about to become live when it was last written down.

@@ -39,7 +39,7 @@ pub use error::OrchestratorError;
 pub use figures::Figures;
 pub use incumbent::{Incumbent, Standby};
 pub use kept_source::KeptSource;
-pub use orchestrator::{AppStatus, DeployRequest, Deployed, HostOrchestrator, ServiceStatus, Settings};
+pub use orchestrator::{AppStatus, DeployRequest, Deployed, HostOrchestrator, Planned, ServiceStatus, Settings};
 pub use progress::{Event, LiveFacts, Progress};
 pub use promotion::Promotion;
 pub use routes::TlsOffer;

@@ -50,6 +50,15 @@ pub struct Settings {
     pub mounts: PathBuf,
 }
 
+/// What a deployment would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// What and why; one sentence each.
+    pub steps: Vec<String>,
+    /// What the policy says, as far as that can be known before anything is built; what it leaves silent included.
+    pub findings: Vec<Finding>,
+}
+
 /// A source tree to deploy.
 pub struct DeployRequest {
     /// The resolved manifest (its `app` is the app).
@@ -164,14 +173,15 @@ impl HostOrchestrator {
         self.core.publish().await
     }
 
-    /// What a deployment would do and why, without doing it; one sentence each.
-    pub async fn plan(&self, mut request: DeployRequest) -> Result<Vec<String>, OrchestratorError> {
+    /// What a deployment would do and why, without doing it.
+    pub async fn plan(&self, mut request: DeployRequest) -> Result<Planned, OrchestratorError> {
         let kind = request.spec.engine.unwrap_or(self.core.settings.default_engine);
         let pinned = self.core.pin(self.core.engine(kind)?, &mut request).await?;
         let (request, spec) = (&request, &request.spec);
         let engine = self.core.engine(spec.engine.unwrap_or(self.core.settings.default_engine))?;
         let config = self.core.config_of(&spec.app).await?;
         self.core.check_request(request, engine, &config).await?;
+        let findings = self.core.findings(request).await?;
         let comparison = self.core.compare_request(request, &config).await?;
         let parts = self.core.plan_parts(engine, spec, &comparison, &request.stateful).await;
         let engine = engine.kind;
@@ -235,12 +245,7 @@ impl HostOrchestrator {
             true => {}
             false => lines.push(format!("hosts: {}", hosts.join(", "))),
         }
-        Ok(lines)
-    }
-
-    /// What the policy says of a source tree, as far as that can be known before it is built; what it leaves silent included.
-    pub async fn findings(&self, request: &DeployRequest) -> Result<Vec<Finding>, OrchestratorError> {
-        self.core.findings(request).await
+        Ok(Planned { steps: lines, findings })
     }
 
     /// Deploys a source tree. Firing `cancel` calls it off until the switch; afterwards it runs to its end.

@@ -12,14 +12,20 @@ pub struct Hiding(Vec<Secret>);
 impl Hiding {
     /// Hides these, from 6 characters on.
     pub fn new(secrets: &[(EnvName, Secret)]) -> Self {
+        let mut hiding = Self::default();
+        hiding.add(secrets);
+        hiding
+    }
+
+    /// Hides these as well.
+    pub fn add(&mut self, secrets: &[(EnvName, Secret)]) {
         let values = secrets.iter().map(|(_, value)| value.expose());
         let pieces = values.flat_map(|value| std::iter::once(value).chain(value.lines()));
-        let mut hidden: Vec<Secret> = pieces.map(str::trim).map(Secret::new).collect();
-        hidden.retain(|secret| secret.expose().len() >= SHORTEST_SECRET);
+        let hidden = &mut self.0;
+        hidden.extend(pieces.map(str::trim).filter(|piece| piece.len() >= SHORTEST_SECRET).map(Secret::new));
         // The longest first, since one may be the beginning of another.
         hidden.sort_by_key(|secret| (std::cmp::Reverse(secret.expose().len()), secret.expose().to_owned()));
         hidden.dedup_by_key(|secret| secret.expose().to_owned());
-        Self(hidden)
     }
 
     /// The line without them.
@@ -47,7 +53,8 @@ mod tests {
             secret("KEY", "begin key\n  c2VjcmV0\nend\n"),
             secret("PIN", "1234"),
         ];
-        let hiding = Hiding::new(&secrets);
+        let mut hiding = Hiding::new(&secrets[1..]);
+        hiding.add(&secrets[..1]);
         let hidden: Vec<&str> = hiding.0.iter().map(Secret::expose).collect();
         assert_eq!(hidden, ["begin key\n  c2VjcmV0\nend", "abcdef123", "begin key", "c2VjcmV0", "abcdef"]);
         assert_eq!(hiding.clean("1234 abcdef123 abcdefg  c2VjcmV0.".to_owned()), "1234 *** ***g  ***.");

@@ -13,6 +13,7 @@ mod deployments;
 pub mod discovery;
 mod doctor;
 mod engines;
+mod farewell;
 mod forges;
 mod gate;
 mod intake;

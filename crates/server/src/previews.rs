@@ -11,6 +11,7 @@ mod naming;
 use std::sync::Arc;
 
 use coracle_api::{Problem, ProblemKind};
+use coracle_git_door::Door;
 use coracle_model::{AppName, CopiedConfig, HostPattern, HostTemplate, PreviewPolicy};
 use coracle_orchestrator::HostOrchestrator;
 use coracle_store::{ConfigEntry, PreviewAdmission, PreviewRecord, Store, StoreError, WantedPreview};
@@ -34,6 +35,7 @@ struct Inner {
     store: Store,
     orchestrator: HostOrchestrator,
     deployments: Deployments,
+    door: Door,
     /// Told when something may have to end earlier than was known.
     wake: Notify,
 }
@@ -61,8 +63,8 @@ pub(crate) struct Admitted {
 }
 
 impl Previews {
-    pub(crate) fn new(store: Store, orchestrator: HostOrchestrator, deployments: Deployments) -> Self {
-        Self { inner: Arc::new(Inner { store, orchestrator, deployments, wake: Notify::new() }) }
+    pub(crate) fn new(store: Store, orchestrator: HostOrchestrator, deployments: Deployments, door: Door) -> Self {
+        Self { inner: Arc::new(Inner { store, orchestrator, deployments, door, wake: Notify::new() }) }
     }
 
     /// A branch of an app that is not the one to deploy names a commit. Makes its preview, or lets it live on; deploys nothing yet.

@@ -38,7 +38,7 @@ use crate::ssh::{self, Keeper};
 use crate::state_dir::{self, StateDirError};
 use crate::succession::{self, Successions};
 use crate::token::{self, TokenGuard};
-use crate::{api, connections, gate, leftover};
+use crate::{api, connections, farewell, gate, leftover};
 
 /// How long deployments and requests may take to end once the server is asked to stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
@@ -307,10 +307,11 @@ impl Server {
         };
         let (on, http) = (sources.clone(), parts.http.clone());
         let deployments = Deployments::new(orchestrator.clone(), on, http, stop.clone(), cut.clone());
-        let previews = Previews::new(store.clone(), orchestrator.clone(), deployments.clone());
         let tasks = TaskTracker::new();
         let (git, program) = (options.state_dir.join("git"), &options.program);
         let door = Door::open(&git, program, &options.api_socket, tasks.clone(), stop.clone())?;
+        farewell::settle(&store, &door).await;
+        let previews = Previews::new(store.clone(), orchestrator.clone(), deployments.clone(), door.clone());
         gate::settle(&door, &store).await;
         let forges = Forges::new(forges::Means {
             store: store.clone(),

@@ -21,6 +21,9 @@ use crate::problems;
 /// How long a decision that somebody is just writing down may take.
 const WRITING: Duration = Duration::from_secs(10);
 
+/// How long whoever rejects one waits for its end.
+const ENDING: Duration = Duration::from_secs(2);
+
 /// How long a push may take to take hold of its branch again: git of an earlier one may be ending.
 const HOLDING: Duration = Duration::from_secs(60);
 
@@ -92,7 +95,12 @@ impl WaitingRoom {
         };
         tracing::info!(deployment = %id, app = %deployment.app, approved, by = decision.who(), "decided");
         let word = if approved { Word::Approved(decision) } else { Word::Rejected(decision) };
+        let journal = self.seats().get(&id).map(|seat| seat.journal.clone());
         words.send(word).map_err(|_gone| does_not_wait(&deployment))?;
+        if let Some(journal) = journal.filter(|_| !approved) {
+            // Whoever deploys next is not to find this one in the way. Somebody else's turn may go on for long.
+            tokio::time::timeout(ENDING, journal.ended()).await.unwrap_or_default();
+        }
         Ok(deployment)
     }
 

@@ -322,3 +322,30 @@ async fn a_server_that_is_killed_leaves_the_branch_at_what_is_live() {
     shop.settles().await;
     env.leaves_nothing().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_inherits_the_repository_of_an_app_that_is_gone() {
+    let env = Env::start_for_pushes(EngineKind::Process).await;
+    let shop = pushed_shop(&env).await;
+    let repository = env.state().join("git/repositories/shop.git");
+    let mark = repository.join("coracle-parting");
+
+    // A server that is killed while it destroys an app has got this far, or to the end but for the repository.
+    env.kill_server().await;
+    std::fs::write(&mark, "").unwrap();
+    env.start_server().await;
+    shop.coracle(&["git", "remote"]).await.succeeds();
+    assert!(repository.is_dir() && !mark.exists());
+    shop.push(&env, &["main"]).await.succeeds().says("Everything up-to-date");
+
+    let kept = env.path("kept.git");
+    env.git(&env.path("home"), &["clone", "-q", "--bare", repository.to_str().unwrap(), kept.to_str().unwrap()]).await.succeeds();
+    env.coracle(&["-y", "destroy", "-a", "shop"]).await.succeeds();
+    assert!(!repository.exists());
+    env.kill_server().await;
+    std::fs::rename(&kept, &repository).unwrap();
+    std::fs::write(&mark, "").unwrap();
+    env.start_server().await;
+    assert!(!repository.exists());
+    env.leaves_nothing().await;
+}

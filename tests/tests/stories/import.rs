@@ -21,6 +21,10 @@ const BEAT: &str = "  beat:
     command: [\"python\", \"-u\", \"-c\", \"import time\\nwhile True:\\n    print('beat', flush=True)\\n    time.sleep(1)\"]
 ";
 
+/// For the course's page: it ends a second after it was asked for the first time.
+const ENDS: &str =
+    "\n\n@app.before_request\ndef ends():\n    import threading\n    threading.Timer(1, lambda: os.kill(1, 15)).start()\n";
+
 /// A compose project that runs.
 struct Project {
     name: String,
@@ -268,8 +272,8 @@ async fn an_import_that_comes_to_nothing_leaves_the_project_as_it_was() {
     lost_nothing("given back", load).await;
     is_as_before(&env, &project, &dir).await;
 
-    // It takes connections for a moment, and ends after the switch, which is taken back.
-    project.app.tree.write("Dockerfile", image);
+    // It answers for a moment, and ends after the switch, which is taken back.
+    project.app.tree.write("Dockerfile", image).write("course.py", format!("{sound}{ENDS}"));
     let failed = env.coracle(&["import", &project.name]).await;
     failed.fails().says("the switch, which was taken back");
     is_as_before(&env, &project, &dir).await;

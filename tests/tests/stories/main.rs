@@ -55,6 +55,7 @@ mod no_dockerfile;
 mod pipeline;
 mod policy;
 mod previews;
+mod promotion;
 mod pyrunner;
 mod registry;
 mod releases;

@@ -102,6 +102,40 @@ async fn the_dockerfile_that_is_printed_is_the_one_that_was_built() {
     env.leaves_nothing().await;
 }
 
+/// Go and Rust: compiled in the image that has the toolchain, run in one that has neither it nor the source.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compiled_programs_leave_their_toolchain_behind() {
+    const STORY: &str = "no_dockerfile::compiled";
+    let Some(env) = with_docker(STORY).await else { return };
+    for (language, image, source, versions) in [
+        ("go", "golang:1.19-bookworm", "main.go", ["version = \"v1\"", "version = \"v2\""]),
+        ("rust", "rust:1-slim-bookworm", "src/main.rs", ["VERSION: &str = \"v1\"", "VERSION: &str = \"v2\""]),
+    ] {
+        if docker(&["image", "inspect", image]).await.is_err() {
+            skip(STORY, &format!("there is no {image}; make it with scripts/base-images {image}"));
+            continue;
+        }
+        let lamp = env.app(&format!("no-dockerfile/{language}"));
+        lamp.deploy_as_it_is().await.succeeds();
+        let load = lamp.load(30).only_get().start();
+        let page = lamp.get("/").await;
+        page.says("v1 by ");
+        if language == "go" {
+            page.says("user 10001, source true");
+        }
+        let has_compiler = lamp.coracle(&["run", "--", "sh", "-c", "command -v go cargo rustc || echo none"]).await;
+        has_compiler.succeeds().says("none");
+        lamp.tree.change(source, versions[0], versions[1]);
+        let deployed = lamp.deploy_as_it_is().await;
+        deployed.succeeds();
+        let fetching = deployed.lines.iter().find(|line| line.contains("Downloading") || line.contains("Downloaded"));
+        assert!(fetching.is_none(), "something was fetched anew: {fetching:?}\n{deployed}");
+        lamp.get("/").await.says("v2 by ");
+        load.stop().await.lost_nothing();
+    }
+    env.leaves_nothing().await;
+}
+
 /// The container of a process of the active release.
 fn container_of(env: &Env, process: &str) -> String {
     let containers = env.belongings().containers;

@@ -11,7 +11,7 @@ const TEST: &str = "import unittest\n\nimport shop\n\n\nclass Window(unittest.Te
                     self.assertIn(\"Hello from\", shop.app.test_client().get(\"/\").text)\n";
 
 /// The shop with a test of its own.
-fn tested_shop(env: &Env) -> App {
+pub(crate) fn tested_shop(env: &Env) -> App {
     let shop = env.app("flask");
     shop.tree.write("test_shop.py", TEST).manifest("pipeline.steps.test", "run = \"python -m unittest -q test_shop\"");
     shop
@@ -153,7 +153,7 @@ else:
 "#;
 
 /// Does not like some versions.
-const SMOKE: &str = r#"import os
+pub(crate) const SMOKE: &str = r#"import os
 import sys
 import urllib.request
 

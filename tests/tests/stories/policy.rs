@@ -21,7 +21,7 @@ fn silent(deployed: &Deployed, text: &str) {
 /// The shop with a Dockerfile of its own that has everything against it but what ends a deployment.
 fn careless_shop(env: &Env) -> App {
     let shop = env.app("flask");
-    shop.tree.write("Dockerfile", DOCKERFILE);
+    shop.tree.write("Dockerfile", DOCKERFILE).remove(".dockerignore");
     shop
 }
 

@@ -60,7 +60,7 @@ async fn deploys(shop: &App, version: &str) -> Deployed {
 }
 
 /// What a page of an app says.
-async fn page(env: &Env, app: &str) -> String {
+pub(crate) async fn page(env: &Env, app: &str) -> String {
     let answer = browser::ask(env.address(), &format!("{app}.localhost"), Method::GET, "/", String::new()).await;
     answer.unwrap_or_else(|error| panic!("{app}: {error:#}\n{}", env.server_log())).body
 }

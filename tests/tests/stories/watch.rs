@@ -1,13 +1,24 @@
 //! `[pipeline.watch]`: a release whose health check is fine and whose answers are not.
 
+use std::time::Duration;
+
 use coracle_api::Outcome;
 use coracle_model::EngineKind;
-use coracle_tests::Env;
+use coracle_tests::{Env, RunningLoad, eventually};
 
 /// Fails at nearly a third of what it is asked, and is in the best of health.
 const SICK: &str = "\n\n@app.before_request\ndef sometimes():\n    sometimes.asked = getattr(sometimes, 'asked', 0) + 1\n    \
                     if request.path != '/healthz' and sometimes.asked % 10 in (1, 4, 7):\n        \
                     print('out of change', flush=True)\n        return 'out of change', 500\n";
+
+/// The release before is known well enough to compare another with.
+async fn asked_enough(load: &RunningLoad) {
+    eventually("enough requests were answered before", Duration::from_secs(20), async || {
+        let answered = load.so_far().succeeded();
+        if answered >= 60 { Ok(()) } else { Err(format!("{answered}")) }
+    })
+    .await;
+}
 
 async fn a_release_that_answers_worse_is_taken_back(engine: EngineKind) {
     let env = Env::start(engine).await;
@@ -19,6 +30,7 @@ async fn a_release_that_answers_worse_is_taken_back(engine: EngineKind) {
     };
     says(&first, "not watched after the switch: there is no release before it to go back to");
     let load = shop.load(60).only_get().start();
+    asked_enough(&load).await;
     let good = shop.deploy("v2").await;
     good.succeeds();
     says(&good, "watching the new release for 4s; the one before answered 0.0 % of ");
@@ -27,6 +39,7 @@ async fn a_release_that_answers_worse_is_taken_back(engine: EngineKind) {
 
     shop.tree.append("shop.py", SICK).version("v3");
     let load = shop.load(60).only_get().start();
+    asked_enough(&load).await;
     let bad = shop.deploy_as_it_is().await;
     bad.fails()
         .shows("after the switch, which was taken back: it answers ")

@@ -153,6 +153,9 @@ impl Rollout<'_> {
             return Err(Failure::release(format!("{missing} is required, and was taken away while it waited"), hint));
         }
         self.core.store.renew_release_env(app, number, &now).await?;
+        if let Some(book) = &self.book {
+            book.page().hides(&now);
+        }
         self.note(format!("the configuration was changed while it waited, and is taken as it is now: {names}"));
         Ok(now)
     }

@@ -48,20 +48,20 @@ impl Rollout<'_> {
 
     /// What the old release has answered, just before the switch; `None` if nothing is to be compared.
     pub(super) async fn before_switch(&self, candidacy: &Candidacy, begun: Option<Figures>) -> Option<Before> {
-        let watch = candidacy.orders.as_ref().and_then(|orders| orders.watch());
-        let last = self.core.last_switch(&self.deployment.app, None);
-        let watch = watch?;
+        // Kept whoever watches this switch: the next one may be watched.
+        let then = self.count().await;
+        let last = self.core.last_switch(&self.deployment.app, then.clone());
+        let watch = candidacy.orders.as_ref().and_then(|orders| orders.watch())?;
         let old = candidacy.old.as_ref();
         if old.is_none() || candidacy.strategy == Strategy::Recreate {
             self.note(not_watched(old.is_none()));
             return None;
         }
-        let then = self.count().await?;
+        let then = then?;
         let enough = |counted: &Counted| counted.answered >= u64::from(watch.min_requests);
         // The last minutes tell best what to expect now; the whole life of the old release is better than nothing.
         let lately = begun.and_then(|begun| then.since(&begun));
         let old = lately.filter(enough).or_else(|| then.since(&last?)).filter(enough);
-        self.core.last_switch(&self.deployment.app, Some(then.clone()));
         Some(Before { watch, old, then, since: Instant::now() })
     }
 

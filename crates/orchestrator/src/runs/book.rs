@@ -6,11 +6,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coracle_engine::{OutputLine, Stream};
-use coracle_model::{AppName, DeploymentId, Secret, StepRun, StepState};
+use coracle_model::{AppName, DeploymentId, EnvName, Secret, StepRun, StepState};
 use coracle_pipeline_runner::Hiding;
 use coracle_store::{RunSource, Store};
 use jiff::Timestamp;
@@ -50,7 +50,7 @@ pub(crate) struct Page {
     queue: Mutex<Option<mpsc::UnboundedSender<Entry>>>,
     waiting: Arc<AtomicUsize>,
     steps: Mutex<Vec<StepRun>>,
-    hiding: Hiding,
+    hiding: Mutex<Hiding>,
 }
 
 impl RunBook {
@@ -60,7 +60,7 @@ impl RunBook {
         mounts: &Mounts,
         (app, id): (&AppName, DeploymentId),
         source: &RunSource,
-        secrets: &[(coracle_model::EnvName, Secret)],
+        secrets: &[(EnvName, Secret)],
     ) -> Self {
         let (queue, entries) = mpsc::unbounded_channel();
         if let Err(error) = store.begin_run(id, app, source).await {
@@ -76,7 +76,7 @@ impl RunBook {
             logs: Logs::open(mounts, app, id),
         };
         let writer = Mutex::new(Some(tokio::spawn(writer.write(entries))));
-        let hiding = Hiding::new(secrets);
+        let hiding = Mutex::new(Hiding::new(secrets));
         let page = Page { queue: Mutex::new(Some(queue)), waiting, steps: Mutex::default(), hiding };
         Self { writer, page: Arc::new(page) }
     }
@@ -115,6 +115,15 @@ impl Page {
         }
     }
 
+    fn hiding(&self) -> MutexGuard<'_, Hiding> {
+        self.hiding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on these are left out, too.
+    pub(crate) fn hides(&self, secrets: &[(EnvName, Secret)]) {
+        self.hiding().add(secrets);
+    }
+
     /// A line that a step wrote.
     pub(crate) fn line(&self, step: &str, line: &OutputLine) {
         let cost = line.text.len() + LINE_COST;
@@ -122,7 +131,7 @@ impl Page {
             self.waiting.fetch_sub(cost, Ordering::Relaxed);
             return;
         }
-        let text = self.hiding.clean(line.text.clone());
+        let text = self.hiding().clean(line.text.clone());
         self.put(Entry::Line(RunLine { at: Timestamp::now(), step: step.to_owned(), stream: line.stream, text }));
     }
 

@@ -193,7 +193,7 @@ async fn what_is_live_decides_what_comes_next_has_to_ask() {
         "{silent:?}"
     );
     let person = Person::of(&world);
-    let planned = world.orchestrator.plan(world.request(spec("shop"))).await.unwrap();
+    let planned = world.orchestrator.plan(world.request(spec("shop"))).await.unwrap().steps;
     assert!(planned.contains(&"waits until an owner approves it, within 24h".to_owned()), "{planned:#?}");
     // The first that demands it waits, and so does the one that demands nothing any more.
     for text in [DEMANDED, ""] {

@@ -266,7 +266,7 @@ async fn a_repository_with_tests_gets_a_suggestion_once_and_no_surprise() {
     let world = World::new().await;
     world.write("test_shop.py", "");
     let suggests = |lines: &[String]| lines.iter().any(|line| line.contains("the tests here (test_shop.py)"));
-    let plan = world.orchestrator.plan(world.request(spec("shop"))).await.unwrap();
+    let plan = world.orchestrator.plan(world.request(spec("shop"))).await.unwrap().steps;
     assert!(suggests(&plan), "{plan:#?}");
     let (result, lines) = told(&world).await;
     result.unwrap();
@@ -275,7 +275,7 @@ async fn a_repository_with_tests_gets_a_suggestion_once_and_no_surprise() {
     result.unwrap();
     assert!(!suggests(&lines), "{lines:#?}");
     world.runs("[pipeline.steps]\ntest = { run = \"x\" }\nafter = { run = \"x\", needs = [\"test\"] }\n[pipeline.verify.up]\nrun = \"x\"\n");
-    let plan = world.orchestrator.plan(world.request(spec("shop"))).await.unwrap();
+    let plan = world.orchestrator.plan(world.request(spec("shop"))).await.unwrap().steps;
     assert!(!suggests(&plan) && plan.contains(&"pipeline, 3 at once: test, after (after test)".to_owned()), "{plan:#?}");
     assert!(plan.contains(&"verified before and after the switch by up".to_owned()), "{plan:#?}");
     // To show what would be done does nothing.

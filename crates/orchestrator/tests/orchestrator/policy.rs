@@ -63,7 +63,7 @@ async fn what_is_found_is_told_once_and_again_when_something_else_is_found() {
     let (result, silent) = deploy(&world, "[policy]\nroot = \"off\"\nlatest = { level = \"off\", reason = \"x\" }").await;
     result.unwrap();
     assert!(silent.findings.is_empty() && !silent.notes.iter().any(|note| note.contains("policy")), "{:?}", silent.notes);
-    let plan = world.orchestrator.findings(&world.request(on_docker())).await.unwrap();
+    let plan = world.orchestrator.plan(world.request(on_docker())).await.unwrap().findings;
     assert!(plan.iter().any(|finding| finding.rule == Rule::Latest), "{plan:?}");
 }
 

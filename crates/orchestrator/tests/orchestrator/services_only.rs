@@ -47,7 +47,7 @@ async fn refusal(world: &World, spec: AppSpec) -> (Phase, String, String) {
 #[tokio::test]
 async fn an_app_whose_every_part_keeps_data_is_deployed_changed_and_taken_back() {
     let world = World::new().await;
-    let plan = world.orchestrator.plan(world.request(weblog())).await.unwrap();
+    let plan = world.orchestrator.plan(world.request(weblog())).await.unwrap().steps;
     assert!(plan.iter().any(|line| line == "front (keeps data): created, image weblog:1"), "{plan:?}");
     assert!(plan.iter().any(|line| line == "hosts: blog.localhost"), "{plan:?}");
     let first = world.deploy(weblog()).await.unwrap();

@@ -165,7 +165,7 @@ async fn what_keeps_data_changes_on_purpose_only() {
     assert_eq!(phase, Phase::Validate);
     assert!(cause.contains("db (the image)") && hint.contains("--recreate-services db"), "{cause}; {hint}");
     assert_eq!(world.instances(), FIRST);
-    let plan = world.orchestrator.plan(world.request(with_newer_db(stack()))).await.unwrap();
+    let plan = world.orchestrator.plan(world.request(with_newer_db(stack()))).await.unwrap().steps;
     assert!(plan.iter().any(|line| line.contains("db (keeps data): the image changed; refused")), "{plan:?}");
 
     let (_, notes) =
@@ -247,7 +247,7 @@ async fn two_apps_that_want_the_same_requests_are_told_before_anything_is_made()
     assert_eq!(phase, Phase::Validate);
     assert!(cause.starts_with("the rule ") && cause.ends_with("belongs to the app shop"), "{cause}");
     assert_eq!(world.machine.inventory().artifacts.len(), made);
-    let plan = world.orchestrator.plan(world.request(same)).await.unwrap();
+    let plan = world.orchestrator.plan(world.request(same)).await.unwrap().steps;
     assert!(plan.iter().any(|line| line.contains("REFUSED") && line.contains("belongs to the app shop")), "{plan:?}");
     // A host by the manifest and the same by a label are the same.
     world.deploy(labelled("third", "Host(`blog.localhost`)")).await.unwrap();

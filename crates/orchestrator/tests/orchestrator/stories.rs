@@ -453,12 +453,12 @@ async fn one_off_processes_run_with_the_apps_configuration_and_pass_their_code_o
 async fn a_plan_says_what_would_happen_and_does_nothing() {
     let world = World::new().await;
     let mut shop = spec("shop");
-    let lines = world.orchestrator.plan(world.request(shop.clone())).await.unwrap();
+    let lines = world.orchestrator.plan(world.request(shop.clone())).await.unwrap().steps;
     assert_eq!(lines.first().map(String::as_str), Some("shop is new"));
     world.deploy(shop.clone()).await.unwrap();
     let volume = "data:/data".parse().unwrap();
     shop.processes.insert(ProcessName::web(), coracle_model::ProcessSpec { volumes: vec![volume], ..Default::default() });
-    let lines = world.orchestrator.plan(world.request(shop)).await.unwrap();
+    let lines = world.orchestrator.plan(world.request(shop)).await.unwrap().steps;
     assert!(lines.iter().any(|line| line.starts_with("strategy recreate: a process has a writable volume")), "{lines:?}");
     assert_eq!(world.machine.built().len(), 1);
 }

@@ -14,7 +14,7 @@ use http::StatusCode;
 use super::extract::{App, Json};
 use super::{Answer, Shared};
 use crate::access::Caller;
-use crate::wire;
+use crate::{farewell, wire};
 
 /// How long a list waits for an engine to say what runs.
 const LIST_LIMIT: Duration = Duration::from_secs(5);
@@ -93,16 +93,14 @@ pub(super) async fn show(State(context): State<Shared>, App(app): App) -> Answer
 ))]
 pub(super) async fn destroy(State(context): State<Shared>, App(app): App) -> Answer<StatusCode> {
     let turn = context.deployments.try_turn(&app)?;
-    let (orchestrator, successions) = (context.orchestrator.clone(), context.sources.successions.clone());
+    let (orchestrator, store, successions) =
+        (context.orchestrator.clone(), context.store.clone(), context.sources.successions.clone());
     let (door, deployments, previews) = (context.door.clone(), context.deployments.clone(), context.previews.clone());
     // Half an app helps nobody: it goes on even if whoever asked for it goes away.
     let destroying = context.tasks.spawn(async move {
         deployments.waiting().clear(&app).await;
-        let done = orchestrator.destroy(&app).await;
+        let done = farewell::destroy(&orchestrator, &store, &door, &app).await;
         successions.settle_entrances().await;
-        if let (Ok(_), Err(error)) = (&done, door.remove(&app).await) {
-            tracing::warn!(%app, %error, "the repository of a destroyed app stays");
-        }
         drop(turn);
         if done.is_ok()
             && let Err(problem) = previews.end_those_of(&app).await

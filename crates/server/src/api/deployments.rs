@@ -11,7 +11,7 @@ use coracle_api::{
 };
 use coracle_git_door::{Push, Ticket};
 use coracle_model::{AppName, DeploymentId, Role};
-use coracle_orchestrator::StatefulChanges;
+use coracle_orchestrator::{Planned, StatefulChanges};
 use coracle_pipeline::Trigger;
 use tokio_util::sync::CancellationToken;
 
@@ -127,8 +127,7 @@ pub(super) async fn plan(
     let sent = take_in(&context, &caller, options, body).await?;
     let planning = async {
         let request = context.sources.request(&app, &sent, None).await?;
-        let findings = context.orchestrator.findings(&request).await?;
-        let steps = context.orchestrator.plan(request).await?;
+        let Planned { steps, findings } = context.orchestrator.plan(request).await?;
         Ok::<_, ApiError>(DeploymentPlan { steps, findings: findings.into_iter().map(Into::into).collect() })
     };
     let plan = planning.await;

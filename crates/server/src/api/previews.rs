@@ -97,6 +97,7 @@ pub(super) async fn set_branch(
 ) -> Answer<Answered<DeployBranch>> {
     let told = |error| problems::door(&error);
     context.store.app(&app).await?;
+    context.deployments.refuse_previews(&app).await?;
     let repository = context.door.ensure(&app).await.map_err(told)?;
     if !repository.is_branch_name(&branch).await.map_err(told)? {
         let shown: String = branch.chars().filter(|c| !c.is_control()).take(80).collect();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coracle_api::{ChangeOptions, DeploymentEvent, Outcome, Phase, Problem};
+use coracle_api::{ChangeOptions, DeploymentEvent, Outcome, Phase, Problem, ProblemKind};
 use coracle_forge::{Branch, Forge, RepositoryUrl, Scheme, State};
 use coracle_git_door as git;
 use coracle_model::AppName;
@@ -21,7 +21,10 @@ const LONGEST_WORD: usize = 500;
 /// What came of a commit.
 pub(super) struct End {
     pub state: State,
+    /// What came of it, for those who may see the app.
     pub word: String,
+    /// What came of it, for whoever reads the forge's pages, which may be everybody: nothing that an app or a tool has printed.
+    pub told: String,
     /// Where it is reached.
     pub url: Option<String>,
 }
@@ -50,7 +53,7 @@ impl Forges {
                 let (end, reporting) = self.deploy_tip(&record, tip, lane).await;
                 (Some(commit), end, Some(reporting))
             }
-            Err(word) => (None, End { state: State::Failure, word, url: None }, None),
+            Err(word) => (None, End::failure(word, "it cannot be fetched"), None),
         };
         self.conclude(app, commit, end, reporting).await;
         // What the server's stop called off, the next start takes up.
@@ -106,7 +109,7 @@ impl Forges {
         let is_live = gate::live_commit(&means.store, app).await.ok().flatten().as_deref() == Some(tip.commit.as_str());
         let reporting = Reporting::begin(self, record, app, &tip.commit, is_live);
         let end = if is_live {
-            End { state: State::Success, word: format!("{short} is live already"), url: None }
+            End::of(State::Success, format!("{short} is live already"))
         } else {
             let options = ChangeOptions { detach: true, wait: true };
             let journal = means.deployments.begin(app.clone(), Work::Fetched(tip), options);
@@ -147,7 +150,7 @@ pub(super) async fn follow(journal: &Arc<Journal>, lane: Option<&Lane>, commit: 
     }
     let (outcome, problem) = last;
     if superseded && !matches!(outcome, Some(Outcome::Succeeded)) {
-        return End { state: State::Cancelled, word: format!("{commit}: a newer push took its place"), url: None };
+        return End::of(State::Cancelled, format!("{commit}: a newer push took its place"));
     }
     ended(commit, outcome.as_ref(), problem.as_ref(), url)
 }
@@ -165,19 +168,38 @@ fn is_waited_for(lane: Option<&Lane>) -> bool {
 
 fn ended(commit: &str, outcome: Option<&Outcome>, problem: Option<&Problem>, url: Option<String>) -> End {
     let because = |usual: &str| harmless(problem.map_or(usual, |problem| &problem.detail));
-    let (state, word) = match outcome {
-        Some(Outcome::Succeeded) => (State::Success, format!("{commit} is live")),
-        Some(Outcome::Unchanged) => (State::Success, format!("{commit} changes nothing")),
-        Some(Outcome::Cancelled { .. }) => (State::Cancelled, format!("{commit}: {}", because("called off"))),
-        Some(Outcome::Failed { .. } | Outcome::Interrupted { .. }) => {
-            (State::Failure, format!("{commit}: {}", because("it failed")))
+    let end = match outcome {
+        Some(Outcome::Succeeded) => End::of(State::Success, format!("{commit} is live")),
+        Some(Outcome::Unchanged) => End::of(State::Success, format!("{commit} changes nothing")),
+        Some(Outcome::Cancelled { phase }) => End {
+            told: format!("{commit}: called off ({phase})"),
+            ..End::of(State::Cancelled, format!("{commit}: {}", because("called off")))
+        },
+        Some(Outcome::Failed { phase, .. } | Outcome::Interrupted { phase, .. }) => {
+            End::failure(format!("{commit}: {}", because("it failed")), &format!("{commit}: it failed ({phase})"))
         }
-        None if problem.is_some_and(|problem| problem.kind == coracle_api::ProblemKind::Cancelled) => {
-            (State::Cancelled, format!("{commit}: {}", because("called off")))
+        None => {
+            let told = problem.map_or("It ended without a word", |problem| problem.kind.title());
+            let state = match problem.is_some_and(|problem| problem.kind == ProblemKind::Cancelled) {
+                true => State::Cancelled,
+                false => State::Failure,
+            };
+            let word = format!("{commit}: {}", because("it ended without a word"));
+            End { told: format!("{commit}: {told}"), ..End::of(state, word) }
         }
-        None => (State::Failure, format!("{commit}: {}", because("it ended without a word"))),
     };
-    End { state, word, url }
+    End { url, ..end }
+}
+
+impl End {
+    /// One that everybody may read as it is.
+    pub(super) fn of(state: State, word: String) -> Self {
+        Self { state, told: word.clone(), word, url: None }
+    }
+
+    pub(super) fn failure(word: String, told: &str) -> Self {
+        Self { told: told.to_owned(), ..Self::of(State::Failure, word) }
+    }
 }
 
 /// Somebody else's words in one line, without what a terminal acts on.
@@ -205,7 +227,6 @@ fn origin(record: &ForgeRecord) -> Result<git::Origin, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coracle_api::ProblemKind;
 
     #[test]
     fn what_came_of_it_is_told_in_a_harmless_sentence() {
@@ -213,6 +234,7 @@ mod tests {
         let failed = Outcome::Failed { phase: Phase::Build, cause: String::new(), evidence: Vec::new() };
         let end = ended("abc", Some(&failed), Some(&problem), None);
         assert_eq!((end.state, end.word.as_str()), (State::Failure, "abc: build failed:  [2J x"));
+        assert_eq!(end.told, "abc: it failed (build)");
         let refused = Problem::new(ProblemKind::Invalid, "the commit has submodules");
         assert_eq!(ended("abc", None, Some(&refused), None).state, State::Failure);
         let called_off = Problem::new(ProblemKind::Cancelled, "called off while waiting");

@@ -2,7 +2,7 @@
 //! their own, which goes with them.
 
 use coracle_api::ChangeOptions;
-use coracle_forge::{Branch, State};
+use coracle_forge::Branch;
 use coracle_model::AppName;
 use coracle_store::{ForgeRecord, StoreError};
 
@@ -62,7 +62,7 @@ impl Forges {
         if !self.is_connected(&record).await {
             return;
         }
-        let failed = |word: String| End { state: State::Failure, word: format!("{branch}: {word}"), url: None };
+        let failed = |word: String| End::failure(format!("{branch}: {word}"), "it gets no preview");
         let tip = match fetched {
             Ok(tip) => tip,
             Err(word) => return self.conclude(app, None, failed(word), None).await,
@@ -85,7 +85,7 @@ impl Forges {
         let options = ChangeOptions { detach: true, wait: true };
         let journal = self.inner.means.deployments.begin(into.clone(), Work::Preview(Box::new(preview), files), options);
         let end = follow(&journal, None, &short).await;
-        let end = End { word: format!("{into}: {}", end.word), ..end };
+        let end = End { word: format!("{into}: {}", end.word), told: format!("{into}: {}", end.told), ..end };
         self.conclude(&record.app, Some(commit.clone()), end, Some(reporting)).await;
     }
 

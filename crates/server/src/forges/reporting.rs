@@ -80,7 +80,7 @@ impl Telling {
         let telling = async {
             let (number, trouble) = begun.await.unwrap_or_default();
             report.state = end.state;
-            report.description.clone_from(&end.word);
+            report.description.clone_from(&end.told);
             report.link = end.url.clone().filter(|url| !is_of_this_machine(url)).or(public_url);
             let told = api.status(&target, &report).await;
             let told = match number {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::Previews;
-use crate::problems;
+use crate::{farewell, problems};
 
 /// How long a deployment into a preview that is to end may take to let go of it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -83,7 +83,7 @@ impl Previews {
 
     /// Ends a preview if it is still due when it is nobody else's turn.
     async fn tear_down(&self, app: &AppName) -> Result<(), Problem> {
-        let super::Inner { store, orchestrator, deployments, .. } = &*self.inner;
+        let super::Inner { store, orchestrator, deployments, door, .. } = &*self.inner;
         let told = |error| problems::store(&error);
         if !store.is_preview_due(app, Timestamp::now()).await.map_err(told)? {
             return Ok(());
@@ -95,6 +95,6 @@ impl Previews {
             return Ok(());
         }
         tracing::info!(%app, "a preview ends");
-        orchestrator.destroy(app).await.map_err(problems::orchestrator)
+        farewell::destroy(orchestrator, store, door, app).await.map_err(problems::orchestrator)
     }
 }
