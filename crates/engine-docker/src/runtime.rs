@@ -225,6 +225,10 @@ impl Runtime for ContainerRuntime {
         events::listen(self.client.clone())
     }
 
+    async fn prepare_release(&self, app: &AppName, release: ReleaseNumber) -> Result<(), EngineError> {
+        self.networks.ensure(&Wanted::of_release(&self.client.owner, app, release)).await
+    }
+
     async fn remove_release(&self, app: &AppName, release: ReleaseNumber) -> Result<(), EngineError> {
         self.networks.remove_all_of_release(app, release).await
     }

@@ -285,6 +285,10 @@ impl Runtime for ProcessRuntime {
         Box::pin(BroadcastStream::new(self.site.listen()).filter_map(|event| async { event.ok() }))
     }
 
+    async fn prepare_release(&self, _app: &AppName, _release: ReleaseNumber) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     async fn remove_release(&self, _app: &AppName, _release: ReleaseNumber) -> Result<(), EngineError> {
         // A release owns nothing here but its instances; its slug is an artifact.
         Ok(())

@@ -73,6 +73,10 @@ pub trait Runtime: Send + Sync {
     /// missed or told twice, and whoever listens also looks on a timer.
     fn events(&self) -> BoxStream<'static, InstanceEvent>;
 
+    /// Makes what the instances of a release share (its network), so that the first of them starts sooner. Idempotent; where it is
+    /// left out, starting an instance does it.
+    async fn prepare_release(&self, app: &AppName, release: ReleaseNumber) -> Result<(), EngineError>;
+
     /// Removes what a release owned beside its instances (its network, its directories), after they are gone. Idempotent.
     async fn remove_release(&self, app: &AppName, release: ReleaseNumber) -> Result<(), EngineError>;
 

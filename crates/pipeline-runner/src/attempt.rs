@@ -111,7 +111,11 @@ impl Bench<'_> {
             return Ok(Place { root, workspace: None, handed: Some(handed) });
         }
         let (source, workspace) = (self.ground.source.clone(), root.join("workspace"));
-        let (to, spare, parent) = (workspace.clone(), self.ground.spares.as_ref().and_then(crate::Spares::take), root.clone());
+        let spare = match &self.ground.spares {
+            Some(spares) => spares.take().await,
+            None => None,
+        };
+        let (to, parent) = (workspace.clone(), root.clone());
         let copied = tokio::task::spawn_blocking(move || {
             let copied = match spare {
                 Some(spare) => std::fs::DirBuilder::new()

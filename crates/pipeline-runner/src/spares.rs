@@ -1,12 +1,16 @@
 //! Copies of the source tree that are made before a step is ready to run: copying thousands of files takes longer than starting a
-//! program. One is made in advance; the next ones when the first is taken, since then steps do run and are not all known.
+//! program. A few are made in advance; the next ones when the first is taken, since then steps do run and are not all known.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_pipeline::{Plan, StepImage};
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
+
+/// How many are made before any is taken.
+const IN_ADVANCE: usize = 2;
 
 /// Copies in advance, in a directory of their own. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -17,6 +21,8 @@ struct Inner {
     source: PathBuf,
     place: PathBuf,
     state: Mutex<State>,
+    /// Told when one has been made, or could not be.
+    made: Notify,
     stop: AtomicBool,
     tasks: TaskTracker,
 }
@@ -28,6 +34,7 @@ struct State {
     begun: usize,
     /// How many may be begun.
     wanted: usize,
+    taken: usize,
     /// Whether one is being made.
     busy: bool,
 }
@@ -40,16 +47,31 @@ impl Spares {
             return None;
         }
         let (state, stop, tasks) = (Mutex::new(State { wanted, ..State::default() }), AtomicBool::new(false), TaskTracker::new());
-        let spares = Self(Arc::new(Inner { source, place: workspaces.join("spare"), state, stop, tasks }));
+        let place = workspaces.join("spare");
+        let spares = Self(Arc::new(Inner { source, place, state, made: Notify::new(), stop, tasks }));
         spares.make_one();
         Some(spares)
     }
 
-    /// A copy that is ready, for the caller to move away. `None`: there is none now.
-    pub(crate) fn take(&self) -> Option<PathBuf> {
-        let taken = self.state().ready.pop();
-        self.make_one();
-        taken
+    /// A copy, for the caller to move away; waits for one that is being made. `None`: there is none, and none is on its way.
+    pub(crate) async fn take(&self) -> Option<PathBuf> {
+        loop {
+            let made = self.0.made.notified();
+            tokio::pin!(made);
+            // From here on, nothing that is made is missed.
+            made.as_mut().enable();
+            {
+                let mut state = self.state();
+                let ready = state.ready.pop();
+                if ready.is_some() || !state.busy {
+                    state.taken += 1;
+                    drop(state);
+                    self.make_one();
+                    return ready;
+                }
+            }
+            made.await;
+        }
     }
 
     /// Makes no more, and waits until none is being made.
@@ -67,7 +89,8 @@ impl Spares {
     fn make_one(&self) {
         let number = {
             let mut state = self.state();
-            if state.busy || state.begun >= state.wanted || self.0.stop.load(Ordering::Relaxed) {
+            let enough = if state.taken == 0 { state.wanted.min(IN_ADVANCE) } else { state.wanted };
+            if state.busy || state.begun >= enough || self.0.stop.load(Ordering::Relaxed) {
                 return;
             }
             (state.busy, state.begun) = (true, state.begun + 1);
@@ -78,7 +101,6 @@ impl Spares {
             let Inner { source, place, stop, .. } = &*spares.0;
             let copy = place.join(number.to_string());
             let copied = coracle_build::copy_for_all_until(source, &copy, stop);
-            let is_first = number == 1;
             {
                 let mut state = spares.state();
                 state.busy = false;
@@ -88,9 +110,8 @@ impl Spares {
                     Err(error) => tracing::debug!(%error, "no copy in advance"),
                 }
             }
-            if !is_first {
-                spares.make_one();
-            }
+            spares.0.made.notify_waiters();
+            spares.make_one();
         });
     }
 }

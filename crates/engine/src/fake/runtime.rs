@@ -185,6 +185,11 @@ impl Runtime for FakeRuntime {
         self.machine.reach().map(drop)
     }
 
+    async fn prepare_release(&self, app: &AppName, release: ReleaseNumber) -> Result<(), EngineError> {
+        self.machine.reach()?.world(&self.owner).releases.insert((app.clone(), release));
+        Ok(())
+    }
+
     async fn remove_release(&self, app: &AppName, release: ReleaseNumber) -> Result<(), EngineError> {
         let mut state = self.machine.reach()?;
         let world = state.world(&self.owner);

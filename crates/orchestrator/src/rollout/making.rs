@@ -115,7 +115,9 @@ impl Rollout<'_> {
                 self.copy_in_advance(orders.as_ref());
                 let (source, sent, force) = (request.source.clone(), request.sent.take(), request.force);
                 let same_tree_as = reconfigured.as_ref().map(|reconfigured| reconfigured.of);
-                let (mut artifact, artifacts, spec) = self.build_tree(&engine, request, &comparison, same_tree_as).await?;
+                let building = Box::pin(self.build_tree(&engine, request, &comparison, same_tree_as));
+                let (built, ()) = tokio::join!(building, self.prepare_steps(&engine, orders.as_ref()));
+                let (mut artifact, artifacts, spec) = built?;
                 let same_image = image.is_some() && old.as_ref().is_some_and(|old| old.artifact.id == artifact.id);
                 artifact.registry = image.or(artifact.registry);
                 if let Some(book) = &self.book {
@@ -126,6 +128,7 @@ impl Rollout<'_> {
                 refuse_changes(&comparison, &stateful, reconfigured.is_some())?;
                 if !force && reconfigured.is_none() && self.is_unchanged(old.as_ref(), &coming, &comparison, same_image).await? {
                     self.keep_newer_source(old.as_ref(), sent).await;
+                    self.unprepare_steps(&engine).await?;
                     return Ok(None);
                 }
                 mounted = Mounted { files: MountedFrom::Tree(source), sent };

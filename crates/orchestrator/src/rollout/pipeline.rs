@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coracle_engine::OutputLine;
-use coracle_model::{AppName, ApprovalRule, Artifact, EngineKind, EnvName, Phase, ReleaseNumber, Strategy};
+use coracle_engine::{Engine, OutputLine};
+use coracle_model::{AppName, ApprovalRule, Artifact, Deployment, EngineKind, EnvName, Phase, ReleaseNumber, Strategy};
 use coracle_pipeline::{Job, Key, Pipeline, Trigger, Watch};
 use coracle_pipeline_runner::{Bench, Ground, Memory, News, OfApp, Passed, Spares, StepFailure, Tell, Told, tree, unsuitable};
 use coracle_policy::Policy;
@@ -151,7 +151,7 @@ impl Rollout<'_> {
         let bench = Bench::new(&ground, self.cancel.child_token());
         let ended = bench.work_through(&plan, &files, orders.pipeline.parallel(), true).await;
         self.end_copying().await;
-        self.tidy_up(candidacy).await;
+        self.tidy_up().await;
         Ok(ended?)
     }
 
@@ -161,6 +161,24 @@ impl Rollout<'_> {
         let workspaces = self.core.mounts.workspaces(&self.deployment.app, self.deployment.to);
         let spares = Spares::begin(&orders.pipeline.plan(&orders.trigger), orders.source.clone(), workspaces);
         *self.spares.lock().unwrap_or_else(PoisonError::into_inner) = spares;
+    }
+
+    /// Makes what the steps share, while the app is being built: then the first of them waits for nothing but itself.
+    pub(super) async fn prepare_steps(&self, engine: &Engine, orders: Option<&Orders>) {
+        if orders.is_none_or(|orders| orders.pipeline.plan(&orders.trigger).jobs.is_empty()) {
+            return;
+        }
+        let Deployment { app, to, .. } = &self.deployment;
+        if let Err(error) = engine.runtime.prepare_release(app, *to).await {
+            tracing::debug!(%app, %error, "nothing is prepared for the steps");
+        }
+    }
+
+    /// Takes back what was prepared for steps, since none will be run.
+    pub(super) async fn unprepare_steps(&self, engine: &Engine) -> Result<(), Failure> {
+        self.end_copying().await;
+        self.tidy_up().await;
+        Ok(engine.runtime.remove_release(&self.deployment.app, self.deployment.to).await?)
     }
 
     /// Makes no more copies.
@@ -210,9 +228,8 @@ impl Rollout<'_> {
     }
 
     /// Removes what steps worked in.
-    async fn tidy_up(&self, candidacy: &Candidacy) {
-        let release = &candidacy.release;
-        let (mounts, app, number) = (self.core.mounts.clone(), release.app.clone(), release.number);
+    async fn tidy_up(&self) {
+        let (mounts, app, number) = (self.core.mounts.clone(), self.deployment.app.clone(), self.deployment.to);
         let removing = tokio::task::spawn_blocking(move || mounts.remove_workspaces(&app, number));
         if let Err(error) = removing.await {
             tracing::warn!(%error, "removing what steps worked in broke off");
@@ -270,7 +287,7 @@ impl Rollout<'_> {
         told.extend("CORACLE_VERIFY".parse().ok().map(|name: EnvName| (name, when.to_owned())));
         let ground = self.ground(candidacy, orders).await?;
         let verified = Bench::asking(&ground, stop, told, when).verify(&orders.pipeline.verifications()).await;
-        self.tidy_up(candidacy).await;
+        self.tidy_up().await;
         Ok(verified?)
     }
 

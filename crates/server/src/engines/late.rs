@@ -164,6 +164,10 @@ impl Runtime for LateRuntime {
         futures::stream::once(connected).flatten().boxed()
     }
 
+    async fn prepare_release(&self, app: &AppName, release: ReleaseNumber) -> Result<(), EngineError> {
+        self.0.get().await?.runtime.prepare_release(app, release).await
+    }
+
     async fn remove_release(&self, app: &AppName, release: ReleaseNumber) -> Result<(), EngineError> {
         self.0.get().await?.runtime.remove_release(app, release).await
     }
