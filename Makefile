@@ -34,7 +34,7 @@ soak: ## 100 deploys under 500 requests a second on each engine, a third of them
 bench-deploy: ## Deploys beside their floor, idle memory, route-switch latency; the last line is RESULT {json}
 	@scripts/bench-deploy
 
-bench-push: ## `git push` over HTTP and SSH beside `coracle deploy` of the same change (ROUNDS=); the last line is RESULT {json}
+bench-push: ## `git push` over HTTP and SSH beside `coracle deploy` of the same change, and how soon steps start (ROUNDS=); the last line is RESULT {json}
 	@scripts/bench-push
 
 bench-proxy: ## The proxy beside HAProxy and nginx (ROUNDS=, SECONDS=, ONLY=c64,tls); the last line is RESULT {json}

@@ -1,5 +1,6 @@
 //! `make bench-push`: what a changed line costs when it is pushed with git, beside `coracle deploy` of the same change to the
-//! same app, on both engines, over HTTP and over SSH.
+//! same app, on both engines, over HTTP and over SSH; and how long a step of the pipeline that nothing keeps from running waits
+//! for its start, beside a bare container (`docker run`) or bare namespaces (`unshare`) that run the same.
 //!
 //! The last line is `RESULT {json}`.
 
@@ -31,6 +32,12 @@ async fn main() {
     println!("\n{board}");
     println!("RESULT {}", board.json());
 }
+
+/// Seconds within which a step starts.
+const START: f64 = 0.5;
+
+/// A step in what was built; one in an image of its own; then two at once.
+const STEPS: [&str; 4] = ["inside", "own", "left", "right"];
 
 /// How a change is brought to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +81,7 @@ async fn compare(engine: EngineKind, board: &mut Scoreboard) {
     let goal = Goal::OverAtMost(BEYOND);
     board.add(&format!("push_{engine}"), "s from `git push` to the answer; `coracle deploy`", http, goal);
     board.add(&format!("push_{engine}_ssh"), "the same over SSH; `coracle deploy`", ssh, goal);
+    contest.starts(board).await;
     contest.env.leaves_nothing().await;
 }
 
@@ -117,4 +125,54 @@ impl Contest {
         };
         tokio::join!(answering, bringing).0
     }
+
+    /// What steps wait for once they are ready.
+    async fn starts(&self, board: &mut Scoreboard) {
+        let Self { env, shop, .. } = self;
+        let engine = env.engine();
+        for (name, needs) in STEPS.into_iter().zip(["[]", "[\"inside\"]", "[\"own\"]", "[\"own\"]"]) {
+            let image = if engine == EngineKind::Docker && name != "inside" { "image = \"python:3.11-slim\"\n" } else { "" };
+            shop.tree
+                .manifest(&format!("pipeline.steps.{name}"), &format!("{image}run = \"true\"\nneeds = {needs}\nalways = true"));
+        }
+        let (mut one, mut two) = (Rounds::default(), Rounds::default());
+        for round in 0..=number("ROUNDS", 9) {
+            shop.deploy(&format!("steps-{round}")).await.succeeds();
+            let runs = env.client().pipeline_runs(&shop.name).await.unwrap();
+            let run = env.client().pipeline_run(runs.first().unwrap().id).await.unwrap();
+            let waited = |name: &str| {
+                let step = run.steps.iter().find(|step| step.name == name).unwrap_or_else(|| panic!("no step {name}: {run:?}"));
+                step.waited_ms.unwrap_or_else(|| panic!("{name} did not start: {run:?}")) as f64 / 1e3
+            };
+            let [inside, own, left, right] = STEPS.map(waited);
+            let (bare, both) = (bare(engine).await, async { tokio::join!(bare(engine), bare(engine)) }.await);
+            println!(
+                "{engine} {round}: steps start after {inside:.3} and {own:.3} s, two at once after {left:.3} and {right:.3} s"
+            );
+            if round > 0 {
+                one.add(inside.max(own), bare);
+                two.add(left.max(right), both.0.max(both.1));
+            }
+        }
+        let goal = Goal::AtMost(START);
+        board.add(
+            &format!("step_{engine}"),
+            "s from ready to started, the slower of two kinds; a bare one to its end",
+            one,
+            goal,
+        );
+        board.add(&format!("step_{engine}_two"), "the same for two at once, the slower one; two bare ones", two, goal);
+    }
+}
+
+/// Seconds that a program takes to its end which does nothing, as bare as its engine has it.
+async fn bare(engine: EngineKind) -> f64 {
+    let begun = Instant::now();
+    let words: &[&str] = match engine {
+        EngineKind::Docker => &["docker", "run", "--rm", "python:3.11-slim", "true"],
+        EngineKind::Process => &["unshare", "--user", "--pid", "--mount", "--net", "--ipc", "--fork", "true"],
+    };
+    let ended = tokio::process::Command::new(words[0]).args(&words[1..]).status().await.unwrap();
+    assert!(ended.success(), "{words:?}: {ended}");
+    begun.elapsed().as_secs_f64()
 }

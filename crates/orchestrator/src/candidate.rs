@@ -101,7 +101,11 @@ impl Candidate {
 
     /// Whether its answers are to be compared with those of the release before.
     pub(crate) fn is_watched(&self) -> bool {
-        matches!(self, Self::Tree { request, reconfigured: None } if request.pipeline.watch.is_some())
+        match self {
+            Self::Tree { request, reconfigured: None } => request.pipeline.watch.is_some(),
+            Self::Promotion(promoted) => promoted.promotion.pipeline.watch.is_some(),
+            Self::Tree { .. } | Self::Again { .. } => false,
+        }
     }
 
     /// Which stateful services it may change.

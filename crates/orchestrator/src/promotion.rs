@@ -172,10 +172,12 @@ impl Core {
         if active.is_some() {
             lines.push(format!("strategy {strategy}: {why}"));
         }
-        if !pipeline.verify.is_empty() {
-            let names: Vec<&str> = pipeline.verify.iter().map(|step| step.name.as_str()).collect();
-            lines.push(format!("verified before and after the switch by {}", names.join(", ")));
-        }
+        let stands = match active {
+            Some(_) => self.store.approval_rule(&spec.app).await?,
+            None => None,
+        };
+        let demanded = crate::approval::both(stands, pipeline.approve);
+        lines.extend(crate::rollout::planned_gates(pipeline, spec, demanded, active.is_some()));
         lines.extend(crate::rollout::planned_push(spec));
         let hosts: Vec<String> = spec.http.hosts.iter().map(ToString::to_string).collect();
         lines.push(format!("hosts: {}", hosts.join(", ")));

@@ -38,7 +38,7 @@ use crate::services::{Comparison, StatefulChanges};
 pub(crate) use making::build_limits;
 pub(crate) use parts::plan_of;
 use pipeline::Orders;
-pub(crate) use pipeline::planned;
+pub(crate) use pipeline::{planned, planned_gates};
 pub(crate) use pushing::planned_push;
 
 /// Why a rollout did not come to its end.

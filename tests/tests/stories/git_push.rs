@@ -292,6 +292,7 @@ async fn of_two_pushes_the_second_waits_and_finds_the_branch_moved() {
     env.git(&env.path("home"), &["clone", "-q", &url, other.to_str().unwrap()]).await.succeeds();
     env.git(&other, &["commit", "-q", "--allow-empty", "-m", "mine"]).await.succeeds();
 
+    let load = shop.load(40).start();
     slow_second_version(&env, &shop).await;
     let mut pushing = push_until(&env, &shop, "waiting until they are healthy").await;
     let late: Ran = env.git(&other, &["push", "origin", "main"]).await;
@@ -299,6 +300,7 @@ async fn of_two_pushes_the_second_waits_and_finds_the_branch_moved() {
     assert!(pushing.wait().await.unwrap().success());
     assert_eq!(shop.remote_ref(&env, "refs/heads/main").await, Some(shop.head(&env).await));
     shop.get("/").await.says("from v2");
+    load.stop().await.lost_nothing();
     env.leaves_nothing().await;
 }
 

@@ -63,6 +63,7 @@ async fn only_known_keys_come_in_and_only_to_their_own_apps() {
     let (light, ana) = pushed(&env, "static", "lighthouse").await;
     let ben = env.person("ben", "owner", "shop").await;
     let stranger = env.key("stranger", "ed25519").await;
+    let load = light.load(40).only_get().start();
 
     light.uses_key(&env, &stranger).await;
     light.commits(&env, "second").await;
@@ -97,6 +98,7 @@ async fn only_known_keys_come_in_and_only_to_their_own_apps() {
     light.uses_key(&env, &ana).await;
     light.push(&env, &["main"]).await.says("Permission denied (publickey)");
     assert_eq!(light.active().await, Some(1));
+    load.stop().await.lost_nothing();
     env.leaves_nothing().await;
 }
 
@@ -160,6 +162,7 @@ async fn a_push_over_ssh_ends_with_its_terminal_and_with_its_key() {
     let ben = env.key("ben", "ecdsa").await;
     env.knows("ben", "deployer", "lighthouse", &ben).await;
     let v1 = light.head(&env).await;
+    let load = light.load(40).only_get().start();
     // Two at once: the second waits, and finds that it would replace what it has not seen.
     let other = env.path("other");
     let ssh = format!("core.sshCommand={}", env.ssh_for_git(&ben).await);
@@ -189,5 +192,6 @@ async fn a_push_over_ssh_ends_with_its_terminal_and_with_its_key() {
     last_was_called_off(&light).await;
     light.uses_key(&env, &ben).await;
     assert_eq!(light.remote_ref(&env, "refs/heads/main").await, Some(bens));
+    load.stop().await.lost_nothing();
     env.leaves_nothing().await;
 }

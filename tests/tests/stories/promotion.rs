@@ -56,6 +56,9 @@ async fn a_change_goes_from_a_push_to_production() {
     env.coracle(&["approve", "-a", "shop-production", "-f"]).await.succeeds().says("is live");
     assert!(page(&env, "shop-production").await.contains("Hello from v1"));
 
+    let plan = env.coracle(&["promote", "shop", "shop-production", "--plan"]).await;
+    plan.succeeds().says("waits until an owner approves it").says("verified before and after the switch by smoke");
+
     let staging = shop.load(40).start();
     let production = Load::on(env.address(), "shop-production.localhost", 40).start();
     let mistake = || {

@@ -54,6 +54,10 @@ async fn a_push_elsewhere_is_live_here_and_the_forge_is_told() {
     let told = reports.told();
     assert!(told.iter().all(|told| told.authorization == format!("Bearer {}", env.token())), "{told:?}");
 
+    let load = light.load(40).only_get().start();
+    let forged = format!("sha256={}", hook.sum(b"another body"));
+    let headers = [("x-github-event", "push"), ("x-github-delivery", "d0"), ("x-hub-signature-256", forged.as_str())];
+    assert_eq!(hook.sends_with(&headers, push(BRANCH, &v1, 7).to_string()).await.0, 401);
     // The same again is refused, whatever it says its number is.
     for delivery in ["d1", "d2"] {
         assert_eq!(hook.sends("push", delivery, &first).await.0, 409);
@@ -83,6 +87,7 @@ async fn a_push_elsewhere_is_live_here_and_the_forge_is_told() {
     light.get("/").await.says("second");
     light.coracle(&["forge", "show"]).await.succeeds().says("nowhere").does_not_say(&env.token());
 
+    load.stop().await.lost_nothing();
     light.coracle(&["forge", "disconnect"]).await.succeeds();
     assert_eq!(hook.sends("push", "d6", &push(BRANCH, &v2, 5)).await.0, 404);
     env.leaves_nothing().await;

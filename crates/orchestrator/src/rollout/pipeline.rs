@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_engine::{Engine, OutputLine};
-use coracle_model::{AppName, ApprovalRule, Artifact, Deployment, EngineKind, EnvName, Phase, ReleaseNumber, Strategy};
+use coracle_model::{AppName, AppSpec, ApprovalRule, Artifact, Deployment, EngineKind, EnvName, Phase, ReleaseNumber, Strategy};
 use coracle_pipeline::{Job, Key, Pipeline, Trigger, Watch};
 use coracle_pipeline_runner::{Bench, Ground, Memory, News, OfApp, Passed, Spares, StepFailure, Tell, Told, tree, unsuitable};
 use coracle_policy::Policy;
@@ -106,16 +106,23 @@ pub(crate) fn planned(request: &DeployRequest, demanded: Option<ApprovalRule>, h
         lines.extend(suggestion(&request.source));
     }
     lines.extend(plan.left_out.iter().map(|(step, why)| format!("step {step} left out: {why}")));
-    if !request.pipeline.verify.is_empty() {
-        let names: Vec<&str> = request.pipeline.verify.iter().map(|step| step.name.as_str()).collect();
+    lines.extend(planned_gates(&request.pipeline, &request.spec, demanded, has_old));
+    lines
+}
+
+/// What a plan says of what stands between a release that is made and one that stays.
+pub(crate) fn planned_gates(pipeline: &Pipeline, spec: &AppSpec, demanded: Option<ApprovalRule>, has_old: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !pipeline.verify.is_empty() {
+        let names: Vec<&str> = pipeline.verify.iter().map(|step| step.name.as_str()).collect();
         lines.push(format!("verified before and after the switch by {}", names.join(", ")));
     }
     if let Some(rule) = demanded {
         let who = if rule.by_another { "an owner who has not brought it" } else { "an owner" };
         lines.push(format!("waits until {who} approves it, within {}", rule.timeout));
     }
-    if let Some(watch) = request.pipeline.watch {
-        let recreates = request.spec.strategy().0 == Strategy::Recreate;
+    if let Some(watch) = pipeline.watch {
+        let recreates = spec.strategy().0 == Strategy::Recreate;
         lines.push(match has_old && !recreates {
             true => {
                 format!("compared with the release before for {} after the switch, and taken back if it is worse", watch.window)
