@@ -59,6 +59,18 @@ if "bomb" in sys.argv:
     os.truncate(os.open("dist/bomb", os.O_CREAT | os.O_WRONLY), 1 << 40)
 "##;
 
+/// Puts links that lead out of it into what it keeps, and says whether they are still there.
+const LINKS: &str = r#"import os
+import sys
+
+outside = sys.argv[1]
+for name, target in (("folder", outside), ("file", outside + "/precious")):
+    link = "/kept/" + name
+    print(name, "is kept" if os.path.islink(link) else "is new")
+    if not os.path.islink(link):
+        os.symlink(target, link)
+"#;
+
 /// Says what was handed over.
 const USE: &str = r#"import os
 
@@ -183,6 +195,33 @@ on_both_engines! {
         shop.coracle(&["ci", "cancel"]).await.fails().says("has ended: cancelled");
         env.leaves_nothing().await;
         assert!(!env.state().join("mounts/shop").exists());
+    }
+
+    async fn links_in_caches_lead_nowhere(env: Env) {
+        use std::os::unix::fs::MetadataExt;
+
+        let outside = env.path("outside");
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("precious"), "ours").unwrap();
+        let facts = || [&outside, &outside.join("precious")].map(|path| path.metadata().map(|it| (it.mode(), it.uid())).unwrap());
+        let before = facts();
+        let shop = env.app("flask");
+        let (run, cached) = (format!("run = \"python links.py {}\"", outside.display()), "cache = [\"/kept\"]");
+        shop.tree.write("links.py", LINKS).manifest("pipeline.steps.links", &format!("{run}\n{cached}\nalways = true"));
+        shop.deploy("v1").await.succeeds();
+        let second = shop.deploy("v2").await;
+        second.succeeds();
+        assert!(second.lines.iter().any(|line| line.contains("links: folder is kept")), "{second}");
+        // Another cache would lie behind the link.
+        shop.tree.change("coracle.toml", cached, "cache = [\"/kept\", \"/kept/folder/deep\"]").version("v3");
+        let behind = shop.deploy_as_it_is().await;
+        assert_eq!(behind.code, Some(2), "{behind}");
+        behind.shows("/kept and /kept/folder/deep lie in each other");
+        shop.coracle(&["-y", "destroy"]).await.succeeds();
+        let left: Vec<_> = std::fs::read_dir(&outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!((left, std::fs::read_to_string(outside.join("precious")).unwrap()), (vec!["precious".into()], "ours".into()));
+        assert_eq!(facts(), before);
+        env.leaves_nothing().await;
     }
 
     async fn artifacts_are_handed_on_and_nothing_hostile_with_them(env: Env) {
