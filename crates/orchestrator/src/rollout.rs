@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use coracle_engine::{Engine, EngineError};
-use coracle_model::{AppName, Deployment, Outcome, Phase, ProcessName, Release, StepState, Strategy};
+use coracle_model::{AppName, Deployment, EnvName, Outcome, Phase, ProcessName, Release, Secret, StepState, Strategy};
 use coracle_pipeline::Trigger;
 use coracle_pipeline_runner::Spares;
 use coracle_store::{ConfigChange, RunSource, StoreError};
@@ -223,9 +223,14 @@ impl Core {
             Trigger::Branch(name) | Trigger::Tag(name) => Some(name.clone()),
         };
         let source = RunSource { commit: request.commit.clone(), reference, person: request.by.clone() };
-        let config = self.store.config(&deployment.app).await.unwrap_or_default();
-        let secrets: Vec<_> = config.into_iter().filter(|entry| entry.secret).map(|entry| (entry.name, entry.value)).collect();
+        let secrets = self.secrets_of(&deployment.app).await;
         Some(RunBook::open(&self.store, &self.mounts, (&deployment.app, deployment.id), &source, &secrets).await)
+    }
+
+    /// The secrets that an app is configured with now, as far as they can be read.
+    async fn secrets_of(&self, app: &AppName) -> Vec<(EnvName, Secret)> {
+        let config = self.store.config(app).await.unwrap_or_default();
+        config.into_iter().filter(|entry| entry.secret).map(|entry| (entry.name, entry.value)).collect()
     }
 
     /// Writes the deployment down. One that has not ended and that nobody works on (its task died) is settled first, so

@@ -71,7 +71,11 @@ impl Bench<'_> {
         match self.ground.engine.runtime.run(spec, &sink, limit.duration(), &self.stop).await {
             Ok(exit) if exit.success() => Ok(()),
             Ok(exit) => {
-                let hint = format!("mend what its output shows, then `{again}`; the app is as it was before");
+                let mend = match self.met_a_read_only_tree(job, &tail.lines()) {
+                    true => "what was built is read-only here: let the step write to /tmp, or name what it makes in `artifacts`",
+                    false => "mend what its output shows",
+                };
+                let hint = format!("{mend}, then `{again}`; the app is as it was before");
                 Err(failed(format!("the step {job} failed: {exit}"), hint, exit.code))
             }
             Err(EngineError::TimedOut { .. }) => {
@@ -79,7 +83,11 @@ impl Bench<'_> {
                 Err(failed(format!("the step {job} did not end within {limit}"), hint, None))
             }
             Err(EngineError::CannotStart { cause, .. }) => {
-                let hint = format!("see that what `run` names is in the step's image, then `{again}`");
+                let place = match self.works_in_what_was_built_here(job) {
+                    true => "is among what the app installs, or on this machine",
+                    false => "is in the step's image",
+                };
+                let hint = format!("see that what `run` names {place}, then `{again}`");
                 Err(failed(format!("the step {job} cannot be started: {cause}"), hint, None))
             }
             Err(EngineError::Failed { action, cause }) if action.starts_with("take files out of") => {
@@ -88,6 +96,15 @@ impl Bench<'_> {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether a step sees what the app was built into as it lies on this machine, where nobody may write to it.
+    fn works_in_what_was_built_here(&self, job: &Job) -> bool {
+        self.works_on_the_machine() && job.step.image == StepImage::App
+    }
+
+    fn met_a_read_only_tree(&self, job: &Job, told: &[String]) -> bool {
+        self.works_in_what_was_built_here(job) && told.iter().any(|line| line.contains("Read-only file system"))
     }
 
     /// A fresh copy of the source tree for a step with an image of its own: no attempt sees what another left. What other steps

@@ -293,7 +293,9 @@ impl Deployments {
         };
         let asking = Arc::new(Asking::new(self.clone(), journal.clone(), pushed.clone(), turn));
         let progress = progress_into(journal.clone(), self.inner.http.clone()).asking(asking.clone());
+        let came_by_git = matches!(work, Work::Push(_) | Work::Fetched(_) | Work::Preview(..));
         let done = Box::pin(self.work(journal, work, &progress)).await;
+        let done = if came_by_git { done.map_err(to_push_again) } else { done };
         if let Some(pushed) = pushed {
             pushed.settle().await;
         }
@@ -539,4 +541,10 @@ fn progress_into(journal: Arc<Journal>, http: Vec<SocketAddr>) -> Progress {
         }
         Event::Ended(outcome) => journal.set_outcome(outcome.into()),
     })
+}
+
+/// What whoever deploys is told to type next is to deploy again; whoever pushes, pushes.
+fn to_push_again(problem: Problem) -> Problem {
+    let hint = problem.hint.map(|hint| hint.replace("`coracle deploy`", "`git push`"));
+    Problem { hint, ..problem }
 }

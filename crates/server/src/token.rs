@@ -97,8 +97,9 @@ fn shown(request: &Request) -> Option<Vec<u8>> {
 
 /// Lets a request through if it shows a token, and says whose.
 pub(crate) async fn require(State(guard): State<TokenGuard>, mut request: Request, next: Next) -> Response {
-    let caller = match shown(&request) {
-        Some(token) => guard.caller(&token).await,
+    let shown = shown(&request);
+    let caller = match &shown {
+        Some(token) => guard.caller(token).await,
         None => Ok(None),
     };
     match caller {
@@ -112,7 +113,11 @@ pub(crate) async fn require(State(guard): State<TokenGuard>, mut request: Reques
     if git::is_git(request.uri()) {
         return git::unauthorized();
     }
-    let problem = Problem::new(ProblemKind::Unauthorized, "over TCP, the API wants the server's token, or one of a person's")
+    let detail = match shown {
+        Some(_) => "this token is not known here, or was revoked",
+        None => "over TCP, the API wants the server's token, or one of a person's",
+    };
+    let problem = Problem::new(ProblemKind::Unauthorized, detail)
         .hint("the server's is in the file `token` of its state directory, `coracle people token create` makes others; set CORACLE_TOKEN");
     let mut response = ApiError(problem).into_response();
     response.headers_mut().insert(WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer"));

@@ -270,6 +270,7 @@ on_both_engines! {
         let before = env.path("before");
         shop.coracle(&["ci", "artifacts", "d1", "-o", before.to_str().unwrap()]).await.succeeds();
         assert_eq!(std::fs::read_to_string(before.join("make/dist/deep/page.html")).unwrap(), "made of one");
+        shop.coracle(&["ci", "logs", "--step", "tset"]).await.fails().says("has no step tset").says("its steps: ");
         shop.coracle(&["ci", "artifacts", "--step", "use"]).await.fails().says("handed nothing over; these did: make");
 
         // A container's files come as they are told, zeros and all, which takes its time.

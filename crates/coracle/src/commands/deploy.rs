@@ -154,7 +154,10 @@ pub(crate) fn show_plan(context: &Context, plan: &DeploymentPlan, command: &str)
     for finding in plan.findings.iter().filter(|finding| finding.level > PolicyLevel::Off) {
         findings::lines(finding, output).iter().for_each(|line| output.line(line));
     }
-    output.remark(format!("nothing was changed; do it: {command}"));
+    match plan.findings.iter().any(|finding| finding.level == PolicyLevel::Block) {
+        true => output.remark("nothing was changed; as it is, it would be refused"),
+        false => output.remark(format!("nothing was changed; do it: {command}")),
+    }
 }
 
 /// Whether compose files describe what is sent, as the server decides it: they were named here or in the manifest, or are there

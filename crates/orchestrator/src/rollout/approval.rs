@@ -154,7 +154,7 @@ impl Rollout<'_> {
         }
         self.core.store.renew_release_env(app, number, &now).await?;
         if let Some(book) = &self.book {
-            book.page().hides(&now);
+            book.page().hides(&self.core.secrets_of(app).await);
         }
         self.note(format!("the configuration was changed while it waited, and is taken as it is now: {names}"));
         Ok(now)

@@ -16,13 +16,13 @@ impl Rollout<'_> {
             let undo = std::mem::take(&mut *self.config_undo.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
             self.core.store.revert(self.deployment.id, &undo).await?;
             self.hold_for_return_of_incumbent(candidacy);
-            // What was counted from here on is no measure for what comes next.
-            self.core.last_switch(&candidacy.release.app, None);
         }
         if let Err(error) = self.core.publish().await {
             // The proxy is not there. Its supervisor publishes again when it is, and by then the store says the right thing.
             tracing::warn!(%error, "the proxy could not be told that a switch was taken back");
         }
+        // What the failed one has answered is no measure for what comes next; from here on it is the old one again.
+        self.core.last_switch(&candidacy.release.app, self.count().await);
         Ok(())
     }
 

@@ -47,7 +47,12 @@ pub(super) async fn show(State(context): State<Shared>, Id(id): Id) -> Answer<An
 }
 
 async fn recorded(context: &Shared, id: DeploymentId) -> Answer<RunRecord> {
-    let missing = || Problem::new(ProblemKind::NotFound, format!("{id} has no run: only deployments of new source have one"));
+    let missing = || {
+        Problem::new(
+            ProblemKind::NotFound,
+            format!("{id} has no run: only deployments of new source have one, and it goes with its app"),
+        )
+    };
     Ok(context.store.run(id).await?.ok_or_else(missing)?)
 }
 

@@ -49,10 +49,13 @@ impl Artifacts {
         };
         if wanted.is_empty() {
             let names: Vec<&str> = with.iter().map(|step| step.name.as_str()).collect();
-            let have = if names.is_empty() { "none did".to_owned() } else { format!("these did: {}", names.join(", ")) };
-            let what = self.step.map_or_else(|| "no step of".to_owned(), |step| format!("{step} in"));
-            return Err(Failure::failed(harmless(&format!("{what} {} handed nothing over; {have}", run.id)).into_owned())
-                .hint("say what a step hands over with `artifacts` in coracle.toml"));
+            let told = match self.step.filter(|_| !names.is_empty()) {
+                Some(step) => format!("{step} in {} handed nothing over; these did: {}", run.id, names.join(", ")),
+                None => format!("no step of {} handed anything over", run.id),
+            };
+            return Err(
+                Failure::failed(harmless(&told).into_owned()).hint("say what a step hands over with `artifacts` in coracle.toml")
+            );
         }
         let root = self.output.unwrap_or_else(|| PathBuf::from(format!("artifacts-{}", run.id)));
         let alone = self.step.is_some() && wanted.len() == 1;
@@ -70,7 +73,7 @@ impl Artifacts {
 }
 
 /// Whether a step's name, or what stands before its combination, is what was typed.
-fn is_called(step: &str, name: &str) -> bool {
+pub(super) fn is_called(step: &str, name: &str) -> bool {
     step.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
 }
 

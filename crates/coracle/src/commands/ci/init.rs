@@ -105,6 +105,9 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
     for step in steps {
         output.remark(format!("next: {step}"));
     }
+    if way.leads_nowhere_else() {
+        output.remark("this address leads a runner to itself: name the server as runners reach it, with --url https://host, or --key --host HOST");
+    }
     if way.is_open() {
         output
             .remark("over http:// everybody on the way can read the token: give runners an address with https://, or use --key");

@@ -6,6 +6,7 @@ use clap::Args;
 use coracle_api::{PipelineLogLine, PipelineLogOptions};
 use coracle_model::DeploymentId;
 
+use super::artifacts::is_called;
 use super::{find, parse_run};
 use crate::commands::{DONE, ExitCode};
 use crate::context::Context;
@@ -41,6 +42,11 @@ impl Logs {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let client = context.client()?;
         let run = find(&client, context, self.id).await?;
+        if let Some(name) = self.step.as_deref().filter(|name| !run.steps.iter().any(|step| is_called(&step.name, name))) {
+            let names: Vec<&str> = run.steps.iter().map(|step| step.name.as_str()).collect();
+            return Err(Failure::failed(harmless(&format!("{} has no step {name}", run.id)).into_owned())
+                .hint(harmless(&format!("its steps: {}", names.join(", "))).into_owned()));
+        }
         let options = PipelineLogOptions { step: self.step, grep: self.grep, follow: self.follow };
         let mut lines = client.pipeline_log(run.id, &options).await?;
         let mut sheet = Sheet::new(&context.output);

@@ -86,6 +86,16 @@ impl Way {
         matches!(self, Self::Https { server } if server.starts_with("http://"))
     }
 
+    /// Whether it leads from a runner to the runner itself.
+    pub(super) fn leads_nowhere_else(&self) -> bool {
+        let host = match self {
+            Self::Https { server } => server.split_once("://").map_or(server.as_str(), |(_, rest)| rest),
+            Self::Ssh { door, .. } => door.host.as_str(),
+        };
+        let name = host.split(':').next().unwrap_or_default();
+        name == "localhost" || name.ends_with(".localhost") || name.starts_with("127.") || host.starts_with("[::1]") || host == "::1"
+    }
+
     /// Where the app is pushed to.
     fn repository(&self, app: &AppName) -> String {
         match self {
