@@ -93,7 +93,11 @@ impl Way {
             Self::Ssh { door, .. } => door.host.as_str(),
         };
         let name = host.split(':').next().unwrap_or_default();
-        name == "localhost" || name.ends_with(".localhost") || name.starts_with("127.") || host.starts_with("[::1]") || host == "::1"
+        name == "localhost"
+            || name.ends_with(".localhost")
+            || name.starts_with("127.")
+            || host.starts_with("[::1]")
+            || host == "::1"
     }
 
     /// Where the app is pushed to.
