@@ -291,7 +291,7 @@ async fn a_token_over_tls_is_a_remote() {
     };
     with(&token, &[]).await.fails().says("nobody you trust has signed its certificate").says("--ca");
     let trusting = ["--default", "--ca", ca.to_str().unwrap()];
-    with("coracle_c1_wrong", &trusting).await.fails().says("wants the server's token");
+    with("coracle_c1_wrong", &trusting).await.fails().says("this token is not known here, or was revoked");
     assert!(!laptop.config().exists());
     with(&token, &trusting).await.succeeds().says("you are ana").does_not_say(&token);
     let mode = std::os::unix::fs::PermissionsExt::mode(&laptop.config().metadata().unwrap().permissions());
@@ -306,6 +306,6 @@ async fn a_token_over_tls_is_a_remote() {
     let plain = coracle_tests::browser::ask(env.address(), "localhost", http::Method::GET, "/v1/version", String::new()).await;
     assert_eq!(plain.unwrap().status, 404);
     env.coracle(&["people", "remove", "ana"]).await.succeeds();
-    laptop.coracle(&["status", "-a", "lighthouse"]).await.fails().says("wants the server's token");
+    laptop.coracle(&["status", "-a", "lighthouse"]).await.fails().says("this token is not known here, or was revoked");
     env.leaves_nothing().await;
 }

@@ -83,7 +83,7 @@ async fn a_push_elsewhere_is_live_here_and_the_forge_is_told() {
     let failed = reports.told().into_iter().rfind(|told| told.path.ends_with(&format!("/statuses/{broken}"))).unwrap();
     // Those who see the app read why; a forge's pages may be everybody's.
     let description = failed.body["description"].as_str().unwrap();
-    assert!(description.contains("cannot be done as asked") && !description.contains("nowhere"), "{failed:?}");
+    assert!(description.contains("it failed (build)") && !description.contains("nowhere"), "{failed:?}");
     light.get("/").await.says("second");
     light.coracle(&["forge", "show"]).await.succeeds().says("nowhere").does_not_say(&env.token());
 

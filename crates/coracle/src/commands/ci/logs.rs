@@ -42,12 +42,7 @@ impl Logs {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let client = context.client()?;
         let run = find(&client, context, self.id).await?;
-        if let Some(name) = self.step.as_deref().filter(|name| !run.steps.iter().any(|step| is_called(&step.name, name))) {
-            let names: Vec<&str> = run.steps.iter().map(|step| step.name.as_str()).collect();
-            return Err(Failure::failed(harmless(&format!("{} has no step {name}", run.id)).into_owned())
-                .hint(harmless(&format!("its steps: {}", names.join(", "))).into_owned()));
-        }
-        let options = PipelineLogOptions { step: self.step, grep: self.grep, follow: self.follow };
+        let options = PipelineLogOptions { step: self.step.clone(), grep: self.grep, follow: self.follow };
         let mut lines = client.pipeline_log(run.id, &options).await?;
         let mut sheet = Sheet::new(&context.output);
         while let Some(line) = lines.next().await {
@@ -58,6 +53,12 @@ impl Logs {
         }
         if sheet.lines == 0 {
             let names: Vec<&str> = run.steps.iter().map(|step| step.name.as_str()).collect();
+            // The deployment's own are told by what stands in their parentheses.
+            let is_there = |name: &str| run.steps.iter().any(|step| is_called(step.name.trim_matches(['(', ')']), name));
+            if let Some(name) = self.step.as_deref().filter(|name| !is_there(name)) {
+                return Err(Failure::failed(harmless(&format!("{} has no step {name}", run.id)).into_owned())
+                    .hint(harmless(&format!("its steps: {}", names.join(", "))).into_owned()));
+            }
             let steps = if names.is_empty() { String::new() } else { format!("; its steps: {}", harmless(&names.join(", "))) };
             context.output.remark(format!("there is no such line of {}{steps}", run.id));
         }
