@@ -175,13 +175,11 @@ impl HostOrchestrator {
 
     /// What a deployment would do and why, without doing it.
     pub async fn plan(&self, mut request: DeployRequest) -> Result<Planned, OrchestratorError> {
-        let kind = request.spec.engine.unwrap_or(self.core.settings.default_engine);
-        let pinned = self.core.pin(self.core.engine(kind)?, &mut request).await?;
+        let engine = self.core.engine(request.spec.engine.unwrap_or(self.core.settings.default_engine))?;
+        let pinned = self.core.pin(engine, &mut request).await?;
         let (request, spec) = (&request, &request.spec);
-        let engine = self.core.engine(spec.engine.unwrap_or(self.core.settings.default_engine))?;
         let config = self.core.config_of(&spec.app).await?;
         self.core.check_request(request, engine, &config).await?;
-        let findings = self.core.findings(request).await?;
         let comparison = self.core.compare_request(request, &config).await?;
         let parts = self.core.plan_parts(engine, spec, &comparison, &request.stateful).await;
         let engine = engine.kind;
@@ -189,6 +187,7 @@ impl HostOrchestrator {
             true => None,
             false => Some(self.core.build_plan(&request.source, spec, engine).await?),
         };
+        let findings = self.core.findings(request, plan.as_ref(), engine).await?;
         let (strategy, why) = spec.strategy();
         let active = match self.core.store.app(&spec.app).await {
             Ok(record) => record.active,

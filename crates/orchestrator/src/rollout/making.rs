@@ -112,7 +112,6 @@ impl Rollout<'_> {
                     (None, None) => Origin::Deploy { commit: request.commit.clone() },
                 };
                 orders = reconfigured.is_none().then(|| Orders::of(&request));
-                self.copy_in_advance(orders.as_ref());
                 let (source, sent, force) = (request.source.clone(), request.sent.take(), request.force);
                 let same_tree_as = reconfigured.as_ref().map(|reconfigured| reconfigured.of);
                 let building = Box::pin(self.build_tree(&engine, request, &comparison, same_tree_as));

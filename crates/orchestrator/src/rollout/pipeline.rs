@@ -162,20 +162,17 @@ impl Rollout<'_> {
         Ok(ended?)
     }
 
-    /// Begins with copies of the tree for the steps, while the app is being built.
-    pub(super) fn copy_in_advance(&self, orders: Option<&Orders>) {
-        let Some(orders) = orders else { return };
-        let workspaces = self.core.mounts.workspaces(&self.deployment.app, self.deployment.to);
-        let spares = Spares::begin(&orders.pipeline.plan(&orders.trigger), orders.source.clone(), workspaces);
-        *self.spares.lock().unwrap_or_else(PoisonError::into_inner) = spares;
-    }
-
-    /// Makes what the steps share, while the app is being built: then the first of them waits for nothing but itself.
+    /// Makes what steps will need, while the app is being built: what they share, and copies of the tree. Then the first of them waits
+    /// for nothing but itself.
     pub(super) async fn prepare_steps(&self, engine: &Engine, orders: Option<&Orders>) {
-        if orders.is_none_or(|orders| orders.pipeline.plan(&orders.trigger).jobs.is_empty()) {
+        let Some(orders) = orders else { return };
+        let plan = orders.pipeline.plan(&orders.trigger);
+        if plan.jobs.is_empty() {
             return;
         }
         let Deployment { app, to, .. } = &self.deployment;
+        let spares = Spares::begin(&plan, orders.source.clone(), self.core.mounts.workspaces(app, *to));
+        *self.spares.lock().unwrap_or_else(PoisonError::into_inner) = spares;
         if let Err(error) = engine.runtime.prepare_release(app, *to).await {
             tracing::debug!(%app, %error, "nothing is prepared for the steps");
         }

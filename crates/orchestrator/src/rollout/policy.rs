@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coracle_build::DockerIgnore;
 use coracle_model::policy::Level;
-use coracle_model::{AppSpec, BuildPlan, BuildSpec, EnvName, Finding, Secret};
+use coracle_model::{AppSpec, BuildPlan, BuildSpec, EngineKind, EnvName, Finding, Secret};
 use coracle_policy::{Part, Policy, ServerPolicy, Subject, parts};
 use coracle_store::PassedStep;
 
@@ -101,14 +101,14 @@ fn blocked(blocking: &[&Finding]) -> Option<Failure> {
 
 impl Core {
     /// What the policy says of a tree that has not been built: what its files tell.
-    pub(crate) async fn findings(&self, request: &DeployRequest) -> Result<Vec<Finding>, OrchestratorError> {
+    pub(crate) async fn findings(
+        &self,
+        request: &DeployRequest,
+        plan: Option<&BuildPlan>,
+        engine: EngineKind,
+    ) -> Result<Vec<Finding>, OrchestratorError> {
         let spec = &request.spec;
-        let engine = spec.engine.unwrap_or(self.settings.default_engine);
-        let plan: Option<BuildPlan> = match spec.is_stack() {
-            true => None,
-            false => Some(self.build_plan(&request.source, spec, engine).await?),
-        };
-        let parts = parts(&request.source, spec, plan.as_ref(), engine);
+        let parts = parts(&request.source, spec, plan, engine);
         self.judge(spec, request.source.clone(), parts, &request.policy).await
     }
 
