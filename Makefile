@@ -26,7 +26,7 @@ test: ## Set up what the tests need and run all of them
 lint: ## Formatting, lints and the arrows between crates
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo test --locked --quiet --package coracle-tests --test arrows
+	cargo test --locked --quiet --workspace --test arrows
 
 soak: ## 100 deploys under 500 requests a second on each engine, a third of them broken; 200 containers that come and go (COUNT=, RATE=, ENGINE=, CONTAINERS=)
 	@scripts/soak

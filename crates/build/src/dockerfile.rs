@@ -15,6 +15,7 @@ mod tests;
 
 use coracle_model::BuildPlan;
 use coracle_model::plan::{PythonDependencies, Recipe, Serving};
+use coracle_model::text::one_line;
 use serde_json::Value;
 
 use crate::detect::PlanError;
@@ -45,7 +46,7 @@ pub fn generate(plan: &BuildPlan) -> Option<String> {
         Recipe::Static { root } => site::stage(root, &image),
         Recipe::Plain => plain(&image),
     };
-    let reason: String = plan.reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let reason = one_line(&plan.reason, 500);
     Some(format!(
         "# Written by Coracle: {reason}.\n\
          # An app without a Dockerfile is built from this very text. Keep it as Dockerfile, and it is yours to change.\n\n{body}"

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use coracle_model::text::one_line;
 use http::HeaderMap;
 
 /// A kind of forge.
@@ -106,7 +107,7 @@ impl FromStr for Forge {
 
 /// Somebody else's word, short and without what a terminal would act on.
 pub(crate) fn shown(text: &str) -> String {
-    text.chars().take(80).map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+    one_line(text, 80)
 }
 
 #[cfg(test)]

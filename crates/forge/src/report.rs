@@ -5,6 +5,7 @@
 //! <https://developer.atlassian.com/cloud/bitbucket/rest/api-group-commit-statuses/>.
 
 use coracle_model::Secret;
+use coracle_model::text::one_line;
 use serde_json::{Value, json};
 
 use crate::api::ApiUrl;
@@ -79,15 +80,6 @@ fn status_word(forge: Forge, state: State) -> &'static str {
     }
 }
 
-/// A sentence as forges take it: one line, short.
-fn described(text: &str) -> String {
-    let line: String = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
-    match line.chars().count() > LONGEST {
-        true => line.chars().take(LONGEST - 1).chain(['…']).collect(),
-        false => line,
-    }
-}
-
 /// A part of a path, with everything encoded that is not plain (RFC 3986 section 2.3).
 fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
@@ -98,7 +90,7 @@ fn encoded(text: &str) -> String {
 pub(crate) fn status(target: &Target, report: &Report) -> Call {
     let (repository, commit) = (&target.repository, &report.commit);
     let (state, context) = (status_word(target.forge, report.state), format!("coracle/{}", report.app));
-    let description = described(&report.description);
+    let description = one_line(&report.description, LONGEST);
     let (path, mut body) = match target.forge {
         Forge::GitHub | Forge::Forgejo => {
             let body = json!({ "state": state, "context": context, "description": description });
@@ -143,7 +135,7 @@ pub(crate) fn deployment_status(target: &Target, deployment: u64, report: &Repor
         State::Failure => "failure",
         State::Cancelled => "error",
     };
-    let mut body = json!({ "state": state, "description": described(&report.description) });
+    let mut body = json!({ "state": state, "description": one_line(&report.description, LONGEST) });
     if let Some(link) = &report.link {
         body["environment_url"] = json!(link);
     }
@@ -180,7 +172,7 @@ mod tests {
         ] {
             let call = status(&target(forge), &report(State::Failure));
             assert_eq!((call.path, &call.body[key], &call.body["state"]), (path, &json!("coracle/shop"), &json!(state)));
-            assert_eq!(call.body["description"], "build failed: x  [2J");
+            assert_eq!(call.body["description"], "build failed: x \u{fffd}[2J");
         }
         assert!(deployment(&target(Forge::GitLab), &report(State::Pending)).is_none());
         let made = deployment(&target(Forge::GitHub), &report(State::Pending)).unwrap();
@@ -189,7 +181,6 @@ mod tests {
 
     #[test]
     fn a_description_is_short() {
-        assert_eq!(described(&"ü".repeat(500)).chars().count(), 140);
-        assert_eq!(described("fine"), "fine");
+        assert_eq!(one_line(&"ü".repeat(500), LONGEST).chars().count(), 140);
     }
 }

@@ -24,6 +24,7 @@ pub mod run;
 pub mod secret;
 pub mod spec;
 pub mod stack;
+pub mod text;
 
 pub use adopted::{Adopted, AdoptedMount, AdoptedPort};
 pub use approval::{Approval, ApprovalRule, Decision};

@@ -37,6 +37,14 @@ pub struct StepRun {
     pub artifacts: Option<Handover>,
 }
 
+/// Whether a step of a run is what a person calls `name`: `test` is every combination of its matrix, `smoke` before and after the
+/// switch, `build` the deployment's own `(build)`.
+pub fn is_called(step: &str, name: &str) -> bool {
+    let own = step.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+    let rest = step.strip_prefix(name);
+    own == Some(name) || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('[') || rest.starts_with(" ("))
+}
+
 /// How a step stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -103,6 +111,23 @@ impl StepRun {
             started_at: None,
             finished_at: None,
             artifacts: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_called_as_its_author_calls_it() {
+        for (step, name) in
+            [("test", "test"), ("test[A=1]", "test"), ("smoke (before)", "smoke"), ("(build)", "build"), ("(build)", "(build)")]
+        {
+            assert!(is_called(step, name), "{step} is {name}");
+        }
+        for (step, name) in [("tests", "test"), ("build", "(build)"), ("test", "test[A=1]")] {
+            assert!(!is_called(step, name), "{step} is not {name}");
         }
     }
 }

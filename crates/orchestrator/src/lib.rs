@@ -43,7 +43,7 @@ pub use orchestrator::{AppStatus, DeployRequest, Deployed, HostOrchestrator, Pla
 pub use progress::{Event, LiveFacts, Progress};
 pub use promotion::Promotion;
 pub use routes::TlsOffer;
-pub use runs::{RunLine, RunLog, is_called};
+pub use runs::{RunLine, RunLog};
 pub use services::StatefulChanges;
 pub use table::reached_at;
 pub use traffic::{Drained, Traffic, TrafficError};

@@ -14,7 +14,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use coracle_model::{AppName, DeploymentId, Phase};
+use coracle_model::{AppName, DeploymentId, Phase, run};
 use coracle_pipeline_runner::Shelf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -53,15 +53,8 @@ pub(crate) fn of_phase(phase: Phase) -> String {
 impl RunLine {
     /// Whether it is of the step that a person names: `test` is every combination of its matrix, `build` the deployment's own.
     pub fn is_of(&self, name: &str) -> bool {
-        is_called(&self.step, name)
+        run::is_called(&self.step, name)
     }
-}
-
-/// Whether a step of a run is what a person calls `name`.
-pub fn is_called(step: &str, name: &str) -> bool {
-    let own = step.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
-    let rest = step.strip_prefix(name);
-    own == Some(name) || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('[') || rest.starts_with(" ("))
 }
 
 impl Mounts {

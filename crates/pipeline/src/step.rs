@@ -27,7 +27,7 @@ impl FromStr for StepName {
         let fine = text.len() <= 24
             && text.as_bytes().first().is_some_and(u8::is_ascii_lowercase)
             && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_'));
-        let shown: String = text.chars().take(40).filter(|c| !c.is_control()).collect();
+        let shown = coracle_model::text::one_line(text, 40);
         let rule = "use 1 to 24 lower-case letters, digits, hyphens and underscores, beginning with a letter";
         if fine { Ok(Self(text.to_owned())) } else { Err(format!("{shown:?} is not a name for a step: {rule}")) }
     }

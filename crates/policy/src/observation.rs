@@ -1,6 +1,7 @@
 //! Something that a rule saw, before anybody has said how much it weighs.
 
 use coracle_model::policy::{Rule, SourcePlace};
+use coracle_model::text::one_line;
 
 /// Characters of the longest text out of a repository that is repeated.
 const LONGEST: usize = 100;
@@ -47,14 +48,5 @@ impl Observation {
 
 /// A text of somebody else's, on one line, without what a terminal would act on, and not endless.
 pub(crate) fn plain(text: &str) -> String {
-    let mut cut: String = text.chars().take(LONGEST).map(|c| if is_harmless(c) { c } else { '\u{fffd}' }).collect();
-    if text.chars().nth(LONGEST).is_some() {
-        cut.push('…');
-    }
-    cut
-}
-
-/// Neither a control character nor one that turns the direction of writing.
-fn is_harmless(c: char) -> bool {
-    !c.is_control() && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    one_line(text, LONGEST)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_api::{Problem, ProblemKind};
-use coracle_model::{AppName, Decision, Deployment, DeploymentId, PersonName};
+use coracle_model::{AppName, Decision, Deployment, DeploymentId, PersonName, text};
 use coracle_orchestrator::{Approver, Verdict, Word};
 use coracle_store::Store;
 use jiff::Timestamp;
@@ -134,9 +134,8 @@ fn does_not_wait(deployment: &Deployment) -> Problem {
 
 /// A reason as it is kept: one line without control characters.
 fn plain(reason: &str) -> Option<String> {
-    let line: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON).collect();
-    let line = line.trim();
-    (!line.is_empty()).then(|| line.to_owned())
+    let line = text::one_line(reason.trim(), REASON);
+    (!line.is_empty()).then_some(line)
 }
 
 /// One deployment as whoever may be asked about it knows it.
@@ -258,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_reason_is_one_plain_line() {
-        assert_eq!(plain("not on\na Friday\x1b[2J "), Some("not on a Friday [2J".to_owned()));
-        assert_eq!((plain(" \n "), plain(&"x".repeat(9_000)).map(|kept| kept.len())), (None, Some(REASON)));
+        assert_eq!(plain("not on\na Friday\x1b[2J "), Some("not on a Friday\u{fffd}[2J".to_owned()));
+        assert_eq!((plain(" \n "), plain(&"x".repeat(9_000)).map(|kept| kept.chars().count())), (None, Some(REASON)));
     }
 }

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE;
 use bollard::auth::DockerCredentials;
 use bollard::query_parameters::{RemoveImageOptionsBuilder, TagImageOptionsBuilder};
 use coracle_engine::{BuildError, EngineError, OutputSink, RegistryTrouble, Stream};
+use coracle_model::text::one_line;
 use coracle_model::{ArtifactId, ImageReference, Logins, PinnedImage, RegistryHost, RegistryLogin};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -101,8 +102,7 @@ fn trouble(text: &str) -> RegistryTrouble {
 
 /// Words from outside, as they may be shown: printable, and not too many.
 fn said(text: &str) -> String {
-    let plain: String = text.chars().map(|it| if it.is_control() { ' ' } else { it }).take(TOLD).collect();
-    plain.split_whitespace().collect::<Vec<_>>().join(" ")
+    one_line(text, TOLD).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// What a reference means at its registry now.
@@ -293,7 +293,7 @@ mod tests {
     fn words_from_outside_cannot_steer_a_terminal() {
         let text = format!("denied: \u{1b}[2J\u{7}hello\r\n{}", "x".repeat(1000));
         let said = said(&text);
-        assert!(said.starts_with("denied: [2J hello xxx") && said.chars().count() <= TOLD, "{said}");
+        assert!(said.starts_with("denied: \u{fffd}[2J\u{fffd}hello xxx") && said.chars().count() <= TOLD, "{said}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use coracle_forge::{Event, Forge, Verification, delivery_id, read};
+use coracle_model::text;
 use coracle_store::ForgeRecord;
 use futures::StreamExt;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
@@ -179,6 +180,6 @@ async fn hear(context: &Shared, record: &ForgeRecord, events: &[Event]) -> Resul
 
 /// One line of plain text, as forges show it to people.
 fn told(status: StatusCode, line: &str) -> Response {
-    let line: String = line.chars().take(1000).map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect();
+    let line = text::one_line(line, 1000);
     (status, [(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))], format!("{line}\n")).into_response()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json as Answered;
 use axum::extract::State;
 use coracle_api::{BranchChange, DeployBranch, Preview, PreviewBranch, PreviewList, Problem, ProblemKind};
-use coracle_model::AppName;
+use coracle_model::{AppName, text};
 use coracle_store::PreviewRecord;
 use http::StatusCode;
 
@@ -100,8 +100,8 @@ pub(super) async fn set_branch(
     context.deployments.refuse_previews(&app).await?;
     let repository = context.door.ensure(&app).await.map_err(told)?;
     if !repository.is_branch_name(&branch).await.map_err(told)? {
-        let shown: String = branch.chars().filter(|c| !c.is_control()).take(80).collect();
-        return Err(Problem::new(ProblemKind::BadRequest, format!("{shown:?} is not the name of a branch")).into());
+        let detail = format!("{:?} is not the name of a branch", text::one_line(&branch, 80));
+        return Err(Problem::new(ProblemKind::BadRequest, detail).into());
     }
     let changing = tokio::time::timeout(PATIENCE, context.door.set_branch(&app, &branch)).await;
     let busy = |_| Problem::new(ProblemKind::Busy, format!("a push to {app} is under way")).hint("try again when it has ended");

@@ -6,6 +6,7 @@ use coracle_api::{ChangeOptions, DeploymentEvent, Outcome, Phase, Problem, Probl
 use coracle_forge::{Branch, Forge, RepositoryUrl, Scheme, State};
 use coracle_git_door as git;
 use coracle_model::AppName;
+use coracle_model::text::one_line;
 use coracle_store::{ForgeRecord, LastEvent};
 use jiff::Timestamp;
 
@@ -68,7 +69,7 @@ impl Forges {
     /// Writes down what came of an event, and tells the forge.
     pub(super) async fn conclude(&self, app: &AppName, commit: Option<git::ObjectId>, end: End, reporting: Option<Reporting>) {
         let failed = end.state == State::Failure;
-        let word: String = end.word.chars().take(LONGEST_WORD).collect();
+        let word = one_line(&end.word, LONGEST_WORD);
         tracing::info!(%app, commit = commit.as_ref().map(git::ObjectId::as_str), word, "what came of a forge's event");
         let last = LastEvent { at: Timestamp::now(), commit: commit.map(|commit| commit.to_string()), word, failed };
         if let Err(error) = self.inner.means.store.record_forge_event(app, &last).await {
@@ -96,7 +97,8 @@ impl Forges {
         let means = &self.inner.means;
         let _place = self.inner.fetches.acquire().await.map_err(|error| error.to_string())?;
         let fetched = means.door.fetch(&record.app, &origin, branch.as_str()).await;
-        let commit = fetched.map_err(|error| format!("{} cannot be fetched: {}", record.url, harmless(&error.to_string())))?;
+        let commit = fetched
+            .map_err(|error| format!("{} cannot be fetched: {}", record.url, one_line(&error.to_string(), LONGEST_WORD)))?;
         let gone = || "the app's repository is gone".to_owned();
         let repository = means.door.repository(&record.app).ok_or_else(gone)?;
         // Whoever can push there is not the administrator here.
@@ -167,7 +169,7 @@ fn is_waited_for(lane: Option<&Lane>) -> bool {
 }
 
 fn ended(commit: &str, outcome: Option<&Outcome>, problem: Option<&Problem>, url: Option<String>) -> End {
-    let because = |usual: &str| harmless(problem.map_or(usual, |problem| &problem.detail));
+    let because = |usual: &str| one_line(problem.map_or(usual, |problem| &problem.detail), LONGEST_WORD);
     let end = match outcome {
         Some(Outcome::Succeeded) => End::of(State::Success, format!("{commit} is live")),
         Some(Outcome::Unchanged) => End::of(State::Success, format!("{commit} changes nothing")),
@@ -202,11 +204,6 @@ impl End {
     }
 }
 
-/// Somebody else's words in one line, without what a terminal acts on.
-fn harmless(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
-}
-
 /// How git gets to a connection's repository.
 fn origin(record: &ForgeRecord) -> Result<git::Origin, String> {
     let url: RepositoryUrl = record.url.parse().map_err(|error| format!("{error}"))?;
@@ -233,7 +230,7 @@ mod tests {
         let problem = Problem::new(ProblemKind::DeploymentFailed, "build failed: \u{1b}[2J\nx");
         let failed = Outcome::Failed { phase: Phase::Build, cause: String::new(), evidence: Vec::new() };
         let end = ended("abc", Some(&failed), Some(&problem), None);
-        assert_eq!((end.state, end.word.as_str()), (State::Failure, "abc: build failed:  [2J x"));
+        assert_eq!((end.state, end.word.as_str()), (State::Failure, "abc: build failed: \u{fffd}[2J x"));
         assert_eq!(end.told, "abc: it failed (build)");
         let refused = Problem::new(ProblemKind::Invalid, "the commit has submodules");
         assert_eq!(ended("abc", None, Some(&refused), None).state, State::Failure);

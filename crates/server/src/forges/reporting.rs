@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coracle_forge::{Api, ApiError, Forge, Report, RepositoryUrl, State, Target};
 use coracle_git_door::ObjectId;
-use coracle_model::AppName;
+use coracle_model::{AppName, text};
 use coracle_store::{ForgeRecord, LastEvent};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -81,7 +81,7 @@ impl Telling {
             let (number, trouble) = begun.await.unwrap_or_default();
             report.state = end.state;
             report.description.clone_from(&end.told);
-            report.link = end.url.clone().filter(|url| !is_of_this_machine(url)).or(public_url);
+            report.link = end.url.clone().filter(|url| !text::leads_home(url)).or(public_url);
             let told = api.status(&target, &report).await;
             let told = match number {
                 Some(number) => told.and(api.deployment_status(&target, number, &report).await),
@@ -115,13 +115,6 @@ async fn begin(api: &Api, target: &Target, report: &Report) -> (Option<u64>, Opt
     }
 }
 
-/// Whether an address leads nowhere from the forge's pages.
-fn is_of_this_machine(url: &str) -> bool {
-    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let host = host.split(['/', ':']).next().unwrap_or_default();
-    host == "localhost" || host.ends_with(".localhost") || host.starts_with("127.")
-}
-
 fn target(record: &ForgeRecord) -> Option<Target> {
     let forge: Forge = record.forge.parse().ok()?;
     let url: RepositoryUrl = record.url.parse().ok()?;
@@ -149,18 +142,6 @@ mod tests {
             (Forge::GitLab, "group/sub/shop", "group/sub/shop"),
         ] {
             assert_eq!(repository_name(forge, path), name);
-        }
-    }
-
-    #[test]
-    fn no_page_of_a_forge_links_to_somebody_elses_own_machine() {
-        for (url, own) in [
-            ("http://shop.localhost:8080/", true),
-            ("http://127.0.0.1/x", true),
-            ("http://localhost", true),
-            ("https://shop.example.com", false),
-        ] {
-            assert_eq!(is_of_this_machine(url), own, "{url}");
         }
     }
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use coracle_api::{Client, PipelineRun, PipelineStep};
 use coracle_build::ParcelLimits;
 use coracle_build::parcel::{self, Standing};
+use coracle_model::run::is_called;
 use coracle_model::{ByteSize, DeploymentId};
 use serde_json::json;
 
@@ -72,11 +73,6 @@ impl Artifacts {
     }
 }
 
-/// Whether a step's name, or what stands before its combination, is what was typed.
-pub(super) fn is_called(step: &str, name: &str) -> bool {
-    step.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
-}
-
 /// A step's name as that of a folder: values of its matrix may have anything in them.
 fn folder_name(step: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.=,[]".contains(c) { c } else { '_' };
@@ -115,6 +111,5 @@ mod tests {
     fn no_name_of_a_step_leads_anywhere() {
         assert_eq!(folder_name("test[PYTHON=3.12]"), "test[PYTHON=3.12]");
         assert_eq!(folder_name("test[A=../../x/\u{1b}]"), "test[A=.._.._x__]");
-        assert!(is_called("test[A=1]", "test") && is_called("test", "test") && !is_called("tests", "test"));
     }
 }

@@ -105,7 +105,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
     for step in steps {
         output.remark(format!("next: {step}"));
     }
-    if way.leads_nowhere_else() {
+    if way.leads_home() {
         output.remark("this address leads a runner to itself: name the server as runners reach it, with --url https://host, or --key --host HOST");
     }
     if way.is_open() {

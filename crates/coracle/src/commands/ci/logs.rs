@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use clap::Args;
 use coracle_api::{PipelineLogLine, PipelineLogOptions};
 use coracle_model::DeploymentId;
+use coracle_model::run::is_called;
 
-use super::artifacts::is_called;
 use super::{find, parse_run};
 use crate::commands::{DONE, ExitCode};
 use crate::context::Context;
@@ -53,8 +53,7 @@ impl Logs {
         }
         if sheet.lines == 0 {
             let names: Vec<&str> = run.steps.iter().map(|step| step.name.as_str()).collect();
-            // The deployment's own are told by what stands in their parentheses.
-            let is_there = |name: &str| run.steps.iter().any(|step| is_called(step.name.trim_matches(['(', ')']), name));
+            let is_there = |name: &str| run.steps.iter().any(|step| is_called(&step.name, name));
             if let Some(name) = self.step.as_deref().filter(|name| !is_there(name)) {
                 return Err(Failure::failed(harmless(&format!("{} has no step {name}", run.id)).into_owned())
                     .hint(harmless(&format!("its steps: {}", names.join(", "))).into_owned()));

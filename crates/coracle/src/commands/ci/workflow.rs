@@ -4,7 +4,7 @@
 //! alone, reads it there. So it is in no command line and no file, and git asks for it only where it belongs.
 
 use coracle_api::SshAddress;
-use coracle_model::AppName;
+use coracle_model::{AppName, text};
 
 /// The branch that is deployed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,17 +87,11 @@ impl Way {
     }
 
     /// Whether it leads from a runner to the runner itself.
-    pub(super) fn leads_nowhere_else(&self) -> bool {
-        let host = match self {
-            Self::Https { server } => server.split_once("://").map_or(server.as_str(), |(_, rest)| rest),
-            Self::Ssh { door, .. } => door.host.as_str(),
-        };
-        let name = host.split(':').next().unwrap_or_default();
-        name == "localhost"
-            || name.ends_with(".localhost")
-            || name.starts_with("127.")
-            || host.starts_with("[::1]")
-            || host == "::1"
+    pub(super) fn leads_home(&self) -> bool {
+        text::leads_home(match self {
+            Self::Https { server } => server,
+            Self::Ssh { door, .. } => &door.host,
+        })
     }
 
     /// Where the app is pushed to.
