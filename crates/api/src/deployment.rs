@@ -1,6 +1,6 @@
 //! Deployments: on record, and as they happen.
 
-use coracle_model::{AppName, DeploymentId, InstanceId, PersonName, ReleaseNumber};
+use coracle_model::{AppName, Bringer, DeploymentId, InstanceId, PersonName, ReleaseNumber};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -70,10 +70,13 @@ impl From<coracle_model::Deployment> for Deployment {
 /// A deployment's wait for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Approval {
-    /// Who brought the release; absent: the administrator.
+    /// Who brought the release; absent: the administrator, or a forge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "ana")]
     pub asked_by: Option<PersonName>,
+    /// Whether it was pushed to the repository at a forge, by nobody whom this server knows.
+    #[serde(default)]
+    pub from_forge: bool,
     /// Whether somebody else has to approve it.
     pub by_another: bool,
     /// Since when it waits.
@@ -107,8 +110,13 @@ pub struct Decision {
 impl From<coracle_model::Approval> for Approval {
     fn from(it: coracle_model::Approval) -> Self {
         let decision = it.decision.map(|it| Decision { approved: it.approved, by: it.by, at: it.at, reason: it.reason });
-        let coracle_model::Approval { rule, asked_by, asked_at, until, .. } = it;
-        Self { asked_by, by_another: rule.by_another, asked_at, until, decision }
+        let coracle_model::Approval { rule, brought_by, asked_at, until, .. } = it;
+        let (asked_by, from_forge) = match brought_by {
+            Bringer::Administrator => (None, false),
+            Bringer::Person(name) => (Some(name), false),
+            Bringer::Forge => (None, true),
+        };
+        Self { asked_by, from_forge, by_another: rule.by_another, asked_at, until, decision }
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use coracle_model::{AppName, PersonName};
+use coracle_model::{AppName, Bearer};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,9 +24,15 @@ pub enum DoorError {
     /// The ref names something else than when the push began.
     #[error("somebody else has pushed meanwhile")]
     Moved,
+    /// The branch is not the one that is deployed, or is it by now.
+    #[error("the branch that is deployed was changed meanwhile: it is {0}")]
+    BranchChanged(String),
     /// The commit is too large to be deployed.
     #[error("the commit has more than {0} files")]
     TooManyFiles(u64),
+    /// Git answers with more than is read: the only long answer is the list of refs.
+    #[error("the repository has more branches and tags than {0} MiB can name")]
+    TooManyRefs(u64),
     /// Git is not installed, or cannot be started.
     #[error("git cannot be started: {0}")]
     Start(std::io::Error),
@@ -176,6 +182,16 @@ impl Door {
         repository.set_branch(&format!("refs/heads/{branch}")).await
     }
 
+    /// Tidies a repository up while everything else goes on; a server that stops does not wait for it.
+    pub(crate) fn tidy(&self, repository: Repository) {
+        let stop = self.inner.stop.clone();
+        self.inner.tasks.spawn(async move {
+            if stop.run_until_cancelled(repository.tidy()).await.is_none() {
+                tracing::debug!("a repository is tidied up another time");
+            }
+        });
+    }
+
     /// The push that a ticket belongs to, while it is under way.
     pub fn push(&self, ticket: &Ticket) -> Option<Arc<Push>> {
         self.shelf().pushes.get(ticket).cloned()
@@ -185,7 +201,7 @@ impl Door {
         &self,
         app: &AppName,
         repository: Repository,
-        by: Option<PersonName>,
+        by: Option<Bearer>,
         gone: CancellationToken,
     ) -> Result<(Ticket, Arc<Push>), DoorError> {
         let ticket = Ticket::new()?;

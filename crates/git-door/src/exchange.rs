@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coracle_model::{AppName, PersonName};
+use coracle_model::{AppName, Bearer};
 use flate2::write::GzDecoder;
 use futures::{Stream, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -126,7 +126,7 @@ impl Door {
     pub async fn receive_pack<B>(
         &self,
         app: &AppName,
-        by: Option<PersonName>,
+        by: Option<Bearer>,
         compressed: bool,
         asked: B,
     ) -> Result<Answer, DoorError>
@@ -143,7 +143,7 @@ impl Door {
         &self,
         app: &AppName,
         service: Service,
-        by: Option<PersonName>,
+        by: Option<Bearer>,
         protocol: Option<&str>,
         said: B,
     ) -> Result<(Answer, oneshot::Receiver<bool>), DoorError>
@@ -176,7 +176,7 @@ impl Door {
         &self,
         app: &AppName,
         repository: Repository,
-        by: Option<PersonName>,
+        by: Option<Bearer>,
         line: Line,
         asked: Asked<B>,
     ) -> Result<(Answer, oneshot::Receiver<bool>), DoorError>
@@ -190,13 +190,14 @@ impl Door {
         let (sender, answer) = mpsc::channel(AHEAD);
         let (ended, end) = oneshot::channel();
         let exchange = Exchange { running: git.start()?, stop: self.inner.stop.clone(), line };
+        let door = self.clone();
         self.inner.tasks.spawn(async move {
             let succeeded = exchange.carry_out(asked, sender, Some(push.clone())).await;
             push.settle().await;
             drop(ending);
             // Whoever pushes may be gone.
             let _told: Result<(), bool> = ended.send(succeeded);
-            repository.tidy().await;
+            door.tidy(repository);
         });
         Ok((answer, end))
     }

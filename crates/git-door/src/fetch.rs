@@ -31,8 +31,9 @@ const LARGEST: u64 = 4 << 30;
 /// Seconds without a thousand bytes each after which a fetch over HTTP breaks off.
 const SILENCE: &str = "60";
 
-/// Where fetched branches lie.
-const REFS: &str = "refs/forge/heads/";
+/// Where fetched branches lie, each by a digest of its name: as names of refs, `a` and `a/b` could not both be there, and that `a` is
+/// gone elsewhere is not always told.
+const REFS: &str = "refs/forge/tips/";
 
 /// Bytes of what a host shows as its keys.
 const LONGEST_KEYS: u64 = 16 << 10;
@@ -91,7 +92,7 @@ impl Door {
         }
         git.writes_at_most(LARGEST);
         let _key = self.show(&mut git, &origin.means)?;
-        let target = format!("{REFS}{branch}");
+        let target = fetched_as(branch);
         git.argument("--end-of-options").argument(&origin.url).argument(format!("+refs/heads/{branch}:{target}"));
         let fetched = self.inner.stop.run_until_cancelled(git.ask_within(LONGEST)).await;
         match fetched.unwrap_or_else(|| Err(DoorError::Git("the server stops".to_owned()))) {
@@ -102,8 +103,17 @@ impl Door {
             }
         }
         let found = repository.resolve(&target).await?;
-        repository.tidy().await;
+        self.tidy(repository);
         found.ok_or_else(|| DoorError::Git(format!("the branch {branch} is not there")))
+    }
+
+    /// Forgets what was fetched of a branch, or of all of them. Nothing to forget is no error.
+    pub async fn forget_fetched(&self, app: &AppName, branch: Option<&str>) -> Result<(), DoorError> {
+        let Some(repository) = self.repository(app) else { return Ok(()) };
+        match branch {
+            Some(branch) => repository.remove_ref(&fetched_as(branch)).await,
+            None => repository.remove_refs(REFS).await,
+        }
     }
 
     /// Has git show what it is let in by. What comes back has to live as long as the fetch.
@@ -129,6 +139,11 @@ impl Door {
             }
         }
     }
+}
+
+/// The ref of what was fetched of a branch.
+fn fetched_as(branch: &str) -> String {
+    format!("{REFS}{}", blake3::hash(branch.as_bytes()).to_hex())
 }
 
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {

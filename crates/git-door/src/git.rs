@@ -191,7 +191,8 @@ impl Git {
         let asking = async {
             let (answer, complaint) = tokio::join!(read(stdout, LONGEST_ANSWER), read(stderr, LONGEST_COMPLAINT));
             let status = running.child.wait().await.map_err(DoorError::Start)?;
-            match status.success() && answer.len() as u64 <= LONGEST_ANSWER {
+            match status.success() {
+                true if answer.len() as u64 > LONGEST_ANSWER => Err(DoorError::TooManyRefs(LONGEST_ANSWER >> 20)),
                 true => Ok(answer),
                 false if complaint.is_empty() => Err(DoorError::Git(format!("nothing, and ended with {status}"))),
                 false => Err(DoorError::Git(told(&complaint))),

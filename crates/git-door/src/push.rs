@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use coracle_model::{AppName, PersonName};
+use coracle_model::{AppName, Bearer};
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
@@ -60,7 +60,7 @@ pub struct Push {
     app: AppName,
     repository: Repository,
     /// Who pushes, where it is not the administrator.
-    by: Option<PersonName>,
+    by: Option<Bearer>,
     /// Fires when nobody waits for it any more.
     gone: CancellationToken,
     turn: Turn,
@@ -78,7 +78,7 @@ impl Push {
     pub(crate) fn new(
         app: AppName,
         repository: Repository,
-        by: Option<PersonName>,
+        by: Option<Bearer>,
         (turn, branch_turns): (Turn, Arc<BranchTurns>),
         gone: CancellationToken,
     ) -> Self {
@@ -92,7 +92,7 @@ impl Push {
     }
 
     /// Who pushes; `None`: the administrator.
-    pub fn by(&self) -> Option<&PersonName> {
+    pub fn by(&self) -> Option<&Bearer> {
         self.by.as_ref()
     }
 
@@ -107,19 +107,28 @@ impl Push {
     }
 
     /// Keeps other pushes from moving what is deployed until git has carried this one out, and writes down what is about to
-    /// happen. Refused if the ref has been moved since this push began.
+    /// happen. Refused if the ref has been moved since this push began, or another branch is deployed by now.
     pub async fn take_hold(&self, intent: &Intent) -> Result<(), DoorError> {
         let guard = self.turn.clone().lock_owned().await;
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+        let deployed = self.repository.candidates().await?;
+        if !deployed.iter().any(|branch| intent.reference == format!("refs/heads/{branch}")) {
+            return Err(DoorError::BranchChanged(deployed.into_iter().next().unwrap_or_default()));
+        }
         self.unmoved(intent).await?;
         self.repository.intend(intent)
     }
 
     /// Keeps other pushes from moving a branch that is not the deployed one until git has carried this one out. Refused if the
-    /// ref has been moved since this push began. Whoever holds several takes them in the order of their names.
+    /// ref has been moved since this push began, or the branch is the deployed one by now. Whoever holds several takes them in the
+    /// order of their names.
     pub async fn hold_branch(&self, intent: &Intent) -> Result<(), DoorError> {
         let guard = self.branch_turns.of(&self.app, &intent.reference).lock_owned().await;
         self.held_branches.lock().unwrap_or_else(PoisonError::into_inner).push(guard);
+        let deployed = self.repository.branch().await?;
+        if intent.reference == format!("refs/heads/{deployed}") {
+            return Err(DoorError::BranchChanged(deployed));
+        }
         self.unmoved(intent).await
     }
 

@@ -29,13 +29,35 @@ impl Default for ApprovalRule {
     }
 }
 
+/// Who brought a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bringer {
+    /// The administrator of this server.
+    Administrator,
+    /// A person who is on record here.
+    Person(PersonName),
+    /// Whoever pushed to the repository at a forge: nobody whom this server knows.
+    Forge,
+}
+
+impl std::fmt::Display for Bringer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Administrator => f.write_str("the administrator"),
+            Self::Person(name) => name.fmt(f),
+            Self::Forge => f.write_str("a push to the repository at the forge"),
+        }
+    }
+}
+
 /// A deployment's wait for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {
     /// What is demanded.
     pub rule: ApprovalRule,
-    /// Who brought the release; `None`: the administrator.
-    pub asked_by: Option<PersonName>,
+    /// Who brought the release.
+    pub brought_by: Bringer,
     /// Since when it waits.
     pub asked_at: Timestamp,
     /// Until when it waits.
@@ -45,9 +67,15 @@ pub struct Approval {
 }
 
 impl Approval {
-    /// Whether somebody may allow the release, as far as that depends on who brought it.
+    /// Whether somebody may allow the release, as far as that depends on who brought it; `None`: the administrator.
     pub fn may_be_given_by(&self, person: Option<&PersonName>) -> bool {
-        !self.rule.by_another || self.asked_by.as_ref() != person
+        !self.rule.by_another
+            || match &self.brought_by {
+                Bringer::Administrator => person.is_some(),
+                Bringer::Person(name) => person != Some(name),
+                // It may be any person who pushed there.
+                Bringer::Forge => person.is_none(),
+            }
     }
 }
 
@@ -86,18 +114,22 @@ mod tests {
 
     #[test]
     fn nobody_allows_his_own_where_another_is_wanted() {
-        let approval = |by_another, asked_by: Option<&str>| Approval {
+        let person = |name: &str| Bringer::Person(name.parse().unwrap());
+        let approval = |by_another, brought_by| Approval {
             rule: ApprovalRule { by_another, ..ApprovalRule::default() },
-            asked_by: asked_by.map(|name| name.parse().unwrap()),
+            brought_by,
             asked_at: Timestamp::UNIX_EPOCH,
             until: Timestamp::UNIX_EPOCH,
             decision: None,
         };
         let ana = "ana".parse().unwrap();
-        assert!(approval(false, Some("ana")).may_be_given_by(Some(&ana)));
-        assert!(!approval(true, Some("ana")).may_be_given_by(Some(&ana)));
-        assert!(approval(true, Some("bob")).may_be_given_by(Some(&ana)));
-        assert!(approval(true, Some("ana")).may_be_given_by(None));
-        assert!(!approval(true, None).may_be_given_by(None));
+        assert!(approval(false, person("ana")).may_be_given_by(Some(&ana)));
+        assert!(!approval(true, person("ana")).may_be_given_by(Some(&ana)));
+        assert!(approval(true, person("bob")).may_be_given_by(Some(&ana)));
+        assert!(approval(true, person("ana")).may_be_given_by(None));
+        assert!(!approval(true, Bringer::Administrator).may_be_given_by(None));
+        assert!(approval(true, Bringer::Administrator).may_be_given_by(Some(&ana)));
+        assert!(!approval(true, Bringer::Forge).may_be_given_by(Some(&ana)));
+        assert!(approval(true, Bringer::Forge).may_be_given_by(None));
     }
 }

@@ -27,7 +27,7 @@ pub mod stack;
 pub mod text;
 
 pub use adopted::{Adopted, AdoptedMount, AdoptedPort};
-pub use approval::{Approval, ApprovalRule, Decision};
+pub use approval::{Approval, ApprovalRule, Bringer, Decision};
 pub use artifact::{Artifact, ArtifactId};
 pub use command::CommandLine;
 pub use container::{ContainerSettings, PrivateText};
@@ -38,7 +38,7 @@ pub use names::{
     AppName, EnvName, HostPattern, InstanceId, NameError, OwnerId, PersonName, ProcessName, ReleaseNumber, VolumeName,
 };
 pub use pattern::Pattern;
-pub use person::{CredentialId, Grant, Role};
+pub use person::{Bearer, CredentialId, Grant, Role};
 pub use plan::BuildPlan;
 pub use policy::{Finding, ImageFacts};
 pub use preview::{CopiedConfig, HostTemplate, Lifetime, PreviewPolicy};

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::AppName;
+use crate::names::{AppName, PersonName};
 
 /// What a person is to an app. The greater role may do everything that the lesser one may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -69,6 +69,15 @@ impl Grant {
     pub fn names(grants: &[Self], app: &AppName) -> bool {
         grants.iter().any(|grant| grant.app.as_ref() == Some(app))
     }
+}
+
+/// A person, by the credential that was shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bearer {
+    /// The name.
+    pub name: PersonName,
+    /// What was shown.
+    pub credential: CredentialId,
 }
 
 /// The number of what a person proves to be that person by; never given again. People write it `c7`.

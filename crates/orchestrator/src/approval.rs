@@ -1,7 +1,7 @@
 //! The seam to people: a release that somebody has to allow waits here, and leaves the app to others meanwhile.
 
 use async_trait::async_trait;
-use coracle_model::{AppName, ApprovalRule, Decision, Deployment, DeploymentId, Outcome, PersonName, Phase, ReleaseNumber};
+use coracle_model::{AppName, ApprovalRule, Bringer, Decision, Deployment, DeploymentId, Outcome, Phase, ReleaseNumber};
 
 use crate::core::Core;
 use crate::error::OrchestratorError;
@@ -9,8 +9,8 @@ use crate::error::OrchestratorError;
 /// Who is asked about releases.
 #[async_trait]
 pub trait Approver: Send + Sync {
-    /// Who brought what is deployed; `None`: the administrator.
-    fn asked_by(&self) -> Option<PersonName>;
+    /// Who brought what is deployed.
+    fn brought_by(&self) -> Bringer;
 
     /// Gives up the right to change the app, for a deployment that is on record as waiting. Only then is it told to anybody.
     async fn step_aside(&self, waiting: &Deployment);

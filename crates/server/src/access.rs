@@ -11,7 +11,7 @@ use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use coracle_api::{Problem, ProblemKind};
-use coracle_model::{AppName, PersonName, Role};
+use coracle_model::{AppName, Bearer, PersonName, Role};
 use coracle_store::Store;
 use futures::StreamExt;
 use http::{Method, Uri};
@@ -141,6 +141,14 @@ impl Caller {
         match self {
             Self::Administrator => None,
             Self::Person(person) => Some(&person.name),
+        }
+    }
+
+    /// A person, by what was shown.
+    pub(crate) fn bearer(&self) -> Option<Bearer> {
+        match self {
+            Self::Administrator => None,
+            Self::Person(person) => Some(person.bearer()),
         }
     }
 

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coracle_api::{ChangeOptions, DeploymentEvent, Problem, ProblemKind};
-use coracle_model::{AppName, DeploymentId, Grant, ReleaseNumber};
+use coracle_git_door::Door;
+use coracle_model::{AppName, Bringer, DeploymentId, Grant, ReleaseNumber};
 use coracle_orchestrator::{Event, HostOrchestrator, KeptSource, Progress, StatefulChanges};
-use coracle_store::{ConfigChange, StoreError};
+use coracle_store::{ConfigChange, PreviewRecord, StoreError};
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,7 +21,7 @@ use crate::journal::{Journal, Reader};
 use crate::previews::{Admitted, shown};
 use crate::source::{Sent, Sources};
 use crate::waiting::{Asking, WaitingRoom};
-use crate::{problems, wire};
+use crate::{farewell, problems, wire};
 
 /// How many ended deployments can still be read in full; of older ones the store knows the outcome.
 const ENDED_KEPT: usize = 16;
@@ -92,6 +93,7 @@ pub(crate) struct Deployments {
 struct Inner {
     orchestrator: HostOrchestrator,
     sources: Sources,
+    door: Door,
     http: Vec<SocketAddr>,
     tasks: TaskTracker,
     /// Fired when the server stops: every deployment is called off, as far as it still can be.
@@ -139,13 +141,13 @@ impl Inner {
 impl Deployments {
     pub(crate) fn new(
         orchestrator: HostOrchestrator,
-        sources: Sources,
+        (sources, door): (Sources, Door),
         http: Vec<SocketAddr>,
         stop: CancellationToken,
         cut: CancellationToken,
     ) -> Self {
         let (tasks, shelf, waiting) = (TaskTracker::new(), Mutex::default(), WaitingRoom::default());
-        Self { inner: Arc::new(Inner { orchestrator, sources, http, tasks, stop, cut, shelf, waiting }) }
+        Self { inner: Arc::new(Inner { orchestrator, sources, door, http, tasks, stop, cut, shelf, waiting }) }
     }
 
     /// Begins a deployment; its journal tells the rest. Firing the journal's `cancel` calls it off.
@@ -153,11 +155,11 @@ impl Deployments {
         let journal = Arc::new(Journal::new(app, self.inner.stop.child_token()));
         self.inner.shelf().running.push(journal.clone());
         if let Work::Push(pushed) = &work {
-            pushed.by().into_iter().for_each(|person| journal.asks(person));
+            pushed.by().into_iter().for_each(|bearer| journal.comes_from(bearer));
             self.line_up(&journal, pushed);
         }
         if let Work::Fetched(_) = &work {
-            journal.asked_by_a_stranger();
+            journal.comes_from_forge();
         }
         let telling = Telling { journal: journal.clone(), deployments: self.clone() };
         self.inner.tasks.spawn(async move {
@@ -199,7 +201,7 @@ impl Deployments {
     pub(crate) fn begun_by(&self, journal: &Arc<Journal>, caller: &Caller) {
         if let Caller::Person(person) = caller {
             // For as long as the person is held, what is taken away from it is noticed.
-            journal.asks(&person.name);
+            journal.comes_from(&person.bearer());
             let person = person.clone();
             self.call_off_at(journal, async move { person.revoked().cancelled().await });
         }
@@ -392,23 +394,27 @@ impl Deployments {
         }
     }
 
-    /// Whether what has waited may still go live, as it was brought: who brought it has a role in the app yet, and the release
-    /// reaches no further than the app does by now.
+    /// Whether what has waited may still go live, as it was brought: who brought it has a role in the app yet and is still known by
+    /// the key or token that was shown, and the release reaches no further than the app does by now.
     pub(crate) async fn still_may(&self, journal: &Journal, release: ReleaseNumber) -> Result<(), Problem> {
         let store = &self.inner.sources.store;
         let told = |error: StoreError| problems::store(&error);
-        let gone = |name: &dyn std::fmt::Display| {
-            Problem::new(ProblemKind::Forbidden, format!("{name}, who has brought it, has no role in {} any more", journal.app))
-        };
-        match (journal.asked_by(), journal.is_by_a_stranger()) {
-            // The administrator.
-            (None, false) => return Ok(()),
-            (None, true) => {}
-            (Some(name), _) => match store.person(&name).await {
-                Ok(person) if Grant::role_in(&person.grants, &journal.app).is_some() => {}
-                Ok(_) | Err(StoreError::NoSuchPerson(_)) => return Err(gone(&name)),
-                Err(error) => return Err(told(error)),
-            },
+        match journal.brought_by() {
+            Bringer::Administrator => return Ok(()),
+            Bringer::Forge => {}
+            Bringer::Person(name) => {
+                let refused = |what: String| Err(Problem::new(ProblemKind::Forbidden, what));
+                let is_gone = || format!("{name}, who has brought it, has no role in {} any more", journal.app);
+                let person = match store.person(&name).await {
+                    Ok(person) if Grant::role_in(&person.grants, &journal.app).is_some() => person,
+                    Ok(_) | Err(StoreError::NoSuchPerson(_)) => return refused(is_gone()),
+                    Err(error) => return Err(told(error)),
+                };
+                let is_known = |id| person.credentials.iter().any(|known| known.id == id);
+                if let Some(id) = journal.credential().filter(|id| !is_known(*id)) {
+                    return refused(format!("{id}, by which {name} has brought it, was revoked"));
+                }
+            }
         }
         let release = store.release(&journal.app, release).await.map_err(told)?;
         self.inner.sources.refuse_more(&journal.app, &release.spec).await
@@ -425,7 +431,7 @@ impl Deployments {
 
     /// Deploys a commit into its preview. One that has never been live is not left behind by a failure.
     async fn preview(&self, journal: &Journal, preview: Admitted, files: Files, progress: &Progress) -> Result<(), Problem> {
-        let Inner { orchestrator, sources, .. } = &*self.inner;
+        let sources = &self.inner.sources;
         let app = &journal.app;
         for text in preview.notes {
             journal.tell(DeploymentEvent::Note { text });
@@ -441,16 +447,25 @@ impl Deployments {
         let told = |error: StoreError| problems::store(&error);
         match &deployed {
             Ok(()) => sources.store.preview_deployed(app, &preview.commit).await.map_err(told)?,
-            Err(_) => match sources.store.app(app).await {
-                Ok(record) if record.active.is_none() => {
-                    if let Err(error) = orchestrator.destroy(app).await {
-                        tracing::warn!(%app, %error, "a preview that never was live is left behind until its time is over");
-                    }
-                }
-                _ => {}
-            },
+            Err(_) => self.end_unborn(&preview.record).await,
         }
         deployed
+    }
+
+    /// Ends a preview that has never been live, unless its branch has come again meanwhile: the newer commit waits for its turn.
+    async fn end_unborn(&self, preview: &PreviewRecord) {
+        let Inner { orchestrator, sources, door, .. } = &*self.inner;
+        let app = &preview.app;
+        let is_unborn = matches!(sources.store.app(app).await, Ok(record) if record.active.is_none());
+        // What is on record is rounded.
+        let at = |record: &PreviewRecord| record.pushed_at.as_microsecond();
+        let is_alone = matches!(sources.store.preview(app).await, Ok(Some(now)) if at(&now) == at(preview));
+        if is_unborn
+            && is_alone
+            && let Err(error) = farewell::destroy(orchestrator, &sources.store, door, app).await
+        {
+            tracing::warn!(%app, %error, "a preview that never was live is left behind until its time is over");
+        }
     }
 
     /// Changes configuration that what the active release was made of may depend on: that is read again.
@@ -543,8 +558,8 @@ fn progress_into(journal: Arc<Journal>, http: Vec<SocketAddr>) -> Progress {
     })
 }
 
-/// What whoever deploys is told to type next is to deploy again; whoever pushes, pushes.
+/// What whoever deploys is told to type at last is to deploy again; whoever pushes, pushes.
 fn to_push_again(problem: Problem) -> Problem {
-    let hint = problem.hint.map(|hint| hint.replace("`coracle deploy`", "`git push`"));
+    let hint = problem.hint.map(|hint| hint.replace("then `coracle deploy`", "then `git push`"));
     Problem { hint, ..problem }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use coracle_api::{DeployOptions, Problem, ProblemKind, PushRequest};
 use coracle_git_door::hook::WAITING;
 use coracle_git_door::{Door, Intent, ObjectId, Push, Repository};
-use coracle_model::{AppName, DeploymentId, Origin, PersonName};
+use coracle_model::{AppName, Bearer, DeploymentId, Origin, PersonName};
 use coracle_orchestrator::StatefulChanges;
 use coracle_pipeline::Trigger;
 use coracle_store::{Store, StoreError};
@@ -77,7 +77,7 @@ impl Pushed {
             commit: self.intent.new.clone(),
             branch: self.branch().to_owned(),
             trusted: self.push.by().is_none(),
-            by: self.push.by().cloned(),
+            by: self.push.by().map(|bearer| bearer.name.clone()),
         };
         tip.check_out(sources, cancel).await
     }
@@ -88,7 +88,7 @@ impl Pushed {
     }
 
     /// Who pushed, where it is not the administrator.
-    pub(crate) fn by(&self) -> Option<&PersonName> {
+    pub(crate) fn by(&self) -> Option<&Bearer> {
         self.push.by()
     }
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use coracle_api::{Deployment, DeploymentEvent, Outcome, Phase, Problem};
-use coracle_model::{AppName, DeploymentId, PersonName};
+use coracle_model::{AppName, Bearer, Bringer, CredentialId, DeploymentId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -23,10 +23,10 @@ pub(crate) struct Journal {
     pub app: AppName,
     /// Calls the deployment off.
     pub cancel: CancellationToken,
-    /// Who asked for it, where it is not the administrator.
-    asked_by: OnceLock<PersonName>,
-    /// Set where somebody brought it whom this server does not know.
-    by_a_stranger: OnceLock<()>,
+    /// Who brought it, where it is not the administrator.
+    brought_by: OnceLock<Bringer>,
+    /// What a person who brought it has shown.
+    credential: OnceLock<CredentialId>,
     /// The commit of a newer push that takes its place in the line.
     superseded: OnceLock<String>,
     entries: Mutex<Entries>,
@@ -60,8 +60,8 @@ pub(crate) enum Opening {
 
 impl Journal {
     pub(crate) fn new(app: AppName, cancel: CancellationToken) -> Self {
-        let (asked_by, by_a_stranger, superseded) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { app, cancel, asked_by, by_a_stranger, superseded, entries: Mutex::default(), told: watch::Sender::new(0) }
+        let (brought_by, credential, superseded) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { app, cancel, brought_by, credential, superseded, entries: Mutex::default(), told: watch::Sender::new(0) }
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -77,23 +77,25 @@ impl Journal {
         self.entries().deployment.as_ref().is_some_and(|deployment| deployment.id == id)
     }
 
-    /// Notes who asked for it.
-    pub(crate) fn asks(&self, person: &PersonName) {
-        self.asked_by.get_or_init(|| person.clone());
+    /// Notes the person who asks for it.
+    pub(crate) fn comes_from(&self, bearer: &Bearer) {
+        self.brought_by.get_or_init(|| Bringer::Person(bearer.name.clone()));
+        self.credential.get_or_init(|| bearer.credential);
     }
 
-    /// Who asked for it; `None`: the administrator.
-    pub(crate) fn asked_by_a_stranger(&self) {
-        self.by_a_stranger.get_or_init(|| ());
+    /// Notes that a forge has told of it: whoever pushed there is nobody whom this server knows.
+    pub(crate) fn comes_from_forge(&self) {
+        self.brought_by.get_or_init(|| Bringer::Forge);
     }
 
-    /// Whether somebody brought it whom this server does not know: whoever pushed to a repository elsewhere.
-    pub(crate) fn is_by_a_stranger(&self) -> bool {
-        self.by_a_stranger.get().is_some()
+    /// Who brought it.
+    pub(crate) fn brought_by(&self) -> Bringer {
+        self.brought_by.get().cloned().unwrap_or(Bringer::Administrator)
     }
 
-    pub(crate) fn asked_by(&self) -> Option<PersonName> {
-        self.asked_by.get().cloned()
+    /// What the person who brought it has shown.
+    pub(crate) fn credential(&self) -> Option<CredentialId> {
+        self.credential.get().copied()
     }
 
     /// Whoever asked for it has gone away: that calls it off, unless it has waited for a person, who decides instead.

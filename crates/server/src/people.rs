@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use coracle_model::{AppName, CredentialId, Grant, PersonName, Role, Secret};
+use coracle_model::{AppName, Bearer, CredentialId, Grant, PersonName, Role, Secret};
 use coracle_store::{CredentialRecord, PreviewRecord, Proof, Store, StoreError};
 use subtle::ConstantTimeEq;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +53,11 @@ impl Person {
     /// Whether the person may make an app of this name.
     pub(crate) fn may_make(&self, app: &AppName) -> bool {
         Grant::names(&self.grants, app)
+    }
+
+    /// Who it is, by what was shown.
+    pub(crate) fn bearer(&self) -> Bearer {
+        Bearer { name: self.name.clone(), credential: self.credential }
     }
 
     /// Fires when the credential or a role is taken away.
@@ -243,7 +248,7 @@ mod tests {
         let (token, other) = (token.expose().to_owned(), other.expose().to_owned());
         assert_eq!(people.by_token(token.as_bytes()).await.unwrap().unwrap().name, ana);
         let swapped = token.replace("coracle_c1_", "coracle_c2_");
-        assert_ne!((&swapped, &swapped), (&token, &other));
+        assert!(swapped != token && swapped != other);
         for wrong in [
             "",
             "coracle_c",

@@ -70,6 +70,10 @@ pub(crate) fn door(error: &DoorError) -> Problem {
     let (kind, hint) = match error {
         DoorError::NoRepository(_) => (ProblemKind::NotFound, "push to it first: `git push`"),
         DoorError::Moved => (ProblemKind::Conflict, "fetch first, as from any remote: `git pull`, then push again"),
+        DoorError::BranchChanged(_) => {
+            (ProblemKind::Conflict, "push to that branch, or have an owner choose this one again: `coracle git branch`")
+        }
+        DoorError::TooManyRefs(_) => (ProblemKind::TooLarge, "delete branches and tags that nobody needs: `git push --delete`"),
         DoorError::TooManyFiles(_) => (ProblemKind::TooLarge, "take out of the repository what the app does not need"),
         DoorError::Program { .. } => (ProblemKind::Unavailable, "install OpenSSH's client on the server"),
         DoorError::Start(_) => (ProblemKind::Unavailable, "install git on the server; `coracle doctor` tells what is missing"),

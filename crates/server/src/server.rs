@@ -305,11 +305,11 @@ impl Server {
             limits: options.intake,
             successions: successions.clone(),
         };
-        let (on, http) = (sources.clone(), parts.http.clone());
-        let deployments = Deployments::new(orchestrator.clone(), on, http, stop.clone(), cut.clone());
         let tasks = TaskTracker::new();
         let (git, program) = (options.state_dir.join("git"), &options.program);
         let door = Door::open(&git, program, &options.api_socket, tasks.clone(), stop.clone())?;
+        let (on, http) = ((sources.clone(), door.clone()), parts.http.clone());
+        let deployments = Deployments::new(orchestrator.clone(), on, http, stop.clone(), cut.clone());
         farewell::settle(&store, &door).await;
         let previews = Previews::new(store.clone(), orchestrator.clone(), deployments.clone(), door.clone());
         gate::settle(&door, &store).await;

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use coracle_api::dial::greeting;
 use coracle_api::{Problem, ProblemKind, SshDoor};
 use coracle_git_door::Service;
-use coracle_model::{AppName, PersonName, Role};
+use coracle_model::{AppName, CredentialId, PersonName, Role};
 use coracle_ssh_door::{Doorkeeper, Guest, HostKey, Refusal, Wire};
 use coracle_store::Store;
 use tokio::io::AsyncWriteExt;
@@ -80,6 +80,10 @@ struct Visitor {
 impl Guest for Visitor {
     fn name(&self) -> &PersonName {
         &self.person.name
+    }
+
+    fn credential(&self) -> CredentialId {
+        self.person.bearer().credential
     }
 
     fn revoked(&self) -> CancellationToken {

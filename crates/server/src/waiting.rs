@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_api::{Problem, ProblemKind};
-use coracle_model::{AppName, Decision, Deployment, DeploymentId, PersonName, text};
+use coracle_model::{AppName, Bringer, Decision, Deployment, DeploymentId, text};
 use coracle_orchestrator::{Approver, Verdict, Word};
 use coracle_store::Store;
 use jiff::Timestamp;
@@ -72,15 +72,8 @@ impl WaitingRoom {
         let missing = || Problem::new(ProblemKind::NotFound, format!("there is no deployment {id}"));
         let deployment = store.deployment(id).await.map_err(|error| problems::store(&error))?.ok_or_else(missing)?;
         let person = caller.person();
-        let by_a_stranger = self.seats().get(&id).is_some_and(|seat| seat.journal.is_by_a_stranger());
-        if by_a_stranger && approved && deployment.approval.as_ref().is_some_and(|approval| approval.rule.by_another) {
-            // It may be the caller who pushed there.
-            caller.administers("allowing what was pushed to a repository elsewhere, where another than who pushed has to,")?;
-        } else if let Some(approval) = deployment.approval.as_ref().filter(|it| approved && !it.may_be_given_by(person)) {
-            let name = approval.asked_by.as_ref().map_or_else(|| "the administrator".to_owned(), ToString::to_string);
-            let detail = format!("{name} has brought {id} and may not approve it: {} demands somebody else", deployment.app);
-            return Err(Problem::new(ProblemKind::Forbidden, detail)
-                .hint(format!("another owner of {} types: coracle approve {id}", deployment.app)));
+        if let Some(approval) = deployment.approval.as_ref().filter(|it| approved && !it.may_be_given_by(person)) {
+            return Err(not_by(&approval.brought_by, &deployment));
         }
         let words = self.close(id).ok_or_else(|| does_not_wait(&deployment))?;
         let by = person.cloned();
@@ -130,6 +123,23 @@ fn does_not_wait(deployment: &Deployment) -> Problem {
     });
     let detail = format!("deployment {id} of {app} does not wait for approval{}", said.unwrap_or_default());
     Problem::new(ProblemKind::Conflict, detail).hint(format!("`coracle deployments {id}` tells how it stands"))
+}
+
+/// Why somebody may not allow what waits.
+fn not_by(brought_by: &Bringer, deployment: &Deployment) -> Problem {
+    let Deployment { id, app, .. } = deployment;
+    let (detail, who) = match brought_by {
+        // It may be whoever asks who pushed there.
+        Bringer::Forge => (
+            format!("{brought_by} has brought {id}, and {app} demands somebody else: nobody knows who pushed there"),
+            "the administrator".to_owned(),
+        ),
+        _ => (
+            format!("{brought_by} has brought {id} and may not approve it: {app} demands somebody else"),
+            format!("another owner of {app}"),
+        ),
+    };
+    Problem::new(ProblemKind::Forbidden, detail).hint(format!("{who} types: coracle approve {id}"))
 }
 
 /// A reason as it is kept: one line without control characters.
@@ -216,8 +226,8 @@ impl Drop for Seated {
 
 #[async_trait]
 impl Approver for Asking {
-    fn asked_by(&self) -> Option<PersonName> {
-        self.journal.asked_by()
+    fn brought_by(&self) -> Bringer {
+        self.journal.brought_by()
     }
 
     async fn step_aside(&self, waiting: &Deployment) {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use coracle_git_door::Service;
-use coracle_model::{AppName, PersonName};
+use coracle_model::{AppName, CredentialId, PersonName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +21,9 @@ pub trait Doorkeeper: Send + Sync + 'static {
 pub trait Guest: Send + Sync + 'static {
     /// The name.
     fn name(&self) -> &PersonName;
+
+    /// What was shown.
+    fn credential(&self) -> CredentialId;
 
     /// Fires when the right to be here is taken away.
     fn revoked(&self) -> CancellationToken;

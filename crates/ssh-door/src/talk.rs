@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coracle_git_door::{Answer, Door, DoorError, Service};
-use coracle_model::{AppName, PersonName};
+use coracle_model::{AppName, Bearer, PersonName};
 use russh::server::Msg;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::sync::{mpsc, oneshot};
@@ -65,8 +65,9 @@ impl Talk {
             tracing::info!(%person, %app, service = service.name(), why = refusal.detail, "refused over SSH");
         })?;
         tracing::info!(%person, %app, service = service.name(), "over SSH");
+        let bearer = Bearer { name: person.clone(), credential: guest.credential() };
         let (reading, said) = Reading::of(from);
-        let conversation = door.converse(&app, service, Some(person.clone()), protocol.as_deref(), said).await;
+        let conversation = door.converse(&app, service, Some(bearer), protocol.as_deref(), said).await;
         let (answer, git_ended) = conversation.map_err(|error| refused(&error))?;
         Ok((answer, git_ended, reading))
     }

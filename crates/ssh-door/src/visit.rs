@@ -336,7 +336,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use async_trait::async_trait;
     use coracle_git_door::Service;
-    use coracle_model::{AppName, PersonName};
+    use coracle_model::{AppName, CredentialId, PersonName};
 
     use super::*;
     use crate::guest::{Refusal, Wire};
@@ -347,6 +347,10 @@ mod tests {
     impl Guest for Ana {
         fn name(&self) -> &PersonName {
             &self.0
+        }
+
+        fn credential(&self) -> CredentialId {
+            CredentialId(1)
         }
 
         fn revoked(&self) -> CancellationToken {

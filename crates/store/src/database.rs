@@ -158,6 +158,16 @@ fn pool(most: u32) -> PoolOptions<Sqlite> {
         .max_lifetime(None)
         // There is no network in between that a connection could be lost on.
         .test_before_acquire(false)
+        .after_release(|connection, _| Box::pin(is_between_transactions(connection)))
+}
+
+/// Whether a connection that comes back has ended its transaction. SQLite ends one by itself when a disk is full or fails
+/// (<https://sqlite.org/lang_transaction.html>, "Response To Errors Within A Transaction"); the driver goes on counting it and would
+/// begin no other. Such a connection is closed, and the next one begins anew.
+async fn is_between_transactions(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // What was dropped is rolled back before this is answered.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 /// Looks at the first bytes without SQLite, which would take an empty file for an empty database. See
@@ -231,6 +241,22 @@ mod tests {
         assert!(matches!(result, Err(StoreError::DiskFull { .. })), "{result:?}");
         sqlx::raw_sql("PRAGMA max_page_count = 1000000").execute(&store.database().writer).await.unwrap();
         assert_eq!(store.config(&app).await.unwrap()[0].value.expose(), "small");
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_sqlite_has_ended_by_itself_is_no_end_of_writing() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).await.unwrap();
+        let app = "shop".parse().unwrap();
+        store.ensure_app(&app).await.unwrap();
+        let mut transaction = store.database().begin("test").await.unwrap();
+        // As a full disk does, this ends the whole transaction.
+        let twice =
+            sqlx::query("INSERT OR ROLLBACK INTO apps (name, created_at) VALUES ('shop', 1)").execute(&mut *transaction).await;
+        assert!(twice.is_err());
+        drop(transaction);
+        let change = ConfigChange { name: "A".parse().unwrap(), value: Some("1".into()), secret: false };
+        store.set_config(&app, &[change]).await.unwrap();
     }
 
     #[tokio::test]

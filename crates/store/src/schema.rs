@@ -20,6 +20,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0008_approvals.sql"),
     include_str!("../migrations/0009_runs.sql"),
     include_str!("../migrations/0010_previews.sql"),
+    include_str!("../migrations/0011_bringers.sql"),
 ];
 
 /// The schema this version writes.

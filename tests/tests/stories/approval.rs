@@ -130,17 +130,27 @@ async fn a_push_waits_for_an_owner_while_the_app_is_changed_by_others() {
     light.coracle(&["rollback"]).await.succeeds();
     assert!(!light.get("/").await.body.contains("new light"));
 
-    // Who has lost the role meanwhile brings nothing any more.
-    light.tree.write("public/index.html", "<p>late light</p>");
-    light.commits(&env, "late light").await;
-    let before = light.remote_ref(&env, "refs/heads/main").await;
-    let pushed = light.git(&env, &["push", &url, "main"]).await;
-    let id = waits_after(&pushed, &light, &env, before).await;
-    env.coracle(&["people", "remove", "ben"]).await.succeeds();
-    as_person(&tokens[0], &["approve", &id]).await.succeeds();
-    let cause = cause(&light, &id).await;
-    assert!(cause.contains("ben, who has brought it, has no role in lighthouse any more"), "{cause}");
-    assert!(!light.get("/").await.body.contains("late light"));
+    // What was shown and is revoked meanwhile brings nothing any more, and neither does who has lost the role.
+    let losses: [(&[&str], &str); 2] = [
+        (&["people", "token", "revoke", "ben", "c2"], "c2, by which ben has brought it, was revoked"),
+        (&["people", "remove", "ben"], "ben, who has brought it, has no role in lighthouse any more"),
+    ];
+    let mut token = tokens[1].clone();
+    for (lost, why) in losses {
+        light.tree.write("public/index.html", format!("<p>late light: {why}</p>"));
+        light.commits(&env, "late light").await;
+        let before = light.remote_ref(&env, "refs/heads/main").await;
+        let url = env.git_url("lighthouse", &token).await;
+        let pushed = light.git(&env, &["push", &url, "main"]).await;
+        let id = waits_after(&pushed, &light, &env, before).await;
+        let another = env.coracle(&["people", "token", "create", "ben", "--label", "another"]).await;
+        token = another.succeeds().stdout.trim().to_owned();
+        env.coracle(lost).await.succeeds();
+        as_person(&tokens[0], &["approve", &id]).await.succeeds();
+        let cause = cause(&light, &id).await;
+        assert!(cause.contains(why), "{cause}");
+        assert!(!light.get("/").await.body.contains("late light"));
+    }
     light.settles().await;
     env.leaves_nothing().await;
 }
@@ -188,6 +198,15 @@ async fn what_waits_is_rejected_superseded_or_too_late_and_cannot_go_around() {
     light.get("/").await.says("white light");
     light.coracle(&["reject", &around]).await.succeeds();
     assert_eq!(cause(&light, &around).await, "rejected by the administrator");
+
+    // What was pushed to the branch that was deployed does not go live when another is.
+    light.tree.write("coracle.toml", manifest.replace("approve = { timeout = \"1h\", by = \"another\" }", "approve = true"));
+    let astray = waits(&light, &env, "stray light").await;
+    light.coracle(&["git", "branch", "live"]).await.succeeds();
+    light.coracle(&["approve", &astray]).await.succeeds();
+    assert!(cause(&light, &astray).await.contains("the branch that is deployed was changed meanwhile: it is live"));
+    light.coracle(&["git", "branch"]).await.succeeds().says("live");
+    light.coracle(&["git", "branch", "main"]).await.succeeds();
 
     let short = manifest.replace("approve = { timeout = \"1h\", by = \"another\" }", "approve = { timeout = \"1s\" }");
     light.tree.write("coracle.toml", short);

@@ -139,6 +139,23 @@ async fn a_failure_leaves_the_preview_before_it_and_two_branches_never_share_one
     look(&env, second.app.as_str(), "/").await.says("of feature-x");
     look(&env, "lighthouse-feature-x", "/").await.says("of feature/x");
     push_page(&env, &light, "other", "of other").await.succeeds().says("other is kept and has no preview: [previews]");
+    // While the first commit of a branch fails, the next one waits, and has the preview.
+    light.tree.manifest("pipeline.steps.slow", "run = [\"sh\", \"-c\", \"sleep 5; test -e public/fine\"]");
+    light.commits(&env, "fails slowly").await;
+    let failing = light.push(&env, &["HEAD:feature/slow"]);
+    let following = async {
+        let under_way = async || match apps(&env).await.contains(&"lighthouse-feature-slow".to_owned()) {
+            true => Ok(()),
+            false => Err(String::new()),
+        };
+        eventually("the first push is under way", Duration::from_secs(30), under_way).await;
+        light.tree.write("public/fine", "");
+        light.commits(&env, "mended").await;
+        light.push(&env, &["HEAD:feature/slow"]).await
+    };
+    let (failed, followed) = tokio::join!(failing, following);
+    failed.fails().says("pipeline failed");
+    followed.succeeds().says("lighthouse-feature-slow is live");
     // With the app go its previews.
     light.coracle(&["destroy", "-y"]).await.succeeds();
     assert_eq!(apps(&env).await, [""; 0]);

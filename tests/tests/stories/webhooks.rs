@@ -159,7 +159,7 @@ async fn a_branch_elsewhere_has_its_preview_here_and_goes_with_it() {
     const BESIDE: &str = "feature/x";
     let env = Env::start_for_webhooks(EngineKind::Process).await;
     let (light, reports) = (env.app("static"), Reports::listen().await);
-    light.tree.write("public/index.html", "<p>first</p>").manifest("previews", "branches = [\"feature/*\"]");
+    light.tree.write("public/index.html", "<p>first</p>").manifest("previews", "branches = [\"feature/**\"]");
     light.git(&env, &["init", "-q", "-b", "main"]).await.succeeds();
     light.commits(&env, "first").await;
     let first = light.goes_elsewhere(&env).await;
@@ -183,9 +183,21 @@ async fn a_branch_elsewhere_has_its_preview_here_and_goes_with_it() {
     assert_eq!(hook.sends("push", "d4", &push("feature/z", &beside, 4)).await.0, 202);
     light.hears("feature/z: ").await;
 
-    let mut gone = push(BESIDE, &"0".repeat(40), 5);
-    gone["deleted"] = json!(true);
-    assert_eq!(hook.sends("push", "d5", &gone).await.0, 202);
+    // Its branch has gone, which nobody tells yet, and another stands below its name.
+    let source = env.git_url("source", &env.token()).await;
+    light.git(&env, &["push", "-q", &source, ":feature/x"]).await.succeeds();
+    light.tree.write("public/index.html", "<p>below</p>");
+    light.commits(&env, "below").await;
+    let below = light.goes_elsewhere_as(&env, "feature/x/y").await;
+    assert_eq!(hook.sends("push", "d5", &push("feature/x/y", &below, 5)).await.0, 202);
+    light.hears("lighthouse-feature-x-y: ").await;
+    browser::get(env.address(), "lighthouse-feature-x-y.localhost", "/").await.unwrap().says("below");
+
+    for (branch, delivery) in [(BESIDE, "d6"), ("feature/x/y", "d7")] {
+        let mut gone = push(branch, &"0".repeat(40), 6);
+        gone["deleted"] = json!(true);
+        assert_eq!(hook.sends("push", delivery, &gone).await.0, 202);
+    }
     eventually("the preview is gone", Duration::from_secs(30), async || {
         let apps = env.client().apps().await.map_err(|error| error.to_string())?;
         if apps.len() == 1 { Ok(()) } else { Err(format!("{apps:?}")) }

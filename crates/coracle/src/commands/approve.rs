@@ -83,7 +83,11 @@ pub(super) fn told(deployment: &Deployment) -> Vec<String> {
     let who = |name: &Option<coracle_model::PersonName>| {
         name.as_ref().map_or_else(|| "the administrator".to_owned(), ToString::to_string)
     };
-    let mut lines = vec![format!("brought  by {}", who(&approval.asked_by))];
+    let brought = match approval.from_forge {
+        true => "a push to the repository at the forge".to_owned(),
+        false => who(&approval.asked_by),
+    };
+    let mut lines = vec![format!("brought  by {brought}")];
     match &approval.decision {
         Some(decision) => {
             let word = if decision.approved { "approved" } else { "rejected" };

@@ -45,7 +45,7 @@ impl Rollout<'_> {
         }
         let now = Timestamp::now();
         let until = now + rule.timeout.duration();
-        let approval = Approval { rule, asked_by: approver.asked_by(), asked_at: now, until, decision: None };
+        let approval = Approval { rule, brought_by: approver.brought_by(), asked_at: now, until, decision: None };
         let since = Instant::now();
         self.core.store.park_deployment(self.deployment.id, &approval).await?;
         self.deployment.phase = Phase::Approval;

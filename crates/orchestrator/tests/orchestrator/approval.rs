@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use coracle_model::{Decision, Deployment, DeploymentId, Outcome, PersonName, Phase, Secret};
+use coracle_model::{Bringer, Decision, Deployment, DeploymentId, Outcome, Phase, Secret};
 use coracle_orchestrator::{Approver, Deployed, Event, OrchestratorError, Progress, Verdict, Word};
 use coracle_store::Store;
 use jiff::Timestamp;
@@ -44,8 +44,8 @@ impl Person {
 
 #[async_trait]
 impl Approver for Person {
-    fn asked_by(&self) -> Option<PersonName> {
-        Some("ben".parse().unwrap())
+    fn brought_by(&self) -> Bringer {
+        Bringer::Person("ben".parse().unwrap())
     }
 
     async fn step_aside(&self, _waiting: &Deployment) {}

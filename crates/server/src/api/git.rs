@@ -131,7 +131,7 @@ async fn receive_pack(
     let (app, (head, body)) = (app(&repository)?, request.into_parts());
     let compressed = check(&head.headers, Service::ReceivePack)?;
     let asked = body.into_data_stream().map(|piece| piece.map_err(Error::other));
-    let report = context.door.receive_pack(&app, caller.person().cloned(), compressed, asked).await?;
+    let report = context.door.receive_pack(&app, caller.bearer(), compressed, asked).await?;
     Ok(streamed(Service::ReceivePack, report))
 }
 

@@ -137,6 +137,10 @@ impl Forges {
         let (record, secret) = made(app, wanted, before, request.new_secret).await?;
         store.ensure_app(app).await.map_err(|error| problems::store(&error))?;
         store.connect_forge(&record).await.map_err(|error| problems::store(&error))?;
+        // What another repository, or another branch, was deployed from is not needed any more.
+        if let Err(error) = self.inner.means.door.forget_fetched(app, None).await {
+            tracing::warn!(%app, %error, "what was fetched before stays");
+        }
         tracing::info!(%app, url = record.url, branch = record.branch, "connected with a repository");
         Ok(ForgeConnected { connection: self.described(record), secret })
     }

@@ -94,5 +94,8 @@ impl Forges {
         if let Err(problem) = self.inner.means.previews.branch_gone(app, branch.as_str()).await {
             tracing::warn!(%app, %branch, detail = problem.detail, "a preview outlives its branch until its time is over");
         }
+        if let Err(error) = self.inner.means.door.forget_fetched(app, Some(branch.as_str())).await {
+            tracing::warn!(%app, %branch, %error, "what was fetched of a branch that is gone stays");
+        }
     }
 }

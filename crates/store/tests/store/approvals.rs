@@ -1,4 +1,4 @@
-use coracle_model::{Approval, ApprovalRule, Decision, Deployment, DeploymentKind, Outcome, Phase, Span};
+use coracle_model::{Approval, ApprovalRule, Bringer, Decision, Deployment, DeploymentKind, Outcome, Phase, Span};
 use coracle_store::{Store, StoreError};
 use jiff::Timestamp;
 
@@ -6,8 +6,8 @@ use crate::harness::{Home, begun, deployed, shop, v};
 
 fn approval() -> Approval {
     let now = Timestamp::from_second(1_000).unwrap();
-    let asked_by = Some("ana".parse().unwrap());
-    Approval { rule: ApprovalRule::default(), asked_by, asked_at: now, until: now, decision: None }
+    let brought_by = Bringer::Person("ana".parse().unwrap());
+    Approval { rule: ApprovalRule::default(), brought_by, asked_at: now, until: now, decision: None }
 }
 
 fn said(approved: bool) -> Decision {
