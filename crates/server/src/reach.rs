@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use coracle_api::{Problem, ProblemKind};
 use coracle_model::container::{BindMount, BindSource};
-use coracle_model::stack::BuildExtras;
+use coracle_model::stack::{self, BuildExtras};
 use coracle_model::{
     AppName, AppSpec, ContainerSettings, EngineKind, Exposure, HttpSpec, ProcessName, ProcessSource, ProcessSpec, Release,
 };
@@ -28,7 +28,7 @@ pub(crate) async fn refuse_more(store: &Store, app: &AppName, spec: &AppSpec, us
     let active = active(store, app).await.map_err(|error| problems::store(&error))?;
     let parent = store.preview(app).await.map_err(|error| problems::store(&error))?.map(|preview| preview.parent);
     let own = active.as_ref().map(|release| hosts(&release.spec)).unwrap_or_default();
-    refuse_hosts_of_others(store, (app, parent.as_ref()), spec, &own).await?;
+    refuse_what_is_taken(store, (app, parent.as_ref()), spec, &own).await?;
     let mut wanted = of(spec);
     if usual != EngineKind::Process && spec.engine == Some(EngineKind::Process) {
         wanted.insert(PROCESSES.to_owned());
@@ -92,8 +92,8 @@ fn hosts(spec: &AppSpec) -> BTreeSet<String> {
     named.chain(of_rules).collect()
 }
 
-/// A part of the requests of another app's host would bring its visitors' cookies with it. Whose it is, is not told.
-async fn refuse_hosts_of_others(
+/// Refuses what another app has. Whose it is, is not told: people are not told what apps there are.
+async fn refuse_what_is_taken(
     store: &Store,
     (app, parent): (&AppName, Option<&AppName>),
     spec: &AppSpec,
@@ -107,18 +107,35 @@ async fn refuse_hosts_of_others(
     for record in store.apps().await.map_err(told)? {
         let Some(number) = record.active.filter(|_| !is_related(&record.name)) else { continue };
         let other = store.release(&record.name, number).await.map_err(told)?;
-        let taken = hosts(&other.spec);
-        let host = wanted.iter().find(|host| taken.iter().any(|taken| share_names(taken, host)));
-        let what = host.map(|host| match host.starts_with('*') {
-            true => format!("a host that {host} covers"),
-            false => format!("the host {host}"),
-        });
-        if let Some(what) = what.or_else(|| coracle_orchestrator::contested_with(spec, &other)) {
+        let requests = taken_host(&wanted, &other.spec).or_else(|| coracle_orchestrator::contested_with(spec, &other));
+        if let Some(what) = requests {
             let problem = Problem::new(ProblemKind::Forbidden, format!("{what} is taken"));
             return Err(problem.hint("choose another one: only the administrator lets apps share a host"));
         }
+        if let Some(port) = taken_port(spec, &other.spec) {
+            let problem = Problem::new(ProblemKind::Conflict, format!("the port {port} of this machine is taken"));
+            return Err(problem.hint("publish another one, or none: requests come by the proxy"));
+        }
     }
     Ok(())
+}
+
+/// The host of these that another app has, in words. A part of its requests would bring its visitors' cookies with it.
+fn taken_host(wanted: &[&String], other: &AppSpec) -> Option<String> {
+    let taken = hosts(other);
+    let host = wanted.iter().find(|host| taken.iter().any(|taken| share_names(taken, host)))?;
+    Some(match host.starts_with('*') {
+        true => format!("a host that {host} covers"),
+        false => format!("the host {host}"),
+    })
+}
+
+/// A port of the machine that both publish.
+fn taken_port(spec: &AppSpec, other: &AppSpec) -> Option<String> {
+    let ports = |spec: &'_ AppSpec| spec.parts().flat_map(|(_, part)| part.container.ports.clone()).collect::<Vec<_>>();
+    let taken = ports(other);
+    let port = ports(spec).into_iter().find(|port| taken.iter().any(|taken| stack::collide(port, taken)))?;
+    Some(format!("{}/{}", port.host.unwrap_or_default(), port.protocol))
 }
 
 /// Stands for every host. Whoever has it gets what nobody else asks for.
@@ -348,6 +365,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::path::Path;
 
+    use coracle_model::container::{PublishedPort, Transport};
     use coracle_model::stack::PartBuild;
     use coracle_model::{Artifact, ArtifactId, DeploymentKind, Origin, ReleaseNumber};
     use coracle_store::NewRelease;
@@ -521,9 +539,14 @@ mod tests {
         });
         brk.app = "brk".parse().unwrap();
         brk.http.hosts = Vec::new();
+        brk.processes.get_mut(&ProcessName::web()).unwrap().container.ports = vec![loopback_port()];
         brk.processes.get_mut(&ProcessName::web()).unwrap().exposure = Exposure::Labels { port: None };
         activate(&store, brk).await;
         store
+    }
+
+    fn loopback_port() -> PublishedPort {
+        PublishedPort { target: 80, protocol: Transport::Tcp, host: Some(8000), address: None }
     }
 
     async fn activate(store: &Store, spec: AppSpec) {
@@ -580,6 +603,9 @@ mod tests {
             assert_eq!((refused.kind, refused.detail.as_str()), (ProblemKind::Forbidden, detail));
             assert!(!format!("{refused:?}").contains("app brk") && !format!("{refused:?}").contains("-a brk"), "{refused:?}");
         }
+        let published = spec(|settings| settings.ports = vec![loopback_port()]);
+        let refused = refuse_more(&store, &app, &published, EngineKind::Docker).await.unwrap_err();
+        assert_eq!(refused.detail, "the port 8000/tcp of this machine is taken");
         let refused = refuse_more(&store, &app, &at("*"), EngineKind::Docker).await.unwrap_err();
         assert!(refused.detail.contains("requests of every host"), "{}", refused.detail);
         for good in [at("shop.localhost"), at("*.shop.localhost"), by_rule("Host(`www.localhost`) && Path(`/`)")] {
