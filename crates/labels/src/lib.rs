@@ -25,6 +25,8 @@ mod part;
 mod provider;
 mod rule_template;
 
+use std::collections::BTreeSet;
+
 use coracle_proxy_table::{Dialect, Route};
 
 pub use configuration::{Configuration, Kind, Problem};
@@ -40,6 +42,55 @@ pub use rule_template::{RuleTemplate, TemplateError};
 /// The literal host names by which requests come to a route: those that a browser can be sent to.
 pub fn hosts_of(route: &Route) -> Vec<String> {
     parsed(route).map(|rule| rule.hosts()).unwrap_or_default()
+}
+
+/// What a rule says of hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleHosts {
+    /// The names, addresses and patterns (`*.shop.example`, `**.shop.example`) of which it takes requests, in lower case.
+    pub named: BTreeSet<String>,
+    /// Whether it takes requests of others as well: whatever their host, or of hosts that an expression tells.
+    pub and_others: bool,
+}
+
+/// What a rule says of hosts, in every dialect in which it can be read.
+///
+/// # Errors
+/// What is wrong with it if it can be read in none.
+pub fn hosts_of_rule(rule: &str) -> Result<RuleHosts, String> {
+    use coracle_proxy_rules::{Dialect, Rule};
+    let read = [Dialect::V3, Dialect::V2].map(|dialect| Rule::parse(rule, dialect));
+    if let [Err(error), Err(_)] = &read {
+        return Err(error.to_string());
+    }
+    let mut hosts = RuleHosts { named: BTreeSet::new(), and_others: false };
+    for rule in read.iter().flatten() {
+        let demanded = rule.demanded_hosts();
+        hosts.and_others |= demanded.is_none();
+        hosts.named.extend(rule.hosts().into_iter().chain(rule.wildcards()).chain(demanded.into_iter().flatten()));
+    }
+    Ok(hosts)
+}
+
+/// What orders a route of labels among others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precedence {
+    /// Its labels say its priority.
+    Given(i64),
+    /// All its hosts are named in full, and this is the length of its rule.
+    Exact(i64),
+    /// It takes requests of hosts that nobody names in full. Its rule's length orders it.
+    Open,
+}
+
+/// What orders a route of labels among others.
+pub fn precedence_of(route: &Route) -> Precedence {
+    let is_exact = |host: &String| !host.starts_with('*');
+    let rule = || parsed(route).filter(|rule| rule.demanded_hosts().is_some_and(|hosts| hosts.iter().all(is_exact)));
+    match route.priority {
+        Some(priority) => Precedence::Given(priority),
+        None => rule().map_or(Precedence::Open, |rule| Precedence::Exact(rule.priority())),
+    }
 }
 
 fn parsed(route: &Route) -> Option<coracle_proxy_rules::Rule> {

@@ -9,6 +9,7 @@ use coracle_proxy_table::{Route, ServiceId, Table};
 
 use crate::error::OrchestratorError;
 use crate::orchestrator::HostOrchestrator;
+use crate::routes::place_among_manifests;
 use crate::traffic::Traffic;
 
 /// What is known of guests.
@@ -72,7 +73,8 @@ fn of_guests(table: Table) -> Table {
 impl HostOrchestrator {
     /// Says what routes, middlewares and services there are beside those of apps, in place of those said before, and publishes
     /// the table if that changes it. Every name in it has an `@`; its generation does not count.
-    pub async fn set_guests(&self, part: Table) -> Result<(), OrchestratorError> {
+    pub async fn set_guests(&self, mut part: Table) -> Result<(), OrchestratorError> {
+        part.routes.iter_mut().for_each(place_among_manifests);
         let part = Arc::new(part);
         let before = self.core().guests.0.lock().unwrap_or_else(PoisonError::into_inner).replace(part.clone());
         if before.is_some_and(|before| before == part) {

@@ -8,7 +8,7 @@ use coracle_labels::{Container, Entrance, Kind, Options, Port, Problem, configur
 use coracle_model::{AppName, Exposure, InstanceId, ProcessName, Release};
 use coracle_proxy_table::{Admission, Middleware, MiddlewareId, Route, RouteId, Service, ServiceId, Table, Target, TargetId};
 
-use crate::routes::TlsOffer;
+use crate::routes::{TlsOffer, place_among_manifests};
 use crate::table::target_id;
 
 /// What every name of the labels' provider ends with.
@@ -36,6 +36,7 @@ pub(crate) fn add(table: &mut Table, release: &Release, parts: &[Labelled<'_>], 
     for service in made.services.values_mut() {
         lead_to_instances(service, parts);
     }
+    made.routes.iter_mut().for_each(place_among_manifests);
     let is_new = |id: &RouteId| !table.routes.iter().any(|route| route.id == *id);
     let routes: Vec<_> = made.routes.into_iter().filter(|route| is_new(&route.id)).collect();
     table.routes.extend(routes);
@@ -77,7 +78,8 @@ pub(crate) fn hosts(release: &Release) -> Vec<String> {
     hosts
 }
 
-fn without_instances(release: &Release, offer: TlsOffer) -> (Table, Vec<Problem>) {
+/// What labels come to, with services that nobody answers, and what of them has no effect.
+pub(crate) fn without_instances(release: &Release, offer: TlsOffer) -> (Table, Vec<Problem>) {
     let names: Vec<ProcessName> = release.serving().into_iter().filter(|part| is_labelled(release, part)).collect();
     let parts: Vec<Labelled<'_>> =
         names.iter().map(|part| Labelled { part, instances: Vec::new(), otherwise: Admission::Open }).collect();

@@ -45,5 +45,5 @@ pub use promotion::Promotion;
 pub use routes::TlsOffer;
 pub use runs::{RunLine, RunLog};
 pub use services::StatefulChanges;
-pub use table::reached_at;
+pub use table::{contested_with, labelled_table, reached_at};
 pub use traffic::{Drained, Traffic, TrafficError};

@@ -1,5 +1,6 @@
 //! The routes that lead to a release, as its manifest asks for them: hosts, path prefix, TLS, redirects.
 
+use coracle_labels::Precedence;
 use coracle_model::{HttpSpec, Redirect, TlsMode};
 use coracle_proxy_table::{
     CanonicalHost, CertificateSource, Middleware, MiddlewareId, RedirectRegex, Route, ServiceId, StripPrefix, Table,
@@ -34,16 +35,26 @@ pub(crate) fn add(table: &mut Table, http: &HttpSpec, service: &ServiceId, offer
     }
 }
 
+/// How far the steps of precedence lie apart: more than any path prefix or rule is long, and more than labels can say.
+const STEP: i64 = 1 << 33;
+
 /// An exact host goes before `*.host`, that before any host; then the longer path prefix.
 fn precedence(host: &str, path_prefix: &str) -> i64 {
-    /// More than any path prefix is long.
-    const STEP: i64 = 1 << 32;
     let host = match host {
         "*" => 0,
         _ if host.starts_with("*.") => STEP,
-        _ => 2 * STEP,
+        _ => 3 * STEP,
     };
     host + path_prefix.len() as i64
+}
+
+/// Puts a route of labels in its place among those of manifests. An exact host goes before every pattern there too, whosever it
+/// is, and behind the same host in a manifest. What labels say of priority is kept among labels; patterns without it go last.
+pub(crate) fn place_among_manifests(route: &mut Route) {
+    route.priority = match coracle_labels::precedence_of(route) {
+        Precedence::Given(priority) | Precedence::Exact(priority) => Some(2 * STEP + priority),
+        Precedence::Open => None,
+    };
 }
 
 fn certificate(http: &HttpSpec, host: &str, offer: TlsOffer) -> CertificateSource {
@@ -175,5 +186,30 @@ mod tests {
         let long = "/x".repeat(500);
         let order = [("a.b", "/api"), ("a.b", "/"), ("*.b", long.as_str()), ("*.b", "/"), ("*", long.as_str()), ("*", "/")];
         assert!(order.is_sorted_by_key(|(host, prefix)| std::cmp::Reverse(precedence(host, prefix))));
+    }
+
+    #[test]
+    fn an_exact_host_goes_before_any_pattern_whether_labels_or_a_manifest_name_it() {
+        let placed = |rule: &str, priority: Option<i64>| {
+            let mut route = Route::new("r", rule, ServiceId(String::new()));
+            route.priority = priority;
+            place_among_manifests(&mut route);
+            route.priority.unwrap_or(rule.len() as i64)
+        };
+        let long = "/x".repeat(500);
+        let most = i64::from(u32::MAX);
+        let order = [
+            precedence("a.b", "/"),
+            placed("Host(`a.b`)", Some(most)),
+            placed("Host(`a.b`) && PathPrefix(`/api`)", None),
+            placed("Host(`a.b`)", None),
+            placed("HostRegexp(`.+`)", Some(1)),
+            placed("Host(`a.b`)", Some(-most)),
+            precedence("*.b", &long),
+            placed("HostRegexp(`^(a|very-long-other-name)[.]b$`)", None),
+            placed("Host(`*.b`)", None),
+            precedence("*", "/"),
+        ];
+        assert!(order.is_sorted_by(|one, other| one > other), "{order:?}");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use coracle_model::{
-    AppName, AppSpec, Artifact, ArtifactId, HostPattern, InstanceId, Origin, ProcessName, Release, ReleaseNumber,
+    AppName, AppSpec, Artifact, ArtifactId, EngineKind, HostPattern, InstanceId, Origin, ProcessName, Release, ReleaseNumber,
 };
 use coracle_proxy_table::{Admission, Route, Service, ServiceId, Table, Target, TargetId};
 use coracle_store::{AppRecord, ServiceRecord};
@@ -61,19 +61,11 @@ impl Core {
     /// The app that already answers for some of the requests that this release asks for, by the same host and path prefix or
     /// by the same rule.
     pub(crate) async fn route_conflict(&self, release: &Release) -> Result<Option<RouteConflict>, OrchestratorError> {
-        let offer = self.settings.tls;
-        let wanted = routes_of(release, offer);
         for record in self.store.apps().await? {
             let Some(number) = record.active.filter(|_| record.name != release.app) else { continue };
             let other = self.store.release(&record.name, number).await?;
-            let taken = hosts_of(&other);
-            if let Some((host, _)) = hosts_of(release).into_iter().find(|wanted| taken.contains(wanted)) {
-                return Ok(Some(RouteConflict { of: format!("the host {host}"), other: record.name }));
-            }
-            let taken = routes_of(&other, offer);
-            let is_taken = |route: &&Route| taken.iter().any(|other| take_the_same(route, other));
-            if let Some(route) = wanted.iter().find(is_taken) {
-                return Ok(Some(RouteConflict { of: format!("the rule {}", route.rule), other: record.name }));
+            if let Some(of) = contested(release, &other, self.settings.tls) {
+                return Ok(Some(RouteConflict { of, other: record.name }));
             }
         }
         Ok(None)
@@ -92,25 +84,51 @@ impl Core {
 
     /// What would be deployed, as far as that is known before anything is built.
     pub(crate) fn release_to_be(&self, spec: &AppSpec) -> Release {
-        let artifact = Artifact {
-            engine: spec.engine.unwrap_or(self.settings.default_engine),
-            id: ArtifactId::new(""),
-            processes: BTreeMap::new(),
-            port: None,
-            has_healthcheck: false,
-            fingerprint: None,
-            registry: None,
-        };
-        Release {
-            app: spec.app.clone(),
-            number: ReleaseNumber::FIRST,
-            artifact,
-            artifacts: BTreeMap::new(),
-            spec: spec.clone(),
-            origin: Origin::Deploy { commit: None },
-            created_at: Timestamp::UNIX_EPOCH,
-        }
+        to_be(spec, self.settings.default_engine)
     }
+}
+
+/// What would be deployed on this engine, unless the description asks for another, as far as that is known before it is built.
+fn to_be(spec: &AppSpec, usual: EngineKind) -> Release {
+    let artifact = Artifact {
+        engine: spec.engine.unwrap_or(usual),
+        id: ArtifactId::new(""),
+        processes: BTreeMap::new(),
+        port: None,
+        has_healthcheck: false,
+        fingerprint: None,
+        registry: None,
+    };
+    Release {
+        app: spec.app.clone(),
+        number: ReleaseNumber::FIRST,
+        artifact,
+        artifacts: BTreeMap::new(),
+        spec: spec.clone(),
+        origin: Origin::Deploy { commit: None },
+        created_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+/// What a description asks for that a release of another app answers, in words: the host, or the rule.
+pub fn contested_with(spec: &AppSpec, other: &Release) -> Option<String> {
+    contested(&to_be(spec, EngineKind::Docker), other, TlsOffer::default())
+}
+
+/// The part of a table that the labels of a description come to. Nothing answers its services yet.
+pub fn labelled_table(spec: &AppSpec) -> Table {
+    labelled::without_instances(&to_be(spec, EngineKind::Docker), TlsOffer::default()).0
+}
+
+/// What both releases ask for, in words.
+fn contested(release: &Release, other: &Release, offer: TlsOffer) -> Option<String> {
+    let taken = hosts_of(other);
+    if let Some((host, _)) = hosts_of(release).into_iter().find(|wanted| taken.contains(wanted)) {
+        return Some(format!("the host {host}"));
+    }
+    let taken = routes_of(other, offer);
+    let is_taken = |route: &Route| taken.iter().any(|other| take_the_same(route, other));
+    routes_of(release, offer).into_iter().find(is_taken).map(|route| format!("the rule {}", route.rule))
 }
 
 /// Two apps that ask for the same requests.

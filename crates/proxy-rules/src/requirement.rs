@@ -17,8 +17,22 @@ pub(crate) enum HostKey {
 
 /// The hosts that the rule can match, all of them; `None` if they cannot be told.
 pub(crate) fn hosts(expression: &Expression) -> Option<Vec<HostKey>> {
+    collected(expression, &host_of)
+}
+
+/// The hosts that the rule names for everything that it matches, as they were written, expressions left aside; `None` if it
+/// matches something without naming its host.
+pub(crate) fn named_hosts(expression: &Expression) -> Option<Vec<String>> {
+    let named = |matcher: &Matcher| match matcher {
+        Matcher::Host(name) => Some(name.to_string()),
+        _ => None,
+    };
+    collected(expression, &named)
+}
+
+fn collected<K: Ord>(expression: &Expression, key_of: &impl Fn(&Matcher) -> Option<K>) -> Option<Vec<K>> {
     let mut keys = Vec::new();
-    let told = collect_hosts(expression, true, &mut keys);
+    let told = collect_hosts(expression, true, key_of, &mut keys);
     keys.sort_unstable();
     keys.dedup();
     told.then_some(keys)
@@ -34,14 +48,14 @@ pub(crate) fn is_hosts_alone(expression: &Expression) -> bool {
 }
 
 /// Adds the hosts that `expression` (or its opposite) can match; if they cannot be told, adds nothing and says so.
-fn collect_hosts(expression: &Expression, positive: bool, into: &mut Vec<HostKey>) -> bool {
+fn collect_hosts<K>(expression: &Expression, positive: bool, key_of: &impl Fn(&Matcher) -> Option<K>, into: &mut Vec<K>) -> bool {
     match (expression, positive) {
-        (Expression::Not(part), _) => collect_hosts(part, !positive, into),
+        (Expression::Not(part), _) => collect_hosts(part, !positive, key_of, into),
         // The opposite of "any of them" is "all of their opposites".
         (Expression::All(parts), true) | (Expression::Any(parts), false) => {
             let known = parts.iter().filter_map(|part| {
                 let mut keys = Vec::new();
-                collect_hosts(part, positive, &mut keys).then_some(keys)
+                collect_hosts(part, positive, key_of, &mut keys).then_some(keys)
             });
             match known.min_by_key(Vec::len) {
                 Some(fewest) => {
@@ -53,14 +67,14 @@ fn collect_hosts(expression: &Expression, positive: bool, into: &mut Vec<HostKey
         }
         (Expression::Any(parts), true) | (Expression::All(parts), false) => {
             let before = into.len();
-            let told = parts.iter().all(|part| collect_hosts(part, positive, into));
+            let told = parts.iter().all(|part| collect_hosts(part, positive, key_of, into));
             if !told {
                 into.truncate(before);
             }
             told
         }
         (Expression::Is(matcher), true) => {
-            let key = host_of(matcher);
+            let key = key_of(matcher);
             let told = key.is_some();
             into.extend(key);
             told

@@ -7,7 +7,7 @@ use crate::expression::{Expression, is_known};
 use crate::matcher::{HostName, Matcher};
 use crate::request::{Request, plain_host};
 use crate::syntax::{self, Node};
-use crate::{Facts, RuleError};
+use crate::{Facts, RuleError, requirement};
 
 /// Which grammar a rule is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,6 +66,13 @@ impl Rule {
         let mut parents = Vec::new();
         wildcard_parents(&self.expression, true, &mut parents);
         parents.into_iter().map(|parent| format!("*.{parent}")).collect()
+    }
+
+    /// The hosts of which a request must have one for the rule to match it: names and addresses, and patterns (`*.shop.example`
+    /// for one label before a name, `**.shop.example` for any number of them). Lower case, each once. `None` if it matches
+    /// requests whatever their host, or tells hosts by an expression.
+    pub fn demanded_hosts(&self) -> Option<Vec<String>> {
+        requirement::named_hosts(&self.expression)
     }
 
     /// Its text's length in characters: what orders rules without a priority of their own, the longest first. The stars of a

@@ -5,7 +5,11 @@ use std::collections::BTreeSet;
 
 use coracle_api::{Problem, ProblemKind};
 use coracle_model::container::{BindMount, BindSource};
-use coracle_model::{AppName, AppSpec, ContainerSettings, EngineKind, Exposure, ProcessName, ProcessSpec, Release};
+use coracle_model::stack::{self, BuildExtras};
+use coracle_model::{
+    AppName, AppSpec, ContainerSettings, EngineKind, Exposure, HttpSpec, ProcessName, ProcessSource, ProcessSpec, Release,
+};
+use coracle_proxy_table::Middleware;
 use coracle_store::{Store, StoreError};
 
 use crate::problems;
@@ -22,8 +26,9 @@ const PROCESSES: &str = "the app: the process engine, which runs it on the machi
 /// Refuses a description that reaches further than that of the active release. `usual` is what apps run on that do not say it.
 pub(crate) async fn refuse_more(store: &Store, app: &AppName, spec: &AppSpec, usual: EngineKind) -> Result<(), Problem> {
     let active = active(store, app).await.map_err(|error| problems::store(&error))?;
+    let parent = store.preview(app).await.map_err(|error| problems::store(&error))?.map(|preview| preview.parent);
     let own = active.as_ref().map(|release| hosts(&release.spec)).unwrap_or_default();
-    refuse_hosts_of_others(store, app, hosts(spec).difference(&own).collect()).await?;
+    refuse_what_is_taken(store, (app, parent.as_ref()), spec, &own).await?;
     let mut wanted = of(spec);
     if usual != EngineKind::Process && spec.engine == Some(EngineKind::Process) {
         wanted.insert(PROCESSES.to_owned());
@@ -35,8 +40,7 @@ pub(crate) async fn refuse_more(store: &Store, app: &AppName, spec: &AppSpec, us
     }
     let mut given = active.as_ref().map(|release| of(&release.spec)).unwrap_or_default();
     given.extend(active.as_ref().and_then(|release| pushes(&release.spec)));
-    // A preview runs on what the app itself runs on, and is given nothing else of what that was given.
-    let parent = store.preview(app).await.map_err(|error| problems::store(&error))?.map(|preview| preview.parent);
+    // A preview runs on what the app itself runs on and asks whom that asks, and is given nothing else of what that was given.
     let beside = match &parent {
         Some(parent) => self::active(store, parent).await.map_err(|error| problems::store(&error))?,
         None => None,
@@ -44,6 +48,7 @@ pub(crate) async fn refuse_more(store: &Store, app: &AppName, spec: &AppSpec, us
     if active.iter().chain(&beside).any(|release| release.artifact.engine == EngineKind::Process) {
         given.insert(PROCESSES.to_owned());
     }
+    given.extend(beside.iter().flat_map(|release| asked(&release.spec)));
     let lesser: Vec<String> = given.iter().map(|given| format!("{given}{TO_READ}")).collect();
     given.extend(lesser);
     let more: Vec<String> = wanted.difference(&given).cloned().collect();
@@ -69,38 +74,83 @@ fn pushes(spec: &AppSpec) -> Option<String> {
     spec.registry.as_ref().map(|registry| format!("the app: images pushed to {} with the server's login", registry.push))
 }
 
-/// The hosts that a description names, in its settings and in the rules of its labels.
-fn hosts(spec: &AppSpec) -> BTreeSet<String> {
-    let parts = || spec.parts().map(|(_, part)| part);
-    let of_parts = parts().filter_map(|part| match &part.exposure {
+/// The settings by which a description is reached through the proxy, apart from labels.
+fn by_manifest(spec: &AppSpec) -> impl Iterator<Item = &HttpSpec> {
+    let of_parts = spec.parts().filter_map(|(_, part)| match &part.exposure {
         Exposure::Http(http) => Some(&**http),
         _ => None,
     });
-    let named = std::iter::once(&spec.http).chain(of_parts).flat_map(|http| http.hosts.iter().map(ToString::to_string));
-    let rules = parts().flat_map(|part| &part.container.labels).filter(|(name, _)| name.to_ascii_lowercase().ends_with(".rule"));
-    // What stands between backticks, without paths.
-    let quoted = rules.flat_map(|(_, rule)| rule.split('`').skip(1).step_by(2).map(str::to_ascii_lowercase));
-    named.chain(quoted.filter(|text| !text.starts_with('/'))).collect()
+    std::iter::once(&spec.http).chain(of_parts)
 }
 
-/// A part of the paths of another app's host would take its requests, and with them its visitors' cookies.
-async fn refuse_hosts_of_others(store: &Store, app: &AppName, wanted: Vec<&String>) -> Result<(), Problem> {
-    let covers = |taken: &str, host: &str| {
-        taken == host || taken.strip_prefix('*').is_some_and(|end| end.starts_with('.') && host.ends_with(end))
-    };
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    for record in store.apps().await.map_err(|error| problems::store(&error))? {
-        let Some(number) = record.active.filter(|_| record.name != *app) else { continue };
-        let other = store.release(&record.name, number).await.map_err(|error| problems::store(&error))?;
-        let taken = hosts(&other.spec);
-        if let Some(host) = wanted.iter().find(|host| taken.iter().any(|taken| covers(taken, host))) {
-            let problem = Problem::new(ProblemKind::Forbidden, format!("the host {host} is another app's"));
-            return Err(problem.hint("only the administrator gives a part of its paths to this one"));
+/// The hosts that a description names, in its settings and in the rules of its labels.
+fn hosts(spec: &AppSpec) -> BTreeSet<String> {
+    let named = by_manifest(spec).flat_map(|http| http.hosts.iter().map(ToString::to_string));
+    let labels = spec.parts().flat_map(|(_, part)| &part.container.labels);
+    let rules = labels.filter(|(name, _)| is_rule(&name.to_ascii_lowercase()));
+    let of_rules = rules.filter_map(|(_, rule)| coracle_labels::hosts_of_rule(rule).ok()).flat_map(|hosts| hosts.named);
+    named.chain(of_rules).collect()
+}
+
+/// Refuses what another app has. Whose it is, is not told: people are not told what apps there are.
+async fn refuse_what_is_taken(
+    store: &Store,
+    (app, parent): (&AppName, Option<&AppName>),
+    spec: &AppSpec,
+    own: &BTreeSet<String>,
+) -> Result<(), Problem> {
+    let told = |error: StoreError| problems::store(&error);
+    let named = hosts(spec);
+    let wanted: Vec<&String> = named.difference(own).filter(|host| *host != ANY_HOST).collect();
+    let previews = store.previews(Some(app)).await.map_err(told)?;
+    let is_related = |name: &AppName| name == app || parent == Some(name) || previews.iter().any(|its| its.app == *name);
+    for record in store.apps().await.map_err(told)? {
+        let Some(number) = record.active.filter(|_| !is_related(&record.name)) else { continue };
+        let other = store.release(&record.name, number).await.map_err(told)?;
+        let requests = taken_host(&wanted, &other.spec).or_else(|| coracle_orchestrator::contested_with(spec, &other));
+        if let Some(what) = requests {
+            let problem = Problem::new(ProblemKind::Forbidden, format!("{what} is taken"));
+            return Err(problem.hint("choose another one: only the administrator lets apps share a host"));
+        }
+        if let Some(port) = taken_port(spec, &other.spec) {
+            let problem = Problem::new(ProblemKind::Conflict, format!("the port {port} of this machine is taken"));
+            return Err(problem.hint("publish another one, or none: requests come by the proxy"));
         }
     }
     Ok(())
+}
+
+/// The host of these that another app has, in words. A part of its requests would bring its visitors' cookies with it.
+fn taken_host(wanted: &[&String], other: &AppSpec) -> Option<String> {
+    let taken = hosts(other);
+    let host = wanted.iter().find(|host| taken.iter().any(|taken| share_names(taken, host)))?;
+    Some(match host.starts_with('*') {
+        true => format!("a host that {host} covers"),
+        false => format!("the host {host}"),
+    })
+}
+
+/// A port of the machine that both publish.
+fn taken_port(spec: &AppSpec, other: &AppSpec) -> Option<String> {
+    let ports = |spec: &'_ AppSpec| spec.parts().flat_map(|(_, part)| part.container.ports.clone()).collect::<Vec<_>>();
+    let taken = ports(other);
+    let port = ports(spec).into_iter().find(|port| taken.iter().any(|taken| stack::collide(port, taken)))?;
+    Some(format!("{}/{}", port.host.unwrap_or_default(), port.protocol))
+}
+
+/// Stands for every host. Whoever has it gets what nobody else asks for.
+const ANY_HOST: &str = "*";
+
+/// Whether there are names that both hosts stand for, each of which may be a pattern. `*.a` counts as every name below `a`:
+/// cookies reach those.
+fn share_names(one: &str, other: &str) -> bool {
+    let parent = |host: &str| host.strip_prefix("**.").or_else(|| host.strip_prefix("*.")).map(|parent| format!(".{parent}"));
+    match (parent(one), parent(other)) {
+        (None, None) => one == other,
+        (Some(below), None) => other.ends_with(&below),
+        (None, Some(below)) => one.ends_with(&below),
+        (Some(one), Some(other)) => one.ends_with(&other) || other.ends_with(&one),
+    }
 }
 
 async fn active(store: &Store, app: &AppName) -> Result<Option<Release>, StoreError> {
@@ -116,7 +166,19 @@ async fn active(store: &Store, app: &AppName) -> Result<Option<Release>, StoreEr
 
 /// Everything of the machine that a description asks for, each with whom it is for.
 fn of(spec: &AppSpec) -> BTreeSet<String> {
-    spec.parts().flat_map(|(name, part)| of_part(name, part)).chain(nested(spec)).collect()
+    let every = by_manifest(spec).any(|http| http.hosts.iter().any(|host| host.as_str() == ANY_HOST));
+    let every = every.then(|| format!("the app: requests of every host, {ANY_HOST}"));
+    spec.parts().flat_map(|(name, part)| of_part(name, part)).chain(nested(spec)).chain(every).chain(asked(spec)).collect()
+}
+
+/// Whom the proxy is to ask about requests, as its manifest says. It reaches what the app does not.
+fn asked(spec: &AppSpec) -> Vec<String> {
+    let middlewares = by_manifest(spec).flat_map(|http| &http.middlewares);
+    let addresses = middlewares.filter_map(|own| match &own.middleware {
+        Middleware::ForwardAuth(auth) => Some(&auth.address),
+        _ => None,
+    });
+    addresses.map(|address| format!("the app: the proxy asks {address} about requests")).collect()
 }
 
 /// Mounts from within what containers write to: they could put a link there before it is mounted again.
@@ -136,15 +198,26 @@ fn nested(spec: &AppSpec) -> Vec<String> {
     nested.map(|inner| format!("the app: at {}, a mount from within a folder that containers write to", inner.path)).collect()
 }
 
-/// Whether a label takes more than the requests of hosts that it names, or has the proxy ask others.
-fn is_wide(label: &str, value: &str) -> bool {
-    let (label, value) = (label.to_ascii_lowercase(), value.to_ascii_lowercase());
-    let is_narrow = |rule: &str| rule.contains("host(") && !rule.contains("hostregexp") && !rule.contains('!');
-    label.starts_with("traefik.")
-        && (label.ends_with(".priority")
-            || (label.contains(".loadbalancer.") && label.ends_with(".url"))
-            || label.contains(".forwardauth.")
-            || (label.ends_with(".rule") && !value.split("||").all(is_narrow)))
+/// Whether a label says which requests come.
+fn is_rule(label: &str) -> bool {
+    label.starts_with("traefik.") && label.ends_with(".rule")
+}
+
+/// What a label asks for if it takes more than the requests of hosts that it names, or has the proxy ask others. A rule that cannot
+/// be read might be read one day.
+fn wide(label: &str, value: &str) -> Option<String> {
+    let lower = label.to_ascii_lowercase();
+    let reaches = lower.starts_with("traefik.")
+        && (lower.ends_with(".priority")
+            || (lower.contains(".loadbalancer.") && lower.ends_with(".url"))
+            || lower.contains(".forwardauth."));
+    if !is_rule(&lower) {
+        return reaches.then(|| format!("{label}={value}"));
+    }
+    match coracle_labels::hosts_of_rule(value) {
+        Ok(hosts) => (reaches || hosts.and_others).then(|| format!("{label}={value}")),
+        Err(why) => Some(format!("{label}={value}, which cannot be read: {why}")),
+    }
 }
 
 fn of_part(name: &ProcessName, part: &ProcessSpec) -> Vec<String> {
@@ -152,6 +225,9 @@ fn of_part(name: &ProcessName, part: &ProcessSpec) -> Vec<String> {
     for volume in &part.volumes {
         let to_read = if volume.read_only { TO_READ } else { "" };
         reach.named("the volume", volume.external.as_ref().map(|volume| format!("{volume}{to_read}")));
+    }
+    if let Some(ProcessSource::Build(build)) = &part.source {
+        reach.build(&build.extras);
     }
     reach.container(&part.container);
     reach.found
@@ -165,6 +241,27 @@ struct Reach<'a> {
 impl Reach<'_> {
     fn named(&mut self, what: &str, which: impl IntoIterator<Item = impl std::fmt::Display>) {
         self.found.extend(which.into_iter().map(|which| format!("{}: {what} {which}", self.name)));
+    }
+
+    /// Of a build, too, every setting stands here.
+    fn build(&mut self, extras: &BuildExtras) {
+        let BuildExtras {
+            network,
+            // What stays within the build, is a limit of it, or is an image that any Dockerfile may begin from. Files are of the tree,
+            // and secrets of that or of the app's own.
+            inline: _,
+            contexts: _,
+            cache_from: _,
+            secrets: _,
+            labels: _,
+            extra_hosts: _,
+            shm_size: _,
+            platform: _,
+            no_cache: _,
+            pull: _,
+        } = extras;
+        let usual = |network: &&String| matches!(network.as_str(), "" | "none" | "default" | "bridge");
+        self.named("built in the network", network.as_ref().filter(|network| !usual(network)));
     }
 
     /// Every setting stands here, so that a new one is thought about.
@@ -244,8 +341,7 @@ impl Reach<'_> {
                 format!("{number}/{}{address}", port.protocol)
             }),
         );
-        let wide = labels.iter().filter(|(name, value)| is_wide(name, value));
-        self.named("requests, by the label", wide.map(|(name, value)| format!("{name}={value}")));
+        self.named("requests, by the label", labels.iter().filter_map(|(name, value)| wide(name, value)));
         self.named("the network", networks.iter().map(|network| &network.name));
         self.named("the kernel's parameter", sysctls.keys().filter(|name| !name.starts_with("net.")));
         self.named("the device", devices);
@@ -267,6 +363,13 @@ fn is_local(driver: &str) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use coracle_model::container::{PublishedPort, Transport};
+    use coracle_model::stack::PartBuild;
+    use coracle_model::{Artifact, ArtifactId, DeploymentKind, Origin, ReleaseNumber};
+    use coracle_store::NewRelease;
+
     use super::*;
 
     fn spec(change: impl FnOnce(&mut ContainerSettings)) -> AppSpec {
@@ -363,19 +466,150 @@ mod tests {
             ("traefik.http.services.x.loadbalancer.server.port", "80", false),
             ("traefik.http.middlewares.x.forwardauth.address", "http://10.0.0.1", true),
             ("com.example.rule", "anything", false),
+            ("traefik.http.routers.x.rule", "Host(\"a.example\") && PathPrefix(\"/api\")", false),
+            ("traefik.http.routers.x.rule", "Host(`a.example`) && !Path(`/api`)", false),
+            ("traefik.http.routers.x.rule", "Host(`a.example`, `b.example`)", false),
+            ("traefik.http.routers.x.rule", "PathRegexp(`^/(host()|)|^/`)", true),
+            ("traefik.http.routers.x.rule", "PathPrefix(`/host(`) || Header(`host(`, `host(`)", true),
+            ("traefik.http.routers.x.rule", "Host(`a.example`", true),
         ] {
-            assert_eq!(is_wide(label, value), wide, "{label}={value}");
+            assert_eq!(super::wide(label, value).is_some(), wide, "{label}={value}");
         }
     }
 
     #[test]
     fn hosts_are_named_in_settings_and_rules() {
         let mut spec = spec(|settings| {
-            let rule = "Host(`Api.example`) && PathPrefix(`/v1`)".to_owned();
+            let rule = "Host(`Api.example`) && (PathPrefix(`/v1`) || Host(\"b.example\"))".to_owned();
             settings.labels.insert("traefik.http.routers.api.rule".to_owned(), rule);
         });
         spec.http.hosts = vec!["shop.example".parse().unwrap()];
         let hosts: Vec<String> = hosts(&spec).into_iter().collect();
-        assert_eq!(hosts, ["api.example", "shop.example"]);
+        assert_eq!(hosts, ["api.example", "b.example", "shop.example"]);
+    }
+
+    #[test]
+    fn patterns_share_names_with_what_they_cover() {
+        for (one, other, shared) in [
+            ("a.b", "a.b", true),
+            ("a.b", "b", false),
+            ("*.b", "a.b", true),
+            ("*.b", "x.a.b", true),
+            ("*.b", "b", false),
+            ("*.b", "ab", false),
+            ("*.b", "*.a.b", true),
+            ("**.b", "*.b", true),
+            ("*.a", "*.b", false),
+            ("*", "a.b", false),
+        ] {
+            assert_eq!((share_names(one, other), share_names(other, one)), (shared, shared), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn builds_and_the_manifest_ask_for_what_is_beyond_the_app_too() {
+        let built = |network: &str| {
+            let mut spec = spec(|_| ());
+            let extras = BuildExtras { network: Some(network.to_owned()), ..BuildExtras::default() };
+            let build = PartBuild { extras, ..PartBuild::default() };
+            spec.processes.get_mut(&ProcessName::web()).unwrap().source = Some(ProcessSource::Build(Box::new(build)));
+            of(&spec).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(built("host"), ["web: built in the network host"]);
+        assert_eq!(built("container:other"), ["web: built in the network container:other"]);
+        assert!(built("none").is_empty() && built("default").is_empty());
+        let manifest = r#"
+            [http]
+            hosts = ["*"]
+            middlewares = ["auth"]
+            [middlewares.auth.forward-auth]
+            address = "http://127.0.0.1:9/"
+        "#;
+        let manifest = coracle_model::Manifest::parse(manifest).unwrap();
+        let asked = of(&manifest.resolve(Some("shop".parse().unwrap()), None).unwrap());
+        let wanted = ["the app: requests of every host, *", "the app: the proxy asks http://127.0.0.1:9/ about requests"];
+        assert_eq!(asked.into_iter().collect::<Vec<_>>(), wanted);
+    }
+
+    /// A store with the app `brk`, which labels route.
+    async fn with_brk(dir: &Path) -> Store {
+        let store = Store::open(dir).await.unwrap();
+        let mut brk = spec(|settings| {
+            settings.labels.insert("traefik.http.routers.brk.rule".to_owned(), "Host(`brk.localhost`)".to_owned());
+        });
+        brk.app = "brk".parse().unwrap();
+        brk.http.hosts = Vec::new();
+        brk.processes.get_mut(&ProcessName::web()).unwrap().container.ports = vec![loopback_port()];
+        brk.processes.get_mut(&ProcessName::web()).unwrap().exposure = Exposure::Labels { port: None };
+        activate(&store, brk).await;
+        store
+    }
+
+    fn loopback_port() -> PublishedPort {
+        PublishedPort { target: 80, protocol: Transport::Tcp, host: Some(8000), address: None }
+    }
+
+    async fn activate(store: &Store, spec: AppSpec) {
+        let app = spec.app.clone();
+        let artifact = Artifact {
+            engine: EngineKind::Docker,
+            id: ArtifactId::new("image"),
+            processes: [].into(),
+            port: None,
+            has_healthcheck: false,
+            fingerprint: None,
+            registry: None,
+        };
+        store.ensure_app(&app).await.unwrap();
+        let deployment = store.begin_deployment(&app, DeploymentKind::Deploy).await.unwrap();
+        let origin = Origin::Deploy { commit: None };
+        let new = NewRelease {
+            app: app.clone(),
+            number: ReleaseNumber::FIRST,
+            artifact,
+            artifacts: [].into(),
+            spec,
+            origin,
+            env: Vec::new(),
+        };
+        store.create_release(new).await.unwrap();
+        store.activate(deployment.id, &[]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_hosts_of_others_are_taken_and_nobody_is_told_whose_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = with_brk(dir.path()).await;
+        let app = "shop".parse().unwrap();
+        let at = |host: &str| {
+            let mut spec = spec(|_| ());
+            spec.http.hosts = vec![host.parse().unwrap()];
+            spec
+        };
+        let by_rule = |rule: &str| {
+            let mut spec = spec(|settings| {
+                settings.labels.insert("traefik.http.routers.r.rule".to_owned(), rule.to_owned());
+            });
+            spec.processes.get_mut(&ProcessName::web()).unwrap().exposure = Exposure::Labels { port: None };
+            spec
+        };
+        for (wanted, detail) in [
+            (at("brk.localhost"), "the host brk.localhost is taken"),
+            (at("*.localhost"), "a host that *.localhost covers is taken"),
+            (by_rule("Host(`*.localhost`)"), "a host that *.localhost covers is taken"),
+            (by_rule("Host(\"brk.localhost\") && PathPrefix(\"/login\")"), "the host brk.localhost is taken"),
+        ] {
+            let refused = refuse_more(&store, &app, &wanted, EngineKind::Docker).await.unwrap_err();
+            assert_eq!((refused.kind, refused.detail.as_str()), (ProblemKind::Forbidden, detail));
+            assert!(!format!("{refused:?}").contains("app brk") && !format!("{refused:?}").contains("-a brk"), "{refused:?}");
+        }
+        let published = spec(|settings| settings.ports = vec![loopback_port()]);
+        let refused = refuse_more(&store, &app, &published, EngineKind::Docker).await.unwrap_err();
+        assert_eq!(refused.detail, "the port 8000/tcp of this machine is taken");
+        let refused = refuse_more(&store, &app, &at("*"), EngineKind::Docker).await.unwrap_err();
+        assert!(refused.detail.contains("requests of every host"), "{}", refused.detail);
+        for good in [at("shop.localhost"), at("*.shop.localhost"), by_rule("Host(`www.localhost`) && Path(`/`)")] {
+            refuse_more(&store, &app, &good, EngineKind::Docker).await.unwrap();
+        }
     }
 }

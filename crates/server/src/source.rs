@@ -80,6 +80,7 @@ impl Sources {
             let variables = previews::variables(&self.store, &preview.parent).await.map_err(told)?;
             notes.extend(previews::confine(&mut spec, preview, variables));
         }
+        check_labels(&spec)?;
         // Nobody's trust makes a preview reach beyond itself.
         let trusted = *trusted && preview.is_none();
         let import = self.successions.join(&mut spec, options).await?;
@@ -148,6 +149,19 @@ impl Sources {
     }
 }
 
+/// A table with a middleware that the proxy cannot make would be refused at the switch, so it is found out here.
+fn check_labels(spec: &AppSpec) -> Result<(), Problem> {
+    let table = coracle_orchestrator::labelled_table(spec);
+    if table.routes.is_empty() {
+        return Ok(());
+    }
+    coracle_proxy::check(table).map_err(|error| {
+        // Names in the table end with the app's; in the file they do not.
+        let message = error.to_string().replace(&format!("#{}", spec.app), "");
+        Problem::new(ProblemKind::Invalid, format!("labels: {message}")).hint("correct the labels in the compose file")
+    })
+}
+
 /// The image that is deployed in place of the tree.
 fn image(options: &DeployOptions) -> Result<Option<ImageReference>, Problem> {
     match &options.image {
@@ -172,4 +186,34 @@ fn reading(options: &DeployOptions) -> Result<String, Problem> {
     let reading =
         DeployOptions { environment, compose_files, profiles, env_files, ignore_unsupported, ..DeployOptions::default() };
     serde_json::to_string(&reading).map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use coracle_model::{Exposure, ProcessName, ProcessSpec};
+
+    use super::*;
+
+    #[test]
+    fn what_the_proxy_would_refuse_of_labels_is_refused_before_anything_is_built() {
+        let labelled = |labels: &[(&str, &str)]| {
+            let mut spec = AppSpec::named("shop".parse().unwrap());
+            let mut web = ProcessSpec { exposure: Exposure::Labels { port: Some(80) }, ..ProcessSpec::default() };
+            let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned()));
+            web.container.labels = labels.collect();
+            spec.processes.insert(ProcessName::web(), web);
+            spec
+        };
+        let rule = ("traefik.http.routers.r.rule", "Host(`shop.localhost`)");
+        let through = ("traefik.http.routers.r.middlewares", "m");
+        let pages = ("traefik.http.middlewares.m.errors.service", "web-shop");
+        check_labels(&labelled(&[rule])).unwrap();
+        let refused = check_labels(&labelled(&[rule, through, pages])).unwrap_err();
+        assert_eq!(refused.kind, ProblemKind::Invalid);
+        assert!(refused.detail.contains("route \"r\"") && refused.detail.contains("status"), "{}", refused.detail);
+        let status = ("traefik.http.middlewares.m.errors.status", "500");
+        check_labels(&labelled(&[rule, through, pages, status])).unwrap();
+    }
 }

@@ -13,7 +13,8 @@ use crate::configuration::{Configuration, Kind};
 use crate::dynamic::{Router, RouterTls};
 use crate::options::Options;
 
-/// No route of labels comes before an app's route for the same host, whose priorities begin above.
+/// As far as labels can put a route before others, or behind them. Whoever publishes it among routes that are not of labels has
+/// steps that are wider.
 const HIGHEST: i64 = u32::MAX as i64;
 
 /// Adds the routes, with the middlewares they go through. What they lead to is in the table's services later.

@@ -193,3 +193,20 @@ fn what_services_cannot_do_is_named() {
         part.table.check().unwrap();
     }
 }
+
+#[test]
+fn hosts_of_a_rule_are_read_in_every_dialect() {
+    for (rule, named, and_others) in [
+        ("Host(\"A.example\") && PathPrefix(\"/api\")", &["a.example"][..], false),
+        ("Host(`a.example`, `b.example`)", &["a.example", "b.example"], false),
+        ("Host(`*.a.example`) || Host(`**.b.example`)", &["**.b.example", "*.a.example"], false),
+        ("Host(`a.example`) || PathPrefix(`/`)", &["a.example"], true),
+        ("PathRegexp(`^/(host()|)|^/`)", &[], true),
+        ("HostRegexp(`{name:.+}.example`)", &[], true),
+    ] {
+        let hosts = coracle_labels::hosts_of_rule(rule).unwrap();
+        let read: Vec<&str> = hosts.named.iter().map(String::as_str).collect();
+        assert_eq!((read.as_slice(), hosts.and_others), (named, and_others), "{rule}");
+    }
+    assert!(coracle_labels::hosts_of_rule("Host(`a.example`").unwrap_err().contains("byte"));
+}

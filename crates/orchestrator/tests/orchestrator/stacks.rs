@@ -238,6 +238,19 @@ fn labelled(name_of_app: &str, rule: &str) -> AppSpec {
 }
 
 #[tokio::test]
+async fn an_exact_host_by_labels_goes_before_the_pattern_of_another_apps_manifest() {
+    let world = World::new().await;
+    world.deploy(labelled("brk", "Host(`brk.localhost`)")).await.unwrap();
+    let mut wide = spec("wide");
+    wide.http.hosts = vec!["*.localhost".parse().unwrap(), "exact.localhost".parse().unwrap()];
+    world.deploy(wide).await.unwrap();
+    let table = world.proxy.tables.lock().unwrap().last().cloned().unwrap();
+    let priority = |part: &str| table.routes.iter().find(|route| route.rule.contains(part)).unwrap().priority.unwrap_or(0);
+    assert!(priority("`brk.localhost`") > priority("HostRegexp"), "{:#?}", table.routes);
+    assert!(priority("`exact.localhost`") > priority("`brk.localhost`"), "{:#?}", table.routes);
+}
+
+#[tokio::test]
 async fn two_apps_that_want_the_same_requests_are_told_before_anything_is_made() {
     let world = World::new().await;
     world.deploy(labelled("shop", "Host(`shop.example`) && PathPrefix(`/api`)")).await.unwrap();

@@ -204,6 +204,28 @@ fn hosts_are_those_under_no_not() {
 }
 
 #[test]
+fn demanded_hosts_are_those_without_which_nothing_matches() {
+    for (rule, hosts) in [
+        ("Host(`A.example`) && PathPrefix(`/host(`)", Some(vec!["a.example"])),
+        (r#"Host("a.example") && !Method(`GET`)"#, Some(vec!["a.example"])),
+        ("Host(`b`) || (Host(`a`) && Path(`/`))", Some(vec!["a", "b"])),
+        ("Host(`*.a`) || Host(`**.b`)", Some(vec!["**.b", "*.a"])),
+        ("PathPrefix(`/`) && (Host(`a`) || HostRegexp(`b`)) && Host(`c`)", Some(vec!["c"])),
+        ("!(!Host(`a`) || Path(`/`))", Some(vec!["a"])),
+        ("Host(`a`) || PathPrefix(`/`)", None),
+        ("PathRegexp(`^/(host()|)|^/`)", None),
+        ("Header(`X`, `Host(a)`)", None),
+        ("HostRegexp(`^a$`)", None),
+        ("!Host(`a`)", None),
+        ("!(Host(`a`) && Host(`b`))", None),
+    ] {
+        let demanded = v3(rule).demanded_hosts();
+        assert_eq!(demanded, hosts.map(|hosts| hosts.into_iter().map(str::to_owned).collect()), "{rule}");
+    }
+    assert_eq!(v2("Host(`B`, `a`)").demanded_hosts(), Some(vec!["a".to_owned(), "b".to_owned()]));
+}
+
+#[test]
 fn domains_are_read_without_a_dialect() {
     assert_eq!(domains("Host(`A`,`b`) && HostRegexp(`c`) || !Host(`d`) || Host()").unwrap(), ["a", "b"]);
     assert!(domains("Fost(`a`)").is_err());
