@@ -11,6 +11,8 @@ use std::path::Path;
 
 use pattern::Pattern;
 
+use crate::regular_file;
+
 /// Bytes of the largest ignore file that is read.
 const LARGEST: u64 = 1 << 20;
 
@@ -84,17 +86,13 @@ impl DockerIgnore {
     /// Reads the ignore file of this name in the root; `None` if there is none.
     pub fn read(root: &Path, file: &str) -> Result<Option<Self>, IgnoreError> {
         let io = |source| IgnoreError::Io { path: file.to_owned(), source };
-        let path = root.join(file);
-        let size = match path.metadata() {
-            Ok(metadata) if metadata.is_file() => metadata.len(),
-            Ok(_) => return Ok(None),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        // What is no regular file has no rules.
+        use io::ErrorKind::{InvalidInput, NotADirectory, NotFound};
+        let text = match regular_file::read(&root.join(file), LARGEST) {
+            Ok(text) => text,
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory | InvalidInput) => return Ok(None),
             Err(error) => return Err(io(error)),
         };
-        if size > LARGEST {
-            return Err(io(io::Error::other("it is larger than 1 MiB")));
-        }
-        let text = std::fs::read(&path).map_err(io)?;
         Self::parse(&String::from_utf8_lossy(&text), file).map(Some)
     }
 

@@ -11,6 +11,7 @@ pub mod ignore;
 mod lacking;
 pub mod parcel;
 pub mod procfile;
+pub mod regular_file;
 pub mod static_site;
 mod tree;
 mod workspace;

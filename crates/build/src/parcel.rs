@@ -12,7 +12,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub use lay::{Standing, lay, sift};
+pub use lay::{Standing, lay, lay_in, sift};
 pub use pack::pack;
 
 /// What a parcel may hold.

@@ -319,6 +319,11 @@ impl Maker<'_> {
         Some(if inside.is_empty() { ".".to_owned() } else { inside.to_owned() })
     }
 
+    /// The text of a file of the tree.
+    fn text(&self, inside: &str) -> Result<String, String> {
+        crate::files::text_within(&self.tree, inside).map_err(|error| format!("{inside}: {error}"))
+    }
+
     /// The `x-coracle` block of a service.
     fn word_of(service: &Service, key: &str) -> Option<Value> {
         service.extensions.get("x-coracle")?.get(key).cloned()

@@ -11,6 +11,7 @@ use crate::address::{self, Surroundings};
 use crate::arguments::Global;
 use crate::failure::Failure;
 use crate::output::{Output, terminal};
+use crate::project_file;
 
 /// The name of the manifest.
 pub(crate) const MANIFEST: &str = "coracle.toml";
@@ -118,14 +119,8 @@ pub(crate) fn directory_name(root: &Path) -> Option<AppName> {
 /// The manifest of a tree; `None` if it has none.
 fn read_manifest(root: &Path) -> Result<Option<Manifest>, Failure> {
     let path = root.join(MANIFEST);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Manifest::parse(&text).map(Some).map_err(|errors| manifest_failure(&path, &errors)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-            Err(Failure::usage(format!("{} is not UTF-8 text", path.display())))
-        }
-        Err(error) => Err(Failure::failed(format!("cannot read {}: {error}", path.display()))),
-    }
+    let Some(text) = project_file::manifest(&path)? else { return Ok(None) };
+    Manifest::parse(&text).map(Some).map_err(|errors| manifest_failure(&path, &errors))
 }
 
 /// Mistakes in a manifest, with their lines.

@@ -8,6 +8,7 @@ mod arguments;
 mod commands;
 mod context;
 mod failure;
+mod folder;
 mod follow;
 mod git;
 mod hook;
@@ -15,6 +16,7 @@ mod labelling;
 mod output;
 mod packing;
 mod peer;
+mod project_file;
 mod remotes;
 
 use std::ffi::OsStr;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use coracle_build::regular_file;
 use coracle_model::container::RestartPolicy;
 use coracle_model::{AppSpec, EnvName, ProcessName, ProcessSpec};
 
@@ -48,8 +49,16 @@ pub fn read(tree: &Path, mut spec: AppSpec, env: BTreeMap<EnvName, String>) -> R
 fn tree_rule(tree: &Path) -> Result<Rule, DevError> {
     let wrong = |error: coracle_build::IgnoreError| DevError::NoPlan { message: error.to_string(), hint: "mend it".to_owned() };
     let ignore = coracle_build::source_ignore(tree).map_err(wrong)?;
-    let text = [".coracleignore", ".dockerignore"].iter().find_map(|file| std::fs::read_to_string(tree.join(file)).ok());
+    let text = [".coracleignore", ".dockerignore"].iter().find_map(|file| rules_text(&tree.join(file)));
     Ok(Rule::new(tree.to_owned(), Action::Rebuild).without(tree.to_owned(), ignore, text.unwrap_or_default()))
+}
+
+/// Bytes of the largest ignore file.
+const LARGEST_RULES: u64 = 1 << 20;
+
+/// The text of an ignore file, by which a change of it is known.
+pub(crate) fn rules_text(path: &Path) -> Option<String> {
+    String::from_utf8(regular_file::read(path, LARGEST_RULES).ok()?).ok()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use coracle_model::stack::{ContextSource, PartBuild};
 use coracle_model::{AppName, Exposure, PrivateText, ProcessName, ProcessSource, ProcessSpec};
 
 use crate::ports;
+use crate::source_tree::rules_text;
 use crate::stack::{Action, FolderBuild, NamedSource, Part, Rule, Source, Stack};
 
 /// The mapping looks at everything beneath one folder. While developing, that is the whole machine.
@@ -266,7 +267,7 @@ impl Writer<'_> {
         match DockerIgnore::for_dockerfile(&context, dockerfile) {
             Ok(ignore) => {
                 let files = [format!("{dockerfile}.dockerignore"), ".dockerignore".to_owned()];
-                let text = files.iter().find_map(|file| std::fs::read_to_string(context.join(file)).ok());
+                let text = files.iter().find_map(|file| rules_text(&context.join(file)));
                 rule.without(context, ignore, text.unwrap_or_default())
             }
             Err(error) => {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use coracle_api::{Problem, ProblemKind};
 use coracle_git_door::Door;
-use coracle_model::{AppName, CopiedConfig, HostPattern, HostTemplate, PreviewPolicy};
+use coracle_model::{AppName, CopiedConfig, EnvName, HostPattern, HostTemplate, PreviewPolicy, text};
 use coracle_orchestrator::HostOrchestrator;
 use coracle_store::{ConfigEntry, PreviewAdmission, PreviewRecord, Store, StoreError, WantedPreview};
 use tokio::sync::Notify;
@@ -167,7 +167,45 @@ pub(crate) async fn variables(store: &Store, app: &AppName) -> Result<PreviewVar
 }
 
 /// Plain variables, by name.
-pub(crate) type PreviewVariables = std::collections::BTreeMap<coracle_model::EnvName, String>;
+pub(crate) type PreviewVariables = std::collections::BTreeMap<EnvName, String>;
+
+/// Refuses a release of a preview that lacks these secrets, and says how the preview gets them: setting them in the app that it is a
+/// preview of is not enough.
+pub(crate) async fn require_none(store: &Store, preview: &PreviewRecord, missing: Vec<&EnvName>) -> Result<(), Problem> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let told = |error: StoreError| problems::store(&error);
+    let of_parent: Vec<EnvName> = match store.config(&preview.parent).await {
+        Ok(config) => config.into_iter().map(|entry| entry.name).collect(),
+        Err(StoreError::NoSuchApp(_)) => Vec::new(),
+        Err(error) => return Err(told(error)),
+    };
+    Err(lacking(preview, &missing, &of_parent))
+}
+
+/// What is said of secrets that a preview lacks. One that is live keeps its own configuration; the first release of one brings it.
+fn lacking(preview: &PreviewRecord, missing: &[&EnvName], of_parent: &[EnvName]) -> Problem {
+    let PreviewRecord { app, parent, branch, .. } = preview;
+    let listed = |names: &[&EnvName], between: &str| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(between);
+    let unset: Vec<&EnvName> = missing.iter().copied().filter(|name| !of_parent.contains(name)).collect();
+    let hint = match (&preview.commit, unset.as_slice()) {
+        (Some(_), _) => format!("coracle secrets set {} -a {app}", listed(missing, " ")),
+        (None, unset) => {
+            let set = match unset {
+                [] => String::new(),
+                unset => format!("coracle secrets set {} -a {parent}; then ", listed(unset, " ")),
+            };
+            let named = missing.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+            format!(
+                "{set}name what previews get under [previews] of the coracle.toml that is live (secrets = [{named}]), and push {} again",
+                shown(branch)
+            )
+        }
+    };
+    let detail = format!("required and not set in the preview {app}: {}", listed(missing, ", "));
+    Problem::new(ProblemKind::Invalid, detail).hint(hint)
+}
 
 /// What a preview may be called and where it is reached then, the best name first.
 fn names(
@@ -243,9 +281,9 @@ fn full(app: &AppName, max: u16, branches: &[String]) -> String {
     )
 }
 
-/// A branch's name as it is told: without what a terminal would obey.
+/// A branch's name as it is told: without what a terminal would obey, and without what turns the direction of writing.
 pub(crate) fn shown(branch: &str) -> String {
-    branch.chars().filter(|c| !c.is_control()).take(100).collect()
+    text::one_line(branch, 100)
 }
 
 #[cfg(test)]
@@ -271,6 +309,11 @@ mod tests {
     }
 
     #[test]
+    fn a_branch_is_told_without_what_turns_it() {
+        assert_eq!(shown("fix/\u{202e}niam\x1b[2J"), "fix/\u{fffd}niam\u{fffd}[2J");
+    }
+
+    #[test]
     fn secrets_are_copied_only_by_name() {
         let all = || {
             vec![
@@ -291,6 +334,30 @@ mod tests {
         assert_eq!(names(CopiedConfig::None, &["SESSION"]), ["SESSION"]);
         let named = CopiedConfig::Named(vec!["DATABASE_URL".parse().unwrap(), "PEPPER".parse().unwrap()]);
         assert_eq!(names(named, &[]), ["DATABASE_URL"]);
+    }
+
+    #[test]
+    fn a_preview_that_lacks_secrets_says_how_it_gets_them() {
+        let mut preview = PreviewRecord {
+            app: "shop-fix".parse().unwrap(),
+            parent: "shop".parse().unwrap(),
+            branch: "fix".to_owned(),
+            host: "shop-fix.localhost".parse().unwrap(),
+            commit: None,
+            ttl: 3600,
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            pushed_at: jiff::Timestamp::UNIX_EPOCH,
+            expires_at: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let (one, two): (EnvName, EnvName) = ("S1".parse().unwrap(), "S2".parse().unwrap());
+        let hint =
+            |preview: &PreviewRecord, missing: &[&EnvName]| lacking(preview, missing, std::slice::from_ref(&one)).hint.unwrap();
+        let naming = "name what previews get under [previews] of the coracle.toml that is live";
+        assert_eq!(hint(&preview, &[&one]), format!("{naming} (secrets = [\"S1\"]), and push fix again"));
+        let set = "coracle secrets set S2 -a shop; then";
+        assert_eq!(hint(&preview, &[&one, &two]), format!("{set} {naming} (secrets = [\"S1\", \"S2\"]), and push fix again"));
+        preview.commit = Some("0".repeat(40));
+        assert_eq!(hint(&preview, &[&one, &two]), "coracle secrets set S1 S2 -a shop-fix");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Source trees on their way to a deployment. What they describe depends on the app's configuration, so they are read when it
 //! is the deployment's turn, and read again when the configuration changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use coracle_api::{DeployOptions, Problem, ProblemKind};
@@ -61,6 +61,7 @@ impl Sources {
                 Err(error) => return Err(problems::store(&error)),
             },
         };
+        let given: Vec<EnvName> = config.iter().map(|(name, _)| name.clone()).collect();
         let variables: BTreeMap<String, String> =
             config.iter().map(|(name, value)| (name.to_string(), value.expose().to_owned())).collect();
         let Sent { tree, options, stateful, trusted, trigger, by } = sent;
@@ -79,6 +80,10 @@ impl Sources {
         if let Some(preview) = &preview {
             let variables = previews::variables(&self.store, &preview.parent).await.map_err(told)?;
             notes.extend(previews::confine(&mut spec, preview, variables));
+            let of_steps = pipeline.all().flat_map(|step| &step.secrets);
+            let required: BTreeSet<&EnvName> = spec.secrets.iter().chain(of_steps).collect();
+            let missing = required.into_iter().filter(|name| !given.contains(name)).collect();
+            previews::require_none(&self.store, preview, missing).await?;
         }
         check_labels(&spec)?;
         // Nobody's trust makes a preview reach beyond itself.

@@ -253,10 +253,11 @@ async fn bodies_without_end_and_senders_without_haste_hold_nobody_up() {
     // Senders that stop in the middle.
     let (address, path) = hook.place();
     let mut slow = Vec::new();
-    for _ in 0..40 {
+    // What two of them announce would take all the room that there is.
+    let large = ["transfer-encoding: chunked\r\n\r\n1\r\n{", "content-length: 24117248\r\n\r\n{"];
+    for announced in std::iter::repeat_n("content-length: 400000\r\n\r\n{", 38).chain(large) {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let head =
-            format!("POST {path} HTTP/1.1\r\nhost: x\r\nx-hub-signature-256: sha256={wrong}\r\ncontent-length: 400000\r\n\r\n{{");
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\nx-hub-signature-256: sha256={wrong}\r\n{announced}");
         stream.write_all(head.as_bytes()).await.unwrap();
         slow.push(stream);
     }

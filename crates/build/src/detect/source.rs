@@ -1,11 +1,11 @@
 //! Reading a tree without leaving it: what a link leads out of the tree to is not there.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::PlanError;
 use crate::ignore::DockerIgnore;
+use crate::regular_file;
 
 /// Bytes of the largest file that is looked into. Lock files of large apps have some hundred kilobytes.
 const LARGEST: u64 = 16 << 20;
@@ -51,11 +51,7 @@ impl<'a> Source<'a> {
     pub fn read(&self, path: &str) -> Result<Option<String>, PlanError> {
         let Some(real) = self.within(path).filter(|real| real.is_file()) else { return Ok(None) };
         let failed = |source| PlanError::Io { path: PathBuf::from(path), source };
-        let mut bytes = Vec::new();
-        File::open(real).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)).map_err(failed)?;
-        if bytes.len() as u64 > LARGEST {
-            return Err(failed(io::Error::other("it is larger than 16 MiB")));
-        }
+        let bytes = regular_file::read(&real, LARGEST).map_err(failed)?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
         Ok(Some(text.trim_start_matches('\u{feff}').to_owned()))
     }

@@ -25,8 +25,22 @@ pub enum Standing {
 /// # Errors
 /// See [`ParcelError`]. What was laid before stays.
 pub fn lay(parcel: &Path, over: &Path, standing: Standing, limits: ParcelLimits) -> Result<ParcelFacts, ParcelError> {
+    lay_in(parcel, opened(over)?, over, standing, limits)
+}
+
+/// Lays a parcel over a folder that is open already, and is told to people as `over`. Blocking.
+///
+/// # Errors
+/// See [`ParcelError`]. What was laid before stays.
+pub fn lay_in(
+    parcel: &Path,
+    folder: OwnedFd,
+    over: &Path,
+    standing: Standing,
+    limits: ParcelLimits,
+) -> Result<ParcelFacts, ParcelError> {
     let file = File::open(parcel).map_err(ParcelError::io(parcel))?;
-    let mut layer = Layer::new(over, standing, limits)?;
+    let mut layer = Layer::new(folder, over, standing, limits);
     layer.all(GzDecoder::new(BufReader::new(file)), "", &|_| true)?;
     Ok(layer.facts)
 }
@@ -44,13 +58,18 @@ pub fn sift(
     limits: ParcelLimits,
 ) -> Result<ParcelFacts, ParcelError> {
     let file = File::open(archive).map_err(ParcelError::io(archive))?;
-    let mut layer = Layer::new(over, Standing::GivesWay, limits)?;
+    let mut layer = Layer::new(opened(over)?, over, Standing::GivesWay, limits);
     layer.all(BufReader::new(file), above, wanted)?;
     Ok(layer.facts)
 }
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const FILE: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+fn opened(over: &Path) -> Result<OwnedFd, ParcelError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(over, flags, Mode::empty()).map_err(ParcelError::os(over))
+}
 
 struct Layer<'a> {
     over: &'a Path,
@@ -62,10 +81,8 @@ struct Layer<'a> {
 }
 
 impl<'a> Layer<'a> {
-    fn new(over: &'a Path, standing: Standing, limits: ParcelLimits) -> Result<Self, ParcelError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let top = rustix::fs::open(over, flags, Mode::empty()).map_err(ParcelError::os(over))?;
-        Ok(Self { over, top, standing, limits, facts: ParcelFacts::default(), entries: 0 })
+    fn new(top: OwnedFd, over: &'a Path, standing: Standing, limits: ParcelLimits) -> Self {
+        Self { over, top, standing, limits, facts: ParcelFacts::default(), entries: 0 }
     }
 
     fn all(&mut self, reader: impl Read, above: &str, wanted: &dyn Fn(&str) -> bool) -> Result<(), ParcelError> {

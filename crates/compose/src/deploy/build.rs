@@ -1,6 +1,7 @@
 //! `build` and `image`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use coracle_model::stack::{BuildExtras, ContextSource, PartBuild, PullPolicy};
 use coracle_model::{PrivateText, ProcessSource};
@@ -96,7 +97,7 @@ impl Maker<'_> {
         if let Ok(inside) = self.tree.join(&path).strip_prefix(&root) {
             return Some((Some(inside.to_string_lossy().into_owned()), None));
         }
-        let text = std::fs::read_to_string(self.tree.join(&path)).map_err(|error| format!("{path}: {error}"));
+        let text = self.text(&path);
         let text = self.read(&["services", name, "build", "dockerfile"], text)?;
         Some((None, Some(text)))
     }
@@ -134,7 +135,7 @@ impl Maker<'_> {
                         self.wrong(&path, format!("the file of {} lies outside of the folder that is sent", mount.source));
                         continue;
                     };
-                    let read = std::fs::read_to_string(self.tree.join(&inside)).map_err(|error| format!("{inside}: {error}"));
+                    let read = self.text(&inside);
                     self.read(&path, read)
                 }
                 None => {
@@ -160,8 +161,8 @@ impl Maker<'_> {
         let text = match &build.extras.inline {
             Some(text) => text.clone(),
             None => {
-                let path = self.tree.join(&build.context).join(build.dockerfile.as_deref().unwrap_or("Dockerfile"));
-                std::fs::read_to_string(path).ok()?
+                let path = Path::new(&build.context).join(build.dockerfile.as_deref().unwrap_or("Dockerfile"));
+                self.text(path.to_str()?).ok()?
             }
         };
         base(&text, build.target.as_deref())

@@ -69,7 +69,7 @@ impl Maker<'_> {
                 self.wrong(&at, "is not in the folder that is sent to the server");
                 return None;
             };
-            let text = self.read(&at, std::fs::read_to_string(self.tree.join(inside)))?;
+            let text = self.read(&at, self.text(&inside))?;
             return Some(FileContent::Inline(PrivateText::new(text)));
         }
         // What comes from a variable, and what exists outside of the file, is the app's configuration.

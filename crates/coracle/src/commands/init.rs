@@ -1,7 +1,5 @@
 //! `coracle init`: a manifest to begin with, or the Dockerfile that an app without one is built from.
 
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -14,6 +12,7 @@ use super::deploy::compose_file;
 use super::{DONE, ExitCode};
 use crate::context::{Context, MANIFEST, directory_name, spec_of};
 use crate::failure::Failure;
+use crate::folder::{Folder, Unwritten};
 
 /// Write a commented coracle.toml to begin with
 ///
@@ -59,14 +58,13 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, F
     let app = context.global.app.clone().or_else(|| directory_name(root)).ok_or_else(|| {
         Failure::usage(format!("the name of {} cannot be an app's name", root.display())).hint("choose one: coracle init -a NAME")
     })?;
-    let place = |name: &str| if root == Path::new(".") { PathBuf::from(name) } else { root.join(name) };
     if arguments.dockerfile {
-        return dockerfile(&arguments, context, &app, &place(DOCKERFILE));
+        return dockerfile(&arguments, context, &app);
     }
     let facts = facts(root, &app);
-    let mut written = vec![write(&place(MANIFEST), &template(&app, &facts), context.global.yes)?];
+    let mut written = vec![write(root, MANIFEST, &template(&app, &facts), context.global.yes)?];
     if arguments.ignore_file {
-        written.push(write(&place(IGNORE_FILE), IGNORED, context.global.yes)?);
+        written.push(write(root, IGNORE_FILE, IGNORED, context.global.yes)?);
     }
     context.output.document(&json!({ "app": app, "written": written }));
     for path in &written {
@@ -80,7 +78,7 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<ExitCode, F
 }
 
 /// Prints or writes what a deployment on the docker engine would be built from.
-fn dockerfile(arguments: &Arguments, context: &Context, app: &AppName, place: &Path) -> Result<ExitCode, Failure> {
+fn dockerfile(arguments: &Arguments, context: &Context, app: &AppName) -> Result<ExitCode, Failure> {
     let root = &arguments.path;
     let environment = context.global.environment.as_deref();
     if let Some(file) = compose_file(root, environment)? {
@@ -101,7 +99,7 @@ fn dockerfile(arguments: &Arguments, context: &Context, app: &AppName, place: &P
         return Err(failure.hint("it is yours already; nothing was printed or written"));
     };
     if arguments.write {
-        let written = write(place, &text, context.global.yes)?;
+        let written = write(root, DOCKERFILE, &text, context.global.yes)?;
         context.output.document(&json!({ "app": app, "written": [&written] }));
         context.output.line(format!("wrote {}", written.display()));
         context.output.remark("next: look at it, commit it, coracle deploy");
@@ -120,20 +118,15 @@ fn facts(root: &Path, app: &AppName) -> TemplateFacts {
     TemplateFacts { reason: plan.map(|plan| plan.reason), ..TemplateFacts::default() }
 }
 
-fn write(path: &Path, text: &str, overwrite: bool) -> Result<PathBuf, Failure> {
-    let mut options = OpenOptions::new();
-    options.write(true);
-    if overwrite {
-        options.create(true).truncate(true)
-    } else {
-        options.create_new(true)
-    };
-    let written = options.open(path).and_then(|mut file| file.write_all(text.as_bytes()));
-    match written {
-        Ok(()) => Ok(path.to_owned()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            Err(Failure::failed(format!("{} exists already; it was left as it is", path.display())).hint("overwrite it with -y"))
-        }
-        Err(error) => Err(Failure::failed(format!("cannot write {}: {error}", path.display()))),
-    }
+fn write(root: &Path, name: &str, text: &str, overwrite: bool) -> Result<PathBuf, Failure> {
+    Folder::open(root)?.write(name, text, overwrite).map_err(|unwritten| match unwritten {
+        Unwritten::Taken => Failure::failed(format!("{} exists already; it was left as it is", place(root, name).display()))
+            .hint("overwrite it with -y"),
+        Unwritten::Failed(failure) => failure,
+    })
+}
+
+/// A file of a directory as it is told.
+fn place(root: &Path, name: &str) -> PathBuf {
+    if root == Path::new(".") { PathBuf::from(name) } else { root.join(name) }
 }

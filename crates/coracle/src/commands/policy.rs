@@ -111,11 +111,7 @@ fn list(policy: &Policy, context: &Context) {
 /// The `[policy]` of the manifest.
 fn policy_of(root: &Path) -> Result<Policy, Failure> {
     let path = root.join(MANIFEST);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Policy::default()),
-        Err(error) => return Err(Failure::failed(format!("cannot read {}: {error}", path.display()))),
-    };
+    let Some(text) = crate::project_file::manifest(&path)? else { return Ok(Policy::default()) };
     Policy::parse(&text)
         .map_err(|mistakes| Failure::usage(format!("{} has mistakes", path.display())).excerpt(mistakes.to_string()))
 }

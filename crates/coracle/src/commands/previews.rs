@@ -64,7 +64,7 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
         Verb::Extend { branch } => {
             let preview = client.extend_preview(&app, &branch).await?;
             context.output.document(&preview);
-            let left = moment::age(jiff::Timestamp::now(), preview.expires_at);
+            let left = moment::until(preview.expires_at, jiff::Timestamp::now());
             context.output.tell(format!("the preview of {} lives on for {left}", harmless(&branch)));
         }
     }
@@ -77,7 +77,7 @@ fn table(previews: &[Preview]) -> Columns {
     for preview in previews {
         let commit: String = preview.commit.as_deref().unwrap_or("none yet").chars().take(COMMIT).collect();
         let expires =
-            if preview.expires_at <= now { "now".to_owned() } else { format!("in {}", moment::age(now, preview.expires_at)) };
+            if preview.expires_at <= now { "now".to_owned() } else { format!("in {}", moment::until(preview.expires_at, now)) };
         columns.row([
             Cell::styled(&preview.branch, Style::Bold),
             preview.app.as_str().into(),

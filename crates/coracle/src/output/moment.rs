@@ -35,6 +35,18 @@ pub(crate) fn age(then: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// How long it is until then, rounded to one unit: `12 s`, `3 min`, `5 h`, `3 days`.
+pub(crate) fn until(then: Timestamp, now: Timestamp) -> String {
+    let seconds = then.as_second().saturating_sub(now.as_second()).max(0);
+    let rounded = |unit: i64| (seconds + unit / 2) / unit;
+    match (rounded(60), rounded(3600)) {
+        _ if seconds < 60 => format!("{seconds} s"),
+        (minutes @ 0..=59, _) => format!("{minutes} min"),
+        (_, hours @ 0..=47) => format!("{hours} h"),
+        _ => format!("{} days", rounded(86_400)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +62,24 @@ mod tests {
             (300_000_000, "3 days"),
         ] {
             assert_eq!(length(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_rounded_as_people_do() {
+        let now = Timestamp::from_second(1_000).expect("in range");
+        let (minute, hour, day) = (60, 3600, 86_400);
+        for (seconds, text) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (90, "2 min"),
+            (hour - 1, "1 h"),
+            (day - minute, "24 h"),
+            (2 * day - 1, "2 days"),
+            (3 * day - minute, "3 days"),
+            (2 * day + hour, "2 days"),
+        ] {
+            assert_eq!(until(Timestamp::from_second(1_000 + seconds).expect("in range"), now), text, "{seconds}");
         }
     }
 

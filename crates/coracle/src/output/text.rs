@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use coracle_model::text::is_harmless;
+
 /// How a text looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
@@ -49,7 +51,7 @@ impl Paint {
     }
 }
 
-/// The text without control characters other than tabs.
+/// The text without control characters other than tabs, and without what turns the direction of writing.
 pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     if text.chars().all(allowed) { Cow::Borrowed(text) } else { Cow::Owned(filter(text, false)) }
 }
@@ -67,7 +69,7 @@ pub(crate) fn harmless_colours(text: &str) -> Cow<'_, str> {
 }
 
 fn allowed(c: char) -> bool {
-    c == '\t' || !c.is_control()
+    c == '\t' || is_harmless(c)
 }
 
 fn filter(text: &str, colours: bool) -> String {
@@ -140,6 +142,7 @@ mod tests {
             ("\x1b[", ""),
             ("\x1b[é~x", "x"),
             ("\x1b", ""),
+            ("fix/\u{202e}niam\u{2066}\u{2028}", "fix/niam"),
         ] {
             assert_eq!(harmless(hostile), clean, "{hostile:?}");
         }
@@ -150,6 +153,7 @@ mod tests {
         assert_eq!(harmless_colours("\x1b[31mred\x1b[2J"), "\x1b[31mred\x1b[0m");
         assert_eq!(harmless_colours("\x1b[?25lx"), "x");
         assert_eq!(harmless_colours("plain"), "plain");
+        assert_eq!(harmless_colours("\u{202e}niam"), "niam");
     }
 
     #[test]

@@ -76,6 +76,50 @@ fn a_wrong_manifest_is_shown_with_its_line_and_nothing_is_sent() {
     assert!(server.heard_nothing_else());
 }
 
+/// A pipe that nobody writes to.
+fn pipe(path: &std::path::Path) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+}
+
+#[test]
+fn a_manifest_that_is_no_plain_file_is_refused_at_once() {
+    let desk = Desk::with_shop(&[]);
+    let manifest = desk.shop().join("coracle.toml");
+    let refused = || {
+        let workflow = ["ci", "init", "gitlab", "--url", "https://coracle.example.com", "--stdout"];
+        for words in [&["policy"][..], &["status"], &["ci", "run"], &["deploy", "--plan"], &workflow] {
+            let ended = desk.coracle(words);
+            assert_eq!(ended.code, Some(2), "{words:?}: {ended:?}");
+            assert!(ended.err.contains("coracle.toml: it is not a regular file\nnext: "), "{words:?}: {ended:?}");
+        }
+    };
+    pipe(&manifest);
+    refused();
+    std::fs::remove_file(&manifest).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &manifest).unwrap();
+    refused();
+}
+
+#[test]
+fn pipes_among_the_files_of_an_app_hold_nobody_up() {
+    let desk = Desk::with_shop(&[("coracle.toml", "app = \"shop\"\n[processes.web]\ncommand = \"./serve\"\n")]);
+    for name in ["Procfile", "Dockerfile", ".coracleignore", ".dockerignore", ".env", ".env.production", "id_rsa", "compose.yaml"]
+    {
+        pipe(&desk.shop().join(name));
+    }
+    desk.coracle(&["policy"]);
+    let built = desk.coracle(&["init", "--dockerfile"]);
+    assert!(built.code.is_some(), "{built:?}");
+
+    let compose = "services: {web: {build: ., configs: [c]}}\nconfigs: {c: {file: ./pipe}}\n";
+    let desk = Desk::with_shop(&[("compose.yaml", compose)]);
+    for name in ["Dockerfile", "pipe"] {
+        pipe(&desk.shop().join(name));
+    }
+    desk.coracle(&["policy"]);
+}
+
 #[test]
 fn an_app_that_is_not_the_manifests_is_refused_before_anything_is_sent() {
     let server = Scripted::start(|_, answer| answer.json(200, &json!({})));

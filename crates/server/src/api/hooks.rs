@@ -1,8 +1,11 @@
 //! Webhooks: who sends one is proven by its signature, and by nothing else. What is sent is read while it is being verified, within
-//! bounds of size, time and number, and looked at afterwards.
+//! bounds of size, pace and number, and looked at afterwards.
 //!
 //! A stranger learns nothing: a path that is not known is nowhere, and a body that is not signed is not read.
 
+mod room;
+
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -16,8 +19,9 @@ use coracle_store::ForgeRecord;
 use futures::StreamExt;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 
+use self::room::{Full, Room, Rooms};
 use super::Shared;
 use crate::forges::Heard;
 
@@ -27,20 +31,17 @@ const LARGEST: usize = 25 << 20;
 /// How long a body may take to arrive.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Kibibytes of bodies that are read at the same time, of all senders together.
-const AT_ONCE: u32 = 48 << 10;
+/// How long it may take until something arrives, and then each [`STEP`] after it.
+const PAUSE: Duration = Duration::from_secs(5);
 
-/// Kibibytes that each counts for at least, which limits how many they are.
-const AT_LEAST: u32 = 512;
-
-/// How long somebody waits for others' bodies.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes that a sender has to bring within each [`PAUSE`].
+const STEP: usize = 64 << 10;
 
 /// Bytes of what a path ends with.
 const LONGEST_HOOK: usize = 200;
 
 /// The memory that bodies may take.
-static BODIES: Semaphore = Semaphore::const_new(AT_ONCE as usize);
+static ROOMS: LazyLock<Rooms> = LazyLock::new(Rooms::default);
 
 /// An answer that is no success: short, and the same for whatever is wrong.
 type Refused = (StatusCode, &'static str);
@@ -81,8 +82,9 @@ async fn taken(context: &Shared, hook: &str, request: Request) -> Result<Respons
         UNVERIFIED
     };
     let verification = Verification::begin(forge, &record.secret, &head.headers, now).map_err(unverified)?;
-    let (_place, expected) = place(&head.headers).await?;
-    let reading = tokio::time::timeout(DEADLINE, receive(body, verification, expected));
+    check_announced(&head.headers)?;
+    let mut room = ROOMS.of(&record.app);
+    let reading = tokio::time::timeout(DEADLINE, receive(body, verification, &mut room));
     let (body, verification, digest) = reading.await.map_err(|_| LATE)??;
     verification.finish().map_err(unverified)?;
     // From here on it is the forge that asks, and may be told what is wrong.
@@ -90,7 +92,7 @@ async fn taken(context: &Shared, hook: &str, request: Request) -> Result<Respons
         Ok(events) => events,
         Err(why) => return Ok(told(StatusCode::BAD_REQUEST, &why)),
     };
-    drop(body);
+    drop((body, room));
     let known_by = known_by(forge, &head.headers, &digest);
     if events != [Event::Ping] && !context.store.take_delivery(&record.app, &known_by).await.map_err(fault)? {
         return Ok(told(StatusCode::CONFLICT, "this delivery was taken before: nothing is done about it"));
@@ -107,35 +109,39 @@ async fn taken(context: &Shared, hook: &str, request: Request) -> Result<Respons
     }
 }
 
-/// A place among those whose bodies are read; and how many bytes are announced.
-async fn place(headers: &HeaderMap) -> Result<(SemaphorePermit<'static>, usize), Refused> {
-    let announced = match headers.get(CONTENT_LENGTH) {
-        None => None,
-        Some(length) => Some(length.to_str().ok().and_then(|length| length.parse::<usize>().ok()).ok_or(BROKEN)?),
-    };
-    let expected = announced.unwrap_or(LARGEST);
-    if expected > LARGEST {
-        return Err(TOO_LARGE);
-    }
-    let weight = u32::try_from(expected.div_ceil(1024)).unwrap_or(u32::MAX).max(AT_LEAST);
-    let place = tokio::time::timeout(PATIENCE, BODIES.acquire_many(weight)).await;
-    Ok((place.map_err(|_| BUSY)?.map_err(|_| FAULT)?, announced.unwrap_or_default()))
+/// What is announced as too large is not read at all. Nothing else is believed of what is announced.
+fn check_announced(headers: &HeaderMap) -> Result<(), Refused> {
+    let Some(length) = headers.get(CONTENT_LENGTH) else { return Ok(()) };
+    let announced = length.to_str().ok().and_then(|length| length.parse::<usize>().ok()).ok_or(BROKEN)?;
+    if announced > LARGEST { Err(TOO_LARGE) } else { Ok(()) }
 }
 
 type Received = (Vec<u8>, Verification, [u8; 32]);
 
-async fn receive(body: Body, mut verification: Verification, expected: usize) -> Result<Received, Refused> {
-    let (mut pieces, mut kept, mut digest) = (body.into_data_stream(), Vec::with_capacity(expected), blake3::Hasher::new());
-    while let Some(piece) = pieces.next().await {
+async fn receive(body: Body, mut verification: Verification, room: &mut Room) -> Result<Received, Refused> {
+    let (mut pieces, mut kept, mut digest) = (body.into_data_stream(), Vec::new(), blake3::Hasher::new());
+    let mut since = Instant::now();
+    while let Some(piece) = tokio::time::timeout_at(since + patience(kept.len()), pieces.next()).await.map_err(|_| LATE)? {
         let piece = piece.map_err(|_| BROKEN)?;
         if kept.len() + piece.len() > LARGEST {
             return Err(TOO_LARGE);
         }
         verification.update(&piece);
         digest.update(&piece);
+        let came = Instant::now();
+        room.hold(kept.len() + piece.len()).await.map_err(|Full| BUSY)?;
+        // It is not the sender's fault that there was no room.
+        since += came.elapsed();
+        kept.reserve_exact(room.size() - kept.len());
         kept.extend_from_slice(&piece);
     }
     Ok((kept, verification, digest.finalize().into()))
+}
+
+/// How long after the beginning more has to be there, if this many bytes are.
+fn patience(received: usize) -> Duration {
+    let steps = u32::try_from(received / STEP).unwrap_or(u32::MAX);
+    PAUSE.saturating_mul(steps.saturating_add(1)).min(DEADLINE)
 }
 
 fn understood(forge: Forge, headers: &HeaderMap, body: &[u8]) -> Result<Vec<Event>, String> {
@@ -182,4 +188,50 @@ async fn hear(context: &Shared, record: &ForgeRecord, events: &[Event]) -> Resul
 fn told(status: StatusCode, line: &str) -> Response {
     let line = text::one_line(line, 1000);
     (status, [(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))], format!("{line}\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use axum::body::Bytes;
+    use coracle_model::Secret;
+    use futures::stream;
+
+    use super::*;
+
+    /// Receives from a sender that stops after its first bytes, or ends there.
+    async fn receives(rooms: &Rooms, app: &str, begins: &'static [u8], stops: bool) -> Result<Received, Refused> {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-hub-signature-256", format!("sha256={}", "0".repeat(64)).parse().unwrap());
+        let verification = Verification::begin(Forge::GitHub, &Secret::new("secret"), &headers, 0).unwrap();
+        let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(begins))]);
+        let body = match stops {
+            true => Body::from_stream(first.chain(stream::pending())),
+            false => Body::from_stream(first),
+        };
+        let mut room = rooms.of(&app.parse().unwrap());
+        receive(body, verification, &mut room).await
+    }
+
+    #[tokio::test]
+    async fn senders_that_stop_hold_nobody_up_and_are_not_waited_for() {
+        let (rooms, begun) = (Rooms::default(), Instant::now());
+        let stopped = futures::future::join_all((0..40).map(|_| receives(&rooms, "greedy", b"{", true)));
+        let served = async {
+            for app in ["greedy", "other"] {
+                assert_eq!(receives(&rooms, app, b"{}", false).await.unwrap().0, b"{}");
+            }
+            begun.elapsed()
+        };
+        let (stopped, served) = tokio::join!(stopped, served);
+        assert!(served < PAUSE, "{served:?}");
+        assert!(stopped.into_iter().all(|ended| matches!(ended, Err(LATE))));
+        assert!(begun.elapsed() < 2 * PAUSE);
+    }
+
+    #[test]
+    fn whoever_brings_little_has_little_time() {
+        assert_eq!((patience(0), patience(STEP - 1), patience(STEP)), (PAUSE, PAUSE, 2 * PAUSE));
+        assert_eq!(patience(LARGEST), DEADLINE);
+    }
 }

@@ -16,6 +16,7 @@ use super::{find, parse_run};
 use crate::commands::{DONE, ExitCode};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::folder::Folder;
 use crate::output::text::harmless;
 
 /// An archive that is larger cannot be one of a step's: they are bounded before they are compressed.
@@ -62,8 +63,9 @@ impl Artifacts {
         let alone = self.step.is_some() && wanted.len() == 1;
         let mut told = Vec::new();
         for step in wanted {
-            let place = if alone { root.clone() } else { root.join(folder_name(&step.name)) };
-            let facts = fetch(&client, &run, step, &place).await?;
+            let below = if alone { PathBuf::new() } else { PathBuf::from(folder_name(&step.name)) };
+            let facts = fetch(&client, &run, step, (&root, &below)).await?;
+            let place = root.join(&below);
             let bytes = ByteSize::bytes(facts.bytes);
             context.output.line(format!("{}: {} files, {bytes}, in {}", harmless(&step.name), facts.files, place.display()));
             told.push(json!({ "step": step.name, "files": facts.files, "content_bytes": facts.bytes, "place": place }));
@@ -83,11 +85,11 @@ async fn fetch(
     client: &Client,
     run: &PipelineRun,
     step: &PipelineStep,
-    place: &Path,
+    (root, below): (&Path, &Path),
 ) -> Result<coracle_build::ParcelFacts, Failure> {
     let failed = |what: &str, error: &dyn std::fmt::Display| Failure::failed(format!("{what}: {error}"));
     let mut pieces = client.pipeline_artifacts(run.id, &step.name).await?;
-    std::fs::create_dir_all(place).map_err(|error| failed(&format!("cannot make {}", place.display()), &error))?;
+    let (folder, _) = Folder::make(root)?.below(below)?.into_parts();
     let mut archive = tempfile::NamedTempFile::new().map_err(|error| failed("cannot make a file", &error))?;
     let mut bytes = 0;
     while let Some(piece) = pieces.next().await {
@@ -99,7 +101,7 @@ async fn fetch(
         archive.write_all(&piece).map_err(|error| failed("cannot keep what was sent", &error))?;
     }
     archive.flush().map_err(|error| failed("cannot keep what was sent", &error))?;
-    let laid = parcel::lay(archive.path(), place, Standing::Stays, ParcelLimits::default());
+    let laid = parcel::lay_in(archive.path(), folder, &root.join(below), Standing::Stays, ParcelLimits::default());
     laid.map_err(|error| failed("cannot lay out what was sent", &error).hint("name an empty directory with -o DIR"))
 }
 

@@ -1,7 +1,5 @@
 //! `coracle ci init`: a workflow that passes each commit of the deploy branch on to Coracle, which tests, builds and deploys it.
 
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -13,6 +11,7 @@ use super::super::{DONE, ExitCode};
 use super::workflow::{Branch, Way, Workflow};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::folder::{Folder, Unwritten};
 use crate::git;
 
 /// Write the workflow that deploys by GitHub Actions or GitLab CI
@@ -98,7 +97,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
         output.document(&json!({ "path": path, "text": text, "secret": way.secret(), "next": steps }));
         output.line(text.trim_end());
     } else {
-        write(&root.join(path), &text, arguments.force)?;
+        write(&root, path, &text, arguments.force)?;
         output.document(&json!({ "path": path, "written": true, "secret": way.secret(), "next": steps }));
         output.line(format!("wrote {path}"));
     }
@@ -194,21 +193,42 @@ async fn over_ssh(arguments: &Arguments, client: &coracle_api::Client) -> Result
 }
 
 /// Writes a file that is not there, or replaces it as a whole.
-fn write(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| match error.kind() {
-        ErrorKind::AlreadyExists => Failure::failed(format!("{} exists already; it was left as it is", path.display()))
+fn write(root: &Path, path: &str, text: &str, force: bool) -> Result<(), Failure> {
+    let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let folder = Folder::open(root)?.below(Path::new(above))?;
+    folder.write(name, text, force).map(drop).map_err(|unwritten| match unwritten {
+        Unwritten::Taken => Failure::failed(format!("{} exists already; it was left as it is", root.join(path).display()))
             .hint("--stdout prints what would be written, --force overwrites it"),
-        _ => Failure::failed(format!("cannot write {}: {error}", path.display())),
-    };
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(failed)?;
+        Unwritten::Failed(failure) => failure,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_workflow_is_written_into_the_repository_alone() {
+        let outer = tempfile::tempdir().unwrap();
+        let (root, kept) = (outer.path().join("repository"), outer.path().join("kept"));
+        let path = Forge::Github.path();
+        std::fs::create_dir_all(root.join(".github/workflows")).unwrap();
+        std::fs::write(&kept, "kept").unwrap();
+        symlink(&kept, root.join(path)).unwrap();
+        assert!(write(&root, path, "text", true).unwrap_err().told().contains("coracle.yml is a symbolic link"));
+        assert!(write(&root, path, "text", false).unwrap_err().told().contains("exists already"));
+        std::fs::remove_dir_all(root.join(".github")).unwrap();
+        symlink(outer.path().join("nowhere"), root.join(".github")).unwrap();
+        for force in [false, true] {
+            assert!(write(&root, path, "text", force).unwrap_err().told().contains(".github is a symbolic link"));
+        }
+        std::fs::remove_file(root.join(".github")).unwrap();
+        for force in [false, true] {
+            write(&root, path, "text", force).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&kept).unwrap(), "kept");
     }
-    let mut options = OpenOptions::new();
-    options.write(true);
-    if force {
-        options.create(true).truncate(true);
-    } else {
-        options.create_new(true);
-    }
-    options.open(path).and_then(|mut file| file.write_all(text.as_bytes())).map_err(failed)
 }

@@ -22,6 +22,7 @@ use crate::context::{Context, MANIFEST, directory_name, nameless, spec_of};
 use crate::failure::Failure;
 use crate::output::text::{harmless, harmless_colours};
 use crate::output::{Output, Style};
+use crate::project_file;
 
 /// What shells call a death by SIGINT.
 const INTERRUPTED: ExitCode = 130;
@@ -151,15 +152,10 @@ impl Run {
     }
 
     fn variables(&self, root: &Path) -> Result<BTreeMap<String, String>, Failure> {
-        let usual = root.join(".env");
-        let files: Vec<PathBuf> = match self.env_file.as_slice() {
-            [] if usual.is_file() => vec![usual],
-            named => named.iter().map(|file| root.join(file)).collect(),
-        };
+        let named = self.env_file.iter().map(|file| root.join(file)).collect();
         let mut variables = BTreeMap::new();
-        for file in files {
+        for (file, text) in project_file::variables(root.join(".env"), named)? {
             let failed = |what: String| Failure::usage(format!("{}: {what}", file.display()));
-            let text = std::fs::read_to_string(&file).map_err(|error| failed(error.to_string()))?;
             let entries = dotenv::parse(&text, &|name| std::env::var(name).ok()).map_err(|error| failed(error.to_string()))?;
             variables.extend(entries.into_iter().filter_map(|(name, value)| Some((name, value?))));
         }
@@ -175,8 +171,8 @@ fn spec(root: &Path, context: &Context) -> Result<AppSpec, Failure> {
 
 fn pipeline(root: &Path) -> Result<Pipeline, Failure> {
     let path = root.join(MANIFEST);
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())).hint("coracle init"))?;
+    let missing = || Failure::usage(format!("there is no {}", path.display())).hint("coracle init");
+    let text = project_file::manifest(&path)?.ok_or_else(missing)?;
     Pipeline::parse(&text).map_err(|mistakes| {
         Failure::usage(format!("the [pipeline] of {} has mistakes; nothing was done", path.display()))
             .excerpt(mistakes.to_string())

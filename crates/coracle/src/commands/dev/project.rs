@@ -12,6 +12,7 @@ use super::{Arguments, failure};
 use crate::commands::compose::ProjectFiles;
 use crate::context::{Context, MANIFEST, directory_name, is_described_by_compose, overlay_of, spec_of};
 use crate::failure::Failure;
+use crate::project_file;
 
 /// What is developed, and how it is read again.
 #[derive(Clone)]
@@ -140,15 +141,10 @@ impl Project {
 
     /// What the environment files say; `.env` in the folder, if none is named.
     fn variables(&self, tree: &Path) -> Result<BTreeMap<EnvName, String>, Failure> {
-        let usual = tree.join(".env");
-        let files = match self.files.env_files() {
-            [] if usual.is_file() => vec![usual],
-            named => named.iter().map(|file| self.context.directory.join(file)).collect(),
-        };
+        let named = self.files.env_files().iter().map(|file| self.context.directory.join(file)).collect();
         let mut variables = BTreeMap::new();
-        for file in files {
+        for (file, text) in project_file::variables(tree.join(".env"), named)? {
             let failed = |what: String| Failure::usage(format!("{}: {what}", file.display()));
-            let text = std::fs::read_to_string(&file).map_err(|error| failed(error.to_string()))?;
             let lookup = |name: &str| std::env::var(name).ok();
             let entries = dotenv::parse(&text, &lookup).map_err(|error| failed(error.to_string()))?;
             for (name, value) in entries.into_iter().filter_map(|(name, value)| Some((name, value?))) {
