@@ -243,10 +243,11 @@ impl Rollout<'_> {
     /// Hands on what happens to whoever follows the deployment, and to the book of its run.
     fn tell(&self) -> Tell {
         let (progress, page) = (self.progress.clone(), self.book.as_ref().map(crate::runs::RunBook::page));
+        let hiding = self.hiding.clone();
         Arc::new(move |news| match news {
-            News::Note(text) => progress.tell(Event::Note(text)),
+            News::Note(text) => progress.tell(Event::Note(hiding.clean(text))),
             News::Output { step, line: OutputLine { stream, text } } => {
-                let line = OutputLine { stream, text };
+                let line = OutputLine { stream, text: hiding.clean(text) };
                 if let Some(page) = &page {
                     page.line(&step, &line);
                 }
