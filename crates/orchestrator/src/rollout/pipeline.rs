@@ -113,21 +113,31 @@ pub(crate) fn planned(request: &DeployRequest, demanded: Option<ApprovalRule>, h
 /// What a plan says of what stands between a release that is made and one that stays.
 pub(crate) fn planned_gates(pipeline: &Pipeline, spec: &AppSpec, demanded: Option<ApprovalRule>, has_old: bool) -> Vec<String> {
     let mut lines = Vec::new();
+    let recreates = spec.strategy().0 == Strategy::Recreate;
+    let goes_back = has_old && !recreates;
     if !pipeline.verify.is_empty() {
         let names: Vec<&str> = pipeline.verify.iter().map(|step| step.name.as_str()).collect();
-        lines.push(format!("verified before and after the switch by {}", names.join(", ")));
+        let names = names.join(", ");
+        lines.push(match goes_back {
+            true => format!("verified before and after the switch by {names}"),
+            false => {
+                format!(
+                    "verified before the switch by {names}, and not after it: {}",
+                    comparison::nothing_to_go_back_to(!has_old)
+                )
+            }
+        });
     }
     if let Some(rule) = demanded {
         let who = if rule.by_another { "an owner who has not brought it" } else { "an owner" };
         lines.push(format!("waits until {who} approves it, within {}", rule.timeout));
     }
     if let Some(watch) = pipeline.watch {
-        let recreates = spec.strategy().0 == Strategy::Recreate;
-        lines.push(match has_old && !recreates {
+        lines.push(match goes_back {
             true => {
                 format!("compared with the release before for {} after the switch, and taken back if it is worse", watch.window)
             }
-            false => comparison::not_watched(!has_old).to_owned(),
+            false => comparison::not_watched(!has_old),
         });
     }
     lines
