@@ -106,19 +106,25 @@ pub(crate) fn planned(request: &DeployRequest, demanded: Option<ApprovalRule>, h
         lines.extend(suggestion(&request.source));
     }
     lines.extend(plan.left_out.iter().map(|(step, why)| format!("step {step} left out: {why}")));
-    lines.extend(planned_gates(&request.pipeline, &request.spec, demanded, has_old));
+    lines.extend(planned_gates(&request.pipeline, &request.spec, demanded, (has_old, request.incumbent.is_some())));
     lines
 }
 
-/// What a plan says of what stands between a release that is made and one that stays.
-pub(crate) fn planned_gates(pipeline: &Pipeline, spec: &AppSpec, demanded: Option<ApprovalRule>, has_old: bool) -> Vec<String> {
+/// What a plan says of what stands between a release that is made and one that stays; with whether there is a release before it, or
+/// an incumbent, which can be gone back to as well.
+pub(crate) fn planned_gates(
+    pipeline: &Pipeline,
+    spec: &AppSpec,
+    demanded: Option<ApprovalRule>,
+    (has_old, has_incumbent): (bool, bool),
+) -> Vec<String> {
     let mut lines = Vec::new();
     let recreates = spec.strategy().0 == Strategy::Recreate;
     let goes_back = has_old && !recreates;
     if !pipeline.verify.is_empty() {
         let names: Vec<&str> = pipeline.verify.iter().map(|step| step.name.as_str()).collect();
         let names = names.join(", ");
-        lines.push(match goes_back {
+        lines.push(match goes_back || has_incumbent {
             true => format!("verified before and after the switch by {names}"),
             false => {
                 format!(
