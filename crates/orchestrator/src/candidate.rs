@@ -108,6 +108,16 @@ impl Candidate {
         }
     }
 
+    /// What its release runs with, if that is not what the app is configured with, and what becomes of that configuration.
+    pub(crate) fn configuration(&self) -> (&[(EnvName, Secret)], &[ConfigChange]) {
+        match self {
+            Self::Tree { reconfigured: None, .. } => (&[], &[]),
+            Self::Tree { reconfigured: Some(Reconfigured { env, changes, .. }), .. } => (env, changes),
+            Self::Promotion(promoted) => (&promoted.env, &[]),
+            Self::Again { env, changes, .. } => (env, changes),
+        }
+    }
+
     /// Which stateful services it may change.
     pub(crate) fn stateful(&self) -> &StatefulChanges {
         match self {

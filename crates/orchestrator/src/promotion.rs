@@ -177,7 +177,7 @@ impl Core {
             None => None,
         };
         let demanded = crate::approval::both(stands, pipeline.approve);
-        lines.extend(crate::rollout::planned_gates(pipeline, spec, demanded, active.is_some()));
+        lines.extend(crate::rollout::planned_gates(pipeline, spec, demanded, (active.is_some(), false)));
         lines.extend(crate::rollout::planned_push(spec));
         let hosts: Vec<String> = spec.http.hosts.iter().map(ToString::to_string).collect();
         lines.push(format!("hosts: {}", hosts.join(", ")));

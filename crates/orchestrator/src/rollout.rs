@@ -22,8 +22,8 @@ use std::sync::{Mutex, PoisonError};
 use coracle_engine::{Engine, EngineError};
 use coracle_model::{AppName, Deployment, EnvName, Outcome, Phase, ProcessName, Release, Secret, StepState, Strategy};
 use coracle_pipeline::Trigger;
-use coracle_pipeline_runner::Spares;
-use coracle_store::{ConfigChange, RunSource, StoreError};
+use coracle_pipeline_runner::{Hiding, Spares};
+use coracle_store::{ConfigChange, ConfigEntry, RunSource, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +40,9 @@ pub(crate) use parts::plan_of;
 use pipeline::Orders;
 pub(crate) use pipeline::{planned, planned_gates};
 pub(crate) use pushing::planned_push;
+
+/// What to do about what is not the release's fault.
+const DOCTOR: &str = "see what is wrong with `coracle doctor`, then `coracle deploy`";
 
 /// Why a rollout did not come to its end.
 #[derive(Debug)]
@@ -67,6 +70,26 @@ impl Failure {
         Self::Release { cause: cause.into(), evidence: Vec::new(), hint: hint.into() }
     }
 
+    /// What is told of it without these.
+    fn without(self, hiding: &Hiding) -> Self {
+        match self {
+            Self::Release { cause, evidence, hint } => Self::Release {
+                cause: hiding.clean(cause),
+                evidence: evidence.into_iter().map(|line| hiding.clean(line)).collect(),
+                hint,
+            },
+            Self::Platform(error) => {
+                let told = error.to_string();
+                let cause = hiding.clean(told.clone());
+                match cause == told {
+                    true => Self::Platform(error),
+                    false => Self::Release { cause, evidence: Vec::new(), hint: DOCTOR.to_owned() },
+                }
+            }
+            Self::Cancelled => Self::Cancelled,
+        }
+    }
+
     fn outcome(&self, phase: Phase) -> Outcome {
         match self {
             Self::Cancelled => Outcome::Cancelled { phase },
@@ -79,12 +102,9 @@ impl Failure {
         match self {
             Self::Cancelled => OrchestratorError::Cancelled(phase),
             Self::Release { cause, evidence, hint } => OrchestratorError::Deployment { phase, cause, evidence, hint },
-            Self::Platform(error) => OrchestratorError::Deployment {
-                phase,
-                cause: error.to_string(),
-                evidence: Vec::new(),
-                hint: "see what is wrong with `coracle doctor`, then `coracle deploy`".to_owned(),
-            },
+            Self::Platform(error) => {
+                OrchestratorError::Deployment { phase, cause: error.to_string(), evidence: Vec::new(), hint: DOCTOR.to_owned() }
+            }
         }
     }
 }
@@ -101,6 +121,8 @@ pub(crate) struct Rollout<'a> {
     exposed: AtomicBool,
     /// What takes the configuration back to what it was, once it has been changed.
     config_undo: Mutex<Vec<ConfigChange>>,
+    /// What is left out of all that is told of it.
+    hiding: Hiding,
     /// Where its run is written down, if new source is deployed.
     book: Option<RunBook>,
     /// Copies of the source tree for its steps, made in advance.
@@ -166,8 +188,10 @@ impl Core {
         let live = Some(LiveGuard::new(self, &deployment));
         progress.tell(Event::Began(deployment.clone()));
         progress.tell(Event::Phase(Phase::Validate));
+        let hiding = self.hiding_for(&candidate).await;
         let mut rollout = Rollout {
-            book: self.book_of(&candidate, &deployment).await,
+            book: self.book_of(&candidate, &deployment, &hiding).await,
+            hiding,
             core: self,
             progress,
             cancel,
@@ -182,7 +206,7 @@ impl Core {
             deployment,
         };
         // On the heap, as are its longest steps: what awaits what is deep, and a thread's stack is not.
-        let result = Box::pin(rollout.roll_out(candidate)).await;
+        let result = Box::pin(rollout.roll_out(candidate)).await.map_err(|failure| failure.without(&rollout.hiding));
         let phase = rollout.phase();
         let outcome = match &result {
             Ok(End::Live(_)) => Outcome::Succeeded,
@@ -216,21 +240,36 @@ impl Core {
     }
 
     /// Where the run of a deployment of new source is written down.
-    async fn book_of(&self, candidate: &Candidate, deployment: &Deployment) -> Option<RunBook> {
+    async fn book_of(&self, candidate: &Candidate, deployment: &Deployment, hiding: &Hiding) -> Option<RunBook> {
         let Candidate::Tree { request, reconfigured: None } = candidate else { return None };
         let reference = match &request.trigger {
             Trigger::Tree => None,
             Trigger::Branch(name) | Trigger::Tag(name) => Some(name.clone()),
         };
         let source = RunSource { commit: request.commit.clone(), reference, person: request.by.clone() };
-        let secrets = self.secrets_of(&deployment.app).await;
-        Some(RunBook::open(&self.store, &self.mounts, (&deployment.app, deployment.id), &source, &secrets).await)
+        let steps = request.pipeline.all().map(|step| step.name.to_string());
+        Some(RunBook::open(&self.store, &self.mounts, (&deployment.app, deployment.id), &source, hiding, steps).await)
+    }
+
+    /// What is left out of all that is told of a deployment: the secrets that the app is configured with now, and those that the
+    /// release is run with instead.
+    async fn hiding_for(&self, candidate: &Candidate) -> Hiding {
+        let config = self.store.config(candidate.app()).await.unwrap_or_default();
+        let (env, changes) = candidate.configuration();
+        // What an earlier release ran with and nobody has set any more may have been a secret.
+        let is_secret = |name: &EnvName| {
+            let changed = changes.iter().rev().find(|change| change.name == *name && change.value.is_some());
+            let known = || config.iter().find(|entry| entry.name == *name).map(|entry| entry.secret);
+            changed.map(|change| change.secret).or_else(known).unwrap_or(true)
+        };
+        let hiding = Hiding::new(&secrets_in(config.clone()));
+        hiding.add(&env.iter().filter(|(name, _)| is_secret(name)).cloned().collect::<Vec<_>>());
+        hiding
     }
 
     /// The secrets that an app is configured with now, as far as they can be read.
     async fn secrets_of(&self, app: &AppName) -> Vec<(EnvName, Secret)> {
-        let config = self.store.config(app).await.unwrap_or_default();
-        config.into_iter().filter(|entry| entry.secret).map(|entry| (entry.name, entry.value)).collect()
+        secrets_in(self.store.config(app).await.unwrap_or_default())
     }
 
     /// Writes the deployment down. One that has not ended and that nobody works on (its task died) is settled first, so
@@ -246,6 +285,10 @@ impl Core {
             other => Ok(other?),
         }
     }
+}
+
+fn secrets_in(config: Vec<ConfigEntry>) -> Vec<(EnvName, Secret)> {
+    config.into_iter().filter(|entry| entry.secret).map(|entry| (entry.name, entry.value)).collect()
 }
 
 /// Says, as long as it lives, that a rollout works on the app.
@@ -340,7 +383,7 @@ impl Rollout<'_> {
     }
 
     fn note(&self, text: impl Into<String>) {
-        self.progress.tell(Event::Note(text.into()));
+        self.progress.tell(Event::Note(self.hiding.clean(text.into())));
     }
 
     fn was_exposed(&self) -> bool {

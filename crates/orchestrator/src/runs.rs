@@ -43,6 +43,9 @@ pub struct RunLine {
     pub stream: Stream,
     /// The text, without the values of secrets.
     pub text: String,
+    /// It is of a part of the deployment that has its name in common with a step: that name alone means the step.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shares_name: bool,
 }
 
 /// What a part of the deployment itself is called among the steps: `(build)`. No step can be called that.
@@ -51,9 +54,10 @@ pub(crate) fn of_phase(phase: Phase) -> String {
 }
 
 impl RunLine {
-    /// Whether it is of the step that a person names: `test` is every combination of its matrix, `build` the deployment's own.
+    /// Whether it is of the step that a person names: `test` is every combination of its matrix, `build` the deployment's own unless
+    /// a step is called that.
     pub fn is_of(&self, name: &str) -> bool {
-        run::is_called(&self.step, name)
+        if self.shares_name { self.step == name } else { run::is_called(&self.step, name) }
     }
 }
 

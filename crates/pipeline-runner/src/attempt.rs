@@ -26,6 +26,12 @@ pub(crate) struct Place {
     pub(crate) handed: Option<Handed>,
 }
 
+/// What is not where a step works.
+enum Misplaced {
+    Tree(String),
+    Parcel(String),
+}
+
 impl Bench<'_> {
     pub(crate) async fn attempt(
         &self,
@@ -142,20 +148,25 @@ impl Bench<'_> {
                     .and_then(|()| std::fs::rename(spare, &to)),
                 None => coracle_build::copy_for_all(&source, &to),
             };
-            copied.map_err(|error| error.to_string())?;
-            for archive in &brought {
+            copied.map_err(|error| Misplaced::Tree(error.to_string()))?;
+            brought.iter().try_for_each(|archive| {
                 let laid = parcel::lay(archive, &to, Way::GivesWay, ParcelLimits::default());
-                laid.map_err(|error| error.to_string())?;
-            }
-            Ok(())
+                laid.map(drop).map_err(|error| Misplaced::Parcel(error.to_string()))
+            })
         });
-        match copied.await.map_err(|error| error.to_string()).and_then(|copied| copied) {
-            Ok(()) => Ok(Place { root, workspace: Some(workspace), handed: None }),
-            Err(cause) => {
-                remove(root).await;
-                Err(self.cannot_copy(&cause))
-            }
-        }
+        let failure = match copied.await {
+            Ok(Ok(())) => return Ok(Place { root, workspace: Some(workspace), handed: None }),
+            Ok(Err(Misplaced::Tree(cause))) => self.cannot_copy(&cause),
+            Ok(Err(Misplaced::Parcel(cause))) => self.cannot_lay(job, &cause),
+            Err(error) => self.cannot_copy(&error.to_string()),
+        };
+        remove(root).await;
+        Err(failure)
+    }
+
+    fn cannot_lay(&self, job: &Job, cause: &str) -> StepFailure {
+        let hint = format!("run the steps that it needs anew, and see that the disk has room; then `{}`", self.ground.again);
+        StepFailure::new(format!("what other steps handed over cannot be laid before the step {job}: {cause}"), hint)
     }
 
     fn cannot_copy(&self, cause: &str) -> StepFailure {

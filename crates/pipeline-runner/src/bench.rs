@@ -287,6 +287,11 @@ impl<'a> Bench<'a> {
         self.ground.config.iter().filter(|(name, _)| job.step.secrets.contains(name)).cloned().collect()
     }
 
+    /// What is left out of all that a job writes.
+    pub(crate) fn hiding_of(&self, job: &Job) -> Hiding {
+        Hiding::new(&self.secrets_of(job))
+    }
+
     /// What a job is told of where the source came from, and of the release it asks.
     pub(crate) fn told(&self, job: &Job) -> BTreeMap<EnvName, String> {
         let mut told = self.ground.told.always.clone();
@@ -309,7 +314,7 @@ impl<'a> Bench<'a> {
     pub(crate) fn output_of(&self, job: &Job) -> (OutputSink, Tail) {
         let tail = Tail::default();
         let (keep, tell, step) = (tail.clone(), self.ground.tell.clone(), self.label(job));
-        let hiding = Hiding::new(&self.secrets_of(job));
+        let hiding = self.hiding_of(job);
         let sink = OutputSink::new(move |OutputLine { stream, text }| {
             let text = hiding.clean(text);
             keep.push(&text);

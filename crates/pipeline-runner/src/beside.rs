@@ -84,12 +84,19 @@ impl Bench<'_> {
         match waited {
             Ok(_) => Ok(()),
             Err((_, Unhealthy::Engine(error))) => Err(error.into()),
-            Err((one, reason)) => Err(StepFailure::Failed {
-                cause: self.told_of(job, one, &format!("it is not healthy: {reason}")),
-                evidence: last_lines(engine, &one.spec.id).await,
-                hint: format!("see its variables (`env`) and its check (`health`) in coracle.toml, then `{}`", self.ground.again),
-                code: None,
-            }),
+            Err((one, reason)) => {
+                let hiding = self.hiding_of(job);
+                let lines = last_lines(engine, &one.spec.id).await;
+                Err(StepFailure::Failed {
+                    cause: hiding.clean(self.told_of(job, one, &format!("it is not healthy: {reason}"))),
+                    evidence: lines.into_iter().map(|line| hiding.clean(line)).collect(),
+                    hint: format!(
+                        "see its variables (`env`) and its check (`health`) in coracle.toml, then `{}`",
+                        self.ground.again
+                    ),
+                    code: None,
+                })
+            }
         }
     }
 

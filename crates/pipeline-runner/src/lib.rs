@@ -11,6 +11,7 @@ mod artifacts;
 mod attempt;
 mod bench;
 mod beside;
+mod escapes;
 mod failure;
 mod ground;
 mod hiding;

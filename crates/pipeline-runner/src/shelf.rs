@@ -1,22 +1,28 @@
 //! What steps handed over, by the keys of the jobs: kept for the steps that need it, and for the next time the job is known.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use coracle_build::ParcelFacts;
 use coracle_model::Handover;
 use serde::{Deserialize, Serialize};
 
-/// The most bytes that a shelf keeps, compressed. Those used last stay.
+/// The most bytes that a shelf keeps, compressed. Those used last stay, and whatever a run has used stays until its end.
 const MOST_BYTES: u64 = 1 << 30;
 
 /// A directory of parcels. Each is a file `KEY.tar.gz`, and its facts `KEY.json`; the facts come last, and without them it is not
-/// there.
+/// there. Clones are one run's: what it has found or kept is not forgotten by it.
 #[derive(Debug, Clone)]
-pub struct Shelf(PathBuf);
+pub struct Shelf {
+    directory: PathBuf,
+    /// The keys that the run has used.
+    used: Arc<Mutex<BTreeSet<String>>>,
+}
 
 /// A parcel that is there.
 #[derive(Debug, Clone)]
@@ -48,13 +54,14 @@ impl Parcel {
 impl Shelf {
     /// In this directory, which need not be there.
     pub fn new(directory: PathBuf) -> Self {
-        Self(directory)
+        Self { directory, used: Arc::default() }
     }
 
     /// The parcel of a key. Blocking.
     pub fn find(&self, key: &str) -> Option<Parcel> {
         let facts = serde_json::from_slice(&fs::read(self.facts_of(key)).ok()?).ok()?;
         let path = self.parcel_of(key);
+        self.used().insert(key.to_owned());
         // What was used last stays longest.
         fs::File::options().append(true).open(&path).and_then(|file| file.set_modified(SystemTime::now())).ok()?;
         Some(Parcel { path, facts })
@@ -62,9 +69,10 @@ impl Shelf {
 
     /// Keeps a parcel that was packed elsewhere on the same disk. Blocking.
     pub(crate) fn keep(&self, key: &str, packed: &Path, facts: &ParcelFacts) -> io::Result<Parcel> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let facts = Facts { digest: facts.digest.clone(), files: facts.files, bytes: facts.bytes };
         let (path, said) = (self.parcel_of(key), self.facts_of(key));
+        self.used().insert(key.to_owned());
         match fs::remove_file(&said) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -73,13 +81,18 @@ impl Shelf {
         let new = said.with_extension("new");
         fs::write(&new, serde_json::to_vec(&facts)?)?;
         fs::rename(new, said)?;
-        self.shrink(key);
+        self.shrink();
         Ok(Parcel { path, facts })
     }
 
-    /// Forgets what was not used for longest, as long as there is too much; never the one of this key.
-    fn shrink(&self, but: &str) {
-        let Ok(entries) = fs::read_dir(&self.0) else { return };
+    fn used(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what was not used for longest, as long as there is too much; nothing that this run has used, since its steps are still
+    /// to be handed it.
+    fn shrink(&self) {
+        let Ok(entries) = fs::read_dir(&self.directory) else { return };
         let mut all: Vec<(SystemTime, u64, String)> = entries
             .filter_map(|entry| {
                 let entry = entry.ok()?;
@@ -90,7 +103,8 @@ impl Shelf {
             .collect();
         all.sort();
         let mut total: u64 = all.iter().map(|(_, bytes, _)| *bytes).sum();
-        for (_, bytes, key) in all.iter().filter(|(.., key)| key != but) {
+        let used = self.used();
+        for (_, bytes, key) in all.iter().filter(|(.., key)| !used.contains(key)) {
             if total <= MOST_BYTES {
                 break;
             }
@@ -104,10 +118,40 @@ impl Shelf {
     }
 
     fn parcel_of(&self, key: &str) -> PathBuf {
-        self.0.join(format!("{key}.tar.gz"))
+        self.directory.join(format!("{key}.tar.gz"))
     }
 
     fn facts_of(&self, key: &str) -> PathBuf {
-        self.0.join(format!("{key}.json"))
+        self.directory.join(format!("{key}.json"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Keeps a parcel of this size that takes no room on the disk.
+    fn keep(shelf: &Shelf, directory: &Path, key: &str, bytes: u64) -> Parcel {
+        let packed = directory.join("packed");
+        fs::File::create(&packed).unwrap().set_len(bytes).unwrap();
+        shelf.keep(key, &packed, &ParcelFacts::default()).unwrap()
+    }
+
+    #[test]
+    fn what_a_run_has_used_stays_until_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let shelf = || Shelf::new(directory.path().join("handed"));
+        let quarter = MOST_BYTES / 4;
+        let old = keep(&shelf(), directory.path(), "old", quarter);
+        let found = keep(&shelf(), directory.path(), "found", quarter);
+        let run = shelf();
+        run.find("found").unwrap();
+        let names = ["a", "b", "c", "d", "e"];
+        let kept: Vec<Parcel> = names.map(|name| keep(&run.clone(), directory.path(), name, quarter)).into();
+        assert!(kept.iter().chain([&found]).all(|parcel| parcel.path.exists()) && !old.path.exists());
+        let next = keep(&shelf(), directory.path(), "next", quarter);
+        let left = kept.iter().filter(|parcel| parcel.path.exists()).count();
+        assert!(next.path.exists() && left <= 3, "{left} of the run before are left");
     }
 }

@@ -153,9 +153,7 @@ impl Rollout<'_> {
             return Err(Failure::release(format!("{missing} is required, and was taken away while it waited"), hint));
         }
         self.core.store.renew_release_env(app, number, &now).await?;
-        if let Some(book) = &self.book {
-            book.page().hides(&self.core.secrets_of(app).await);
-        }
+        self.hiding.add(&self.core.secrets_of(app).await);
         self.note(format!("the configuration was changed while it waited, and is taken as it is now: {names}"));
         Ok(now)
     }

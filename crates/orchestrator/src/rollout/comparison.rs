@@ -57,7 +57,10 @@ impl Rollout<'_> {
             self.note(not_watched(old.is_none()));
             return None;
         }
-        let then = then?;
+        let Some(then) = then else {
+            self.note("not watched after the switch: the proxy does not tell its counts");
+            return None;
+        };
         let enough = |counted: &Counted| counted.answered >= u64::from(watch.min_requests);
         // The last minutes tell best what to expect now; the whole life of the old release is better than nothing.
         let lately = begun.and_then(|begun| then.since(&begun));
@@ -124,10 +127,15 @@ impl Rollout<'_> {
 }
 
 /// Why a release is not compared with one before.
-pub(super) fn not_watched(is_first: bool) -> &'static str {
+pub(super) fn not_watched(is_first: bool) -> String {
+    format!("not watched after the switch: {}", nothing_to_go_back_to(is_first))
+}
+
+/// Why a switch cannot be taken back.
+pub(super) fn nothing_to_go_back_to(is_first: bool) -> &'static str {
     match is_first {
-        true => "not watched after the switch: there is no release before it to go back to",
-        false => "not watched after the switch: under the strategy recreate the old release is gone by then",
+        true => "there is no release before it to go back to",
+        false => "under the strategy recreate the old release is gone by then",
     }
 }
 

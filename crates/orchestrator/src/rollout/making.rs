@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use coracle_build::{Lacking, PlanError};
-use coracle_engine::{BuildError, BuildLimits, BuildRequest, Engine, EngineError, Missing, OutputSink, Tail};
+use coracle_engine::{BuildError, BuildLimits, BuildRequest, Engine, EngineError, Missing, OutputLine, OutputSink, Tail};
 use coracle_model::plan::Recipe;
 use coracle_model::{
     AppName, AppSpec, Artifact, BuildPlan, DeploymentKind, EngineKind, EnvName, Origin, Phase, PrivateText, ProcessName,
@@ -311,13 +311,14 @@ impl Rollout<'_> {
         }
     }
 
-    /// A sink that shows every line and remembers the last ones.
+    /// A sink that shows every line, without secrets, and remembers the last ones.
     pub(super) fn output(&self) -> (OutputSink, Tail) {
         let tail = Tail::default();
         let (keep, progress) = (tail.clone(), self.progress.clone());
         let page = self.book.as_ref().map(crate::runs::RunBook::page);
-        let step = crate::runs::of_phase(self.phase());
-        let sink = OutputSink::new(move |line| {
+        let (step, hiding) = (crate::runs::of_phase(self.phase()), self.hiding.clone());
+        let sink = OutputSink::new(move |OutputLine { stream, text }| {
+            let line = OutputLine { stream, text: hiding.clean(text) };
             keep.push(&line.text);
             if let Some(page) = &page {
                 page.line(&step, &line);

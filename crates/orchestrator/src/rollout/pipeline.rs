@@ -106,28 +106,44 @@ pub(crate) fn planned(request: &DeployRequest, demanded: Option<ApprovalRule>, h
         lines.extend(suggestion(&request.source));
     }
     lines.extend(plan.left_out.iter().map(|(step, why)| format!("step {step} left out: {why}")));
-    lines.extend(planned_gates(&request.pipeline, &request.spec, demanded, has_old));
+    lines.extend(planned_gates(&request.pipeline, &request.spec, demanded, (has_old, request.incumbent.is_some())));
     lines
 }
 
-/// What a plan says of what stands between a release that is made and one that stays.
-pub(crate) fn planned_gates(pipeline: &Pipeline, spec: &AppSpec, demanded: Option<ApprovalRule>, has_old: bool) -> Vec<String> {
+/// What a plan says of what stands between a release that is made and one that stays; with whether there is a release before it, or
+/// an incumbent, which can be gone back to as well.
+pub(crate) fn planned_gates(
+    pipeline: &Pipeline,
+    spec: &AppSpec,
+    demanded: Option<ApprovalRule>,
+    (has_old, has_incumbent): (bool, bool),
+) -> Vec<String> {
     let mut lines = Vec::new();
+    let recreates = spec.strategy().0 == Strategy::Recreate;
+    let goes_back = has_old && !recreates;
     if !pipeline.verify.is_empty() {
         let names: Vec<&str> = pipeline.verify.iter().map(|step| step.name.as_str()).collect();
-        lines.push(format!("verified before and after the switch by {}", names.join(", ")));
+        let names = names.join(", ");
+        lines.push(match goes_back || has_incumbent {
+            true => format!("verified before and after the switch by {names}"),
+            false => {
+                format!(
+                    "verified before the switch by {names}, and not after it: {}",
+                    comparison::nothing_to_go_back_to(!has_old)
+                )
+            }
+        });
     }
     if let Some(rule) = demanded {
         let who = if rule.by_another { "an owner who has not brought it" } else { "an owner" };
         lines.push(format!("waits until {who} approves it, within {}", rule.timeout));
     }
     if let Some(watch) = pipeline.watch {
-        let recreates = spec.strategy().0 == Strategy::Recreate;
-        lines.push(match has_old && !recreates {
+        lines.push(match goes_back {
             true => {
                 format!("compared with the release before for {} after the switch, and taken back if it is worse", watch.window)
             }
-            false => comparison::not_watched(!has_old).to_owned(),
+            false => comparison::not_watched(!has_old),
         });
     }
     lines
@@ -243,10 +259,11 @@ impl Rollout<'_> {
     /// Hands on what happens to whoever follows the deployment, and to the book of its run.
     fn tell(&self) -> Tell {
         let (progress, page) = (self.progress.clone(), self.book.as_ref().map(crate::runs::RunBook::page));
+        let hiding = self.hiding.clone();
         Arc::new(move |news| match news {
-            News::Note(text) => progress.tell(Event::Note(text)),
+            News::Note(text) => progress.tell(Event::Note(hiding.clean(text))),
             News::Output { step, line: OutputLine { stream, text } } => {
-                let line = OutputLine { stream, text };
+                let line = OutputLine { stream, text: hiding.clean(text) };
                 if let Some(page) = &page {
                     page.line(&step, &line);
                 }

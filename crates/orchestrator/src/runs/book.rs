@@ -1,7 +1,7 @@
 //! The book of a run that goes on. Whoever writes into it never waits: lines and steps go through a queue to a task, which writes
 //! them to the disk and to the store.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coracle_engine::{OutputLine, Stream};
-use coracle_model::{AppName, DeploymentId, EnvName, Secret, StepRun, StepState};
+use coracle_model::{AppName, DeploymentId, Phase, StepRun, StepState};
 use coracle_pipeline_runner::Hiding;
 use coracle_store::{RunSource, Store};
 use jiff::Timestamp;
@@ -50,7 +50,11 @@ pub(crate) struct Page {
     queue: Mutex<Option<mpsc::UnboundedSender<Entry>>>,
     waiting: Arc<AtomicUsize>,
     steps: Mutex<Vec<StepRun>>,
-    hiding: Mutex<Hiding>,
+    /// How many lines of a step have been left out since the last one that was not.
+    left_out: Mutex<BTreeMap<String, usize>>,
+    hiding: Hiding,
+    /// The names that steps of the pipeline share with parts of the deployment.
+    shared: BTreeSet<String>,
 }
 
 impl RunBook {
@@ -60,7 +64,8 @@ impl RunBook {
         mounts: &Mounts,
         (app, id): (&AppName, DeploymentId),
         source: &RunSource,
-        secrets: &[(EnvName, Secret)],
+        hiding: &Hiding,
+        steps: impl Iterator<Item = String>,
     ) -> Self {
         let (queue, entries) = mpsc::unbounded_channel();
         if let Err(error) = store.begin_run(id, app, source).await {
@@ -76,8 +81,15 @@ impl RunBook {
             logs: Logs::open(mounts, app, id),
         };
         let writer = Mutex::new(Some(tokio::spawn(writer.write(entries))));
-        let hiding = Mutex::new(Hiding::new(secrets));
-        let page = Page { queue: Mutex::new(Some(queue)), waiting, steps: Mutex::default(), hiding };
+        let phases: BTreeSet<&str> = Phase::ALL.into_iter().map(Phase::as_str).collect();
+        let page = Page {
+            queue: Mutex::new(Some(queue)),
+            waiting,
+            steps: Mutex::default(),
+            left_out: Mutex::default(),
+            hiding: hiding.clone(),
+            shared: steps.filter(|name| phases.contains(name.as_str())).collect(),
+        };
         Self { writer, page: Arc::new(page) }
     }
 
@@ -97,6 +109,7 @@ impl RunBook {
             let why = why.clone().filter(|_| state == StepState::Failed);
             self.page.step(StepRun { state, why, finished_at: Some(Timestamp::now()), ..step });
         }
+        self.page.tell_all_left_out();
         self.page.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer
@@ -115,28 +128,45 @@ impl Page {
         }
     }
 
-    fn hiding(&self) -> MutexGuard<'_, Hiding> {
-        self.hiding.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// From now on these are left out, too.
-    pub(crate) fn hides(&self, secrets: &[(EnvName, Secret)]) {
-        self.hiding().add(secrets);
-    }
-
-    /// A line that a step wrote.
+    /// A line that a step wrote. It is left out if too much waits to be written.
     pub(crate) fn line(&self, step: &str, line: &OutputLine) {
-        let cost = line.text.len() + LINE_COST;
+        let text = self.hiding.clean(line.text.clone());
+        let cost = text.len() + LINE_COST;
         if self.waiting.fetch_add(cost, Ordering::Relaxed) > WAITING {
             self.waiting.fetch_sub(cost, Ordering::Relaxed);
+            *self.left_out().entry(step.to_owned()).or_default() += 1;
             return;
         }
-        let text = self.hiding().clean(line.text.clone());
-        self.put(Entry::Line(RunLine { at: Timestamp::now(), step: step.to_owned(), stream: line.stream, text }));
+        self.tell_left_out(step);
+        self.put(Entry::Line(self.run_line(step, line.stream, text)));
+    }
+
+    fn run_line(&self, step: &str, stream: Stream, text: String) -> RunLine {
+        let own = step.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+        let shares_name = own.is_some_and(|name| self.shared.contains(name));
+        RunLine { at: Timestamp::now(), step: step.to_owned(), stream, text, shares_name }
+    }
+
+    fn left_out(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.left_out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Marks where lines of a step have been left out.
+    fn tell_left_out(&self, step: &str) {
+        let Some(count) = self.left_out().remove(step) else { return };
+        let text = left_out(count);
+        self.waiting.fetch_add(text.len() + LINE_COST, Ordering::Relaxed);
+        self.put(Entry::Line(self.run_line(step, Stream::Stderr, text)));
+    }
+
+    fn tell_all_left_out(&self) {
+        let steps: Vec<String> = self.left_out().keys().cloned().collect();
+        steps.iter().for_each(|step| self.tell_left_out(step));
     }
 
     /// How a step stands now.
     pub(crate) fn step(&self, step: StepRun) {
+        let step = StepRun { why: step.why.map(|why| self.hiding.clean(why)), ..step };
         let all = {
             let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
             let is_over = step.state.is_over().then(|| step.name.clone());
@@ -148,6 +178,7 @@ impl Page {
         };
         self.put(Entry::Steps(all.0));
         if let Some(name) = all.1 {
+            self.tell_left_out(&name);
             self.put(Entry::StepEnded(name));
         }
     }
@@ -229,7 +260,13 @@ impl Writer {
                 Ok(())
             }
             (Ok(logs), Entry::StepEnded(step)) => logs.step_ended(&step),
-            (_, Entry::Handed { step, parcel }) => self.keep(&step, &parcel),
+            (_, Entry::Handed { step, parcel }) => {
+                // The log goes on without it.
+                if let Err(error) = self.keep(&step, &parcel) {
+                    tracing::warn!(deployment = %self.id, step, %error, "what it handed over is not kept with its run");
+                }
+                Ok(())
+            }
             _ => Ok(()),
         };
         self.failed(done);
@@ -316,8 +353,7 @@ impl Logs {
         if step.left_out > 0
             && let Some(first) = step.tail.front()
         {
-            let text = format!("… {} lines are left out of the log here …", step.left_out);
-            self.write(&RunLine { at: first.at, step: name.to_owned(), stream: Stream::Stderr, text })?;
+            self.write(&RunLine { stream: Stream::Stderr, text: left_out(step.left_out), ..first.clone() })?;
         }
         step.tail.iter().try_for_each(|line| self.write(line))
     }
@@ -334,26 +370,110 @@ impl Logs {
     }
 }
 
+/// The line that stands for others.
+fn left_out(count: usize) -> String {
+    let lines = if count == 1 { "line is" } else { "lines are" };
+    format!("… {count} {lines} left out of the log here …")
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use coracle_model::{DeploymentKind, Secret};
+
+    /// The book of a deployment, with a secret of 4000 characters, and with a step named `build`.
+    async fn book(directory: &std::path::Path) -> (RunBook, PathBuf) {
+        let store = Store::open(&directory.join("state")).await.unwrap();
+        let (mounts, app): (_, AppName) = (Mounts::new(directory.join("mounts")), "shop".parse().unwrap());
+        store.ensure_app(&app).await.unwrap();
+        let id = store.begin_deployment(&app, DeploymentKind::Deploy).await.unwrap().id;
+        let hiding = Hiding::new(&[("SEC".parse().unwrap(), Secret::new("secret!".repeat(500)))]);
+        let (source, steps) = (RunSource::default(), ["build".to_owned()]);
+        let book = RunBook::open(&store, &mounts, (&app, id), &source, &hiding, steps.into_iter()).await;
+        (book, mounts.run(&app, id).join("log"))
+    }
+
+    fn written(text: impl Into<String>) -> OutputLine {
+        OutputLine { stream: Stream::Stdout, text: text.into() }
+    }
+
+    fn lines(log: &std::path::Path) -> Vec<RunLine> {
+        let text = std::fs::read_to_string(log).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_counted_as_it_is_written_and_what_is_left_out_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let (book, log) = book(directory.path()).await;
+        let page = book.page();
+        let line = written("secret!".repeat(500));
+        for _ in 0..100 {
+            page.line("test", &line);
+        }
+        page.waiting.fetch_add(WAITING + 1, Ordering::Relaxed);
+        page.line("test", &written("lost"));
+        page.line("test", &written("lost as well"));
+        page.line("other", &written("lost"));
+        page.waiting.fetch_sub(WAITING + 1, Ordering::Relaxed);
+        page.line("test", &written("after"));
+        book.close(StepState::Passed, None).await;
+        assert_eq!(page.waiting.load(Ordering::Relaxed), 0);
+        let lines = lines(&log);
+        let texts: Vec<&str> = lines[100..].iter().map(|line| line.text.as_str()).collect();
+        let told = ["… 2 lines are left out of the log here …", "after", "… 1 line is left out of the log here …"];
+        assert_eq!((texts, lines[0].text.as_str(), lines[102].step.as_str()), (told.to_vec(), "***", "other"));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_kept_of_a_step_ends_no_log() {
+        let directory = tempfile::tempdir().unwrap();
+        let (book, log) = book(directory.path()).await;
+        let page = book.page();
+        page.line("test", &written("before"));
+        page.handed("test".to_owned(), directory.path().join("gone"));
+        page.line("test", &written("after"));
+        book.close(StepState::Passed, None).await;
+        let texts: Vec<String> = lines(&log).into_iter().map(|line| line.text).collect();
+        assert_eq!(texts, ["before", "after"]);
+    }
+
+    #[tokio::test]
+    async fn a_steps_name_is_the_steps_even_if_a_part_of_the_deployment_has_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (book, log) = book(directory.path()).await;
+        let page = book.page();
+        for step in ["(build)", "build", "(release)"] {
+            page.line(step, &written("x"));
+        }
+        book.close(StepState::Passed, None).await;
+        let lines = lines(&log);
+        let of = |name: &str| lines.iter().filter(|line| line.is_of(name)).map(|line| line.step.as_str()).collect::<Vec<_>>();
+        assert_eq!([of("build"), of("(build)"), of("release")], [["build"], ["(build)"], ["(release)"]]);
+    }
 
     #[test]
     fn of_what_writes_too_much_the_beginning_and_the_end_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let (mounts, app) = (Mounts::new(dir.path().to_owned()), "shop".parse().unwrap());
         let mut logs = Logs::open(&mounts, &app, DeploymentId(1)).unwrap();
-        let line = |step: &str, text: String| RunLine { at: Timestamp::now(), step: step.into(), stream: Stream::Stdout, text };
+        let line = |step: &str, text: String| RunLine {
+            at: Timestamp::now(),
+            step: step.into(),
+            stream: Stream::Stdout,
+            text,
+            shares_name: false,
+        };
         for number in 0..60_000 {
             logs.line(line("loud", format!("{number:0>80}"))).unwrap();
         }
         logs.line(line("quiet", "heard".into())).unwrap();
         logs.finish().unwrap();
-        let text = std::fs::read_to_string(mounts.run(&app, DeploymentId(1)).join("log")).unwrap();
-        let lines: Vec<RunLine> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let log = mounts.run(&app, DeploymentId(1)).join("log");
+        let (lines, length) = (lines(&log), std::fs::metadata(&log).unwrap().len() as usize);
         let has = |end: &str| lines.iter().any(|line| line.text.ends_with(end));
         assert!(has("00000") && has("59999") && has("heard") && !has("040000") && has("left out of the log here …"));
-        assert!(text.len() < 2 * (HEAD + TAIL), "{}", text.len());
+        assert!(length < 2 * (HEAD + TAIL), "{length}");
     }
 }

@@ -7,6 +7,7 @@ mod healing;
 mod pipeline;
 mod policy;
 mod properties;
+mod secrets;
 mod services_only;
 mod stacks;
 mod stories;

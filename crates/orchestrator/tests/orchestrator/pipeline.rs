@@ -281,3 +281,24 @@ async fn a_repository_with_tests_gets_a_suggestion_once_and_no_surprise() {
     // To show what would be done does nothing.
     assert_eq!(started(&world, "step.test"), 0);
 }
+
+#[tokio::test]
+async fn a_plan_says_how_often_a_release_is_asked_and_a_switch_whether_it_is_watched() {
+    let world = World::new().await;
+    world.runs("[pipeline.watch]\nwindow = \"10s\"\n[pipeline.verify.up]\nrun = \"x\"\n");
+    let plan = async |spec| world.orchestrator.plan(world.request(spec)).await.unwrap().steps;
+    let first = "verified before the switch by up, and not after it: there is no release before it to go back to".to_owned();
+    assert!(plan(spec("shop")).await.contains(&first), "{:#?}", plan(spec("shop")).await);
+    world.deploy(spec("shop")).await.unwrap();
+    assert_eq!(started(&world, "step.up"), 1);
+    assert!(plan(spec("shop")).await.contains(&"verified before and after the switch by up".to_owned()));
+    let mut recreated = spec("shop");
+    recreated.deploy.strategy = Some(coracle_model::Strategy::Recreate);
+    let gone = "verified before the switch by up, and not after it: under the strategy recreate the old release is gone by then";
+    assert!(plan(recreated).await.contains(&gone.to_owned()));
+    // Nobody counts here.
+    let (result, lines) = told(&world).await;
+    result.unwrap();
+    assert_eq!(started(&world, "step.up"), 3);
+    assert!(lines.contains(&"not watched after the switch: the proxy does not tell its counts".to_owned()), "{lines:#?}");
+}
