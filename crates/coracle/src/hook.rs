@@ -57,6 +57,7 @@ pub(crate) fn main(hook: Hook) -> ExitCode {
     let output = Arc::new(Output::to(manner, Box::new(io::stderr()), Box::new(io::stderr())));
     let done = match (hook, Surroundings::found()) {
         (_, None) => Err(Failure::failed("this hook was not run by Coracle's server")),
+        (Hook::PreReceive, Some(_)) => unmark(),
         (Hook::ProcReceive, Some(push)) => gate(push, &output),
     };
     match done {
@@ -70,6 +71,12 @@ pub(crate) fn main(hook: Hook) -> ExitCode {
 
 fn broken(error: io::Error) -> Failure {
     Failure::failed(format!("the conversation with git broke off: {error}"))
+}
+
+/// What was pushed is to be taken over whatever else is being pushed. A push that only deletes brings nothing.
+fn unmark() -> Result<(), Failure> {
+    let Some(quarantine) = std::env::var_os("GIT_QUARANTINE_PATH") else { return Ok(()) };
+    hook::unmark(quarantine.as_ref()).map_err(|error| Failure::failed(format!("what was pushed cannot be taken over: {error}")))
 }
 
 /// Decides about the refs that git asks about.

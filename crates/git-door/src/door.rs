@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::errand;
-use crate::hook::Hook;
+use crate::hook::{Hook, unmark};
 use crate::push::{BranchTurns, Push, Ticket};
 use crate::repository::Repository;
 
@@ -248,6 +248,9 @@ fn sweep(repositories: &Path) {
             if let Err(error) = std::fs::remove_dir_all(&path) {
                 tracing::debug!(path = %path.display(), %error, "what an earlier push left stays");
             }
+        }
+        if let Err(error) = unmark(&objects) {
+            tracing::debug!(path = %objects.display(), %error, "marks of an earlier push stay");
         }
     }
 }

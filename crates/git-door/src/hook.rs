@@ -30,17 +30,20 @@ const MOST: usize = 4096;
 /// A hook that this program is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
+    /// Looks after what has come before git takes it over.
+    PreReceive,
     /// Decides about branches.
     ProcReceive,
 }
 
 impl Hook {
     /// Every hook.
-    pub(crate) const ALL: [Self; 1] = [Self::ProcReceive];
+    pub(crate) const ALL: [Self; 2] = [Self::PreReceive, Self::ProcReceive];
 
     /// The name git knows it by.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::PreReceive => "pre-receive",
             Self::ProcReceive => "proc-receive",
         }
     }
@@ -51,6 +54,25 @@ impl Hook {
         let name = Path::new(program).file_name()?;
         Self::ALL.into_iter().find(|hook| name == hook.name())
     }
+}
+
+/// Takes the marks off packs in a quarantine (`GIT_QUARANTINE_PATH`, git-receive-pack(1)) that keep them from being repacked.
+///
+/// A mark names the process that received the pack, and git takes over no pack whose mark differs from one that is there: the same
+/// commits could not be pushed to two branches at a time, nor again while an earlier push of theirs is ending. Nothing depends on
+/// the mark: what no ref leads to is tidied away after a week, not sooner.
+pub fn unmark(quarantine: &Path) -> io::Result<()> {
+    let packs = match std::fs::read_dir(quarantine.join("pack")) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        packs => packs?,
+    };
+    for entry in packs {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "keep") {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// A ref that is to be moved.

@@ -6,7 +6,8 @@
 //!
 //! The gate is git's `proc-receive` hook (githooks(5)): when it runs, objects are stored and no ref has moved. The hook is
 //! Coracle's own program, named by `core.hooksPath` from the environment; it says yes or no to each branch, with a reason, and git
-//! moves the ref. Tags never come to the gate.
+//! moves the ref. Tags never come to the gate. `pre-receive` runs before the objects are stored, and sees to it that pushes of the same
+//! commits are not in each other's way ([`hook::unmark`]).
 //!
 //! It can also go and fetch a branch from elsewhere, into refs that are not seen from outside.
 

@@ -295,6 +295,8 @@ async fn of_two_pushes_the_second_waits_and_finds_the_branch_moved() {
     let load = shop.load(40).start();
     slow_second_version(&env, &shop).await;
     let mut pushing = push_until(&env, &shop, "waiting until they are healthy").await;
+    // The same commits, to a branch that nobody deploys.
+    shop.push(&env, &["main:copy"]).await.succeeds();
     let late: Ran = env.git(&other, &["push", "origin", "main"]).await;
     late.fails().says("remote:   waiting: deploy").says("(somebody else has pushed meanwhile)").says("git pull");
     assert!(pushing.wait().await.unwrap().success());

@@ -70,7 +70,7 @@ async fn a_preview_lives_beside_its_app_and_goes_with_its_branch() {
     let listed = previews(&env, &shop).await;
     assert_eq!(listed.len(), 1, "{listed:?}");
     assert_eq!((listed[0].branch.as_str(), listed[0].commit.clone()), ("feature/x", Some(shop.head(&env).await)));
-    shop.coracle(&["previews"]).await.succeeds().says("feature/x").says("http://shop-feature-x.localhost").says("in 2 days");
+    shop.coracle(&["previews"]).await.succeeds().says("feature/x").says("http://shop-feature-x.localhost").says("in 3 days");
 
     push_version(&env, &shop, "feature/x", "v3").await.succeeds().says("✓ v2 of shop-feature-x is live");
     look(&env, "shop-feature-x", "/").await.says("from v3");
