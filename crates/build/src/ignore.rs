@@ -11,10 +11,8 @@ use std::path::Path;
 
 use pattern::Pattern;
 
-use crate::regular_file;
-
 /// Bytes of the largest ignore file that is read.
-const LARGEST: u64 = 1 << 20;
+pub const LARGEST_IGNORE_FILE: u64 = 1 << 20;
 
 /// The rules of one ignore file.
 #[derive(Debug, Clone, Default)]
@@ -88,7 +86,7 @@ impl DockerIgnore {
         let io = |source| IgnoreError::Io { path: file.to_owned(), source };
         // What is no regular file has no rules.
         use io::ErrorKind::{InvalidInput, NotADirectory, NotFound};
-        let text = match regular_file::read(&root.join(file), LARGEST) {
+        let text = match coracle_regular_file::read(&root.join(file), LARGEST_IGNORE_FILE) {
             Ok(text) => text,
             Err(error) if matches!(error.kind(), NotFound | NotADirectory | InvalidInput) => return Ok(None),
             Err(error) => return Err(io(error)),

@@ -11,7 +11,6 @@ pub mod ignore;
 mod lacking;
 pub mod parcel;
 pub mod procfile;
-pub mod regular_file;
 pub mod static_site;
 mod tree;
 mod workspace;
@@ -22,7 +21,7 @@ pub use archive::{
 pub use context::{fingerprint_context, tar_context};
 pub use detect::source::Source;
 pub use detect::{PlanError, plan, plan_without};
-pub use ignore::{DockerIgnore, IgnoreError};
+pub use ignore::{DockerIgnore, IgnoreError, LARGEST_IGNORE_FILE};
 pub use lacking::{Lacking, lacking};
 pub use parcel::{ParcelError, ParcelFacts, ParcelLimits};
 pub use procfile::{Procfile, ProcfileError};

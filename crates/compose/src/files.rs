@@ -1,7 +1,7 @@
 //! Reading files, with a bound on their size and, for projects of strangers, on where they lie.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::budget::MAX_FILE;
@@ -15,16 +15,21 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Reads regular files within a directory alone, wherever links lead, or anything.
+    /// Reads regular files within a directory alone, wherever links lead, or anywhere.
     pub(crate) fn new(within: Option<&Path>) -> Self {
         Self { within: within.map(|root| root.canonicalize().unwrap_or_else(|_| root.to_owned())) }
     }
 
-    /// A whole file as text.
+    /// A whole file as text: a regular one, or a pipe that a shell made.
     pub(crate) fn text(&self, path: &str) -> Result<String, Fault> {
-        let unreadable = |error: io::Error| Fault::new(ErrorKind::File, format!("cannot read {path}: {error}"));
-        let file = match &self.within {
-            None => File::open(path).map_err(unreadable)?,
+        let unreadable = |error: io::Error| match error.kind() {
+            io::ErrorKind::FileTooLarge => too_large(path),
+            io::ErrorKind::InvalidInput => Fault::new(ErrorKind::File, format!("{path} is not a regular file")),
+            _ => Fault::new(ErrorKind::File, format!("cannot read {path}: {error}")),
+        };
+        let read = match &self.within {
+            None if is_of_a_shell(path) => File::open(path).and_then(|file| coracle_regular_file::read_bounded(file, MAX_FILE)),
+            None => coracle_regular_file::read(Path::new(path), MAX_FILE),
             Some(root) => {
                 let real = Path::new(path).canonicalize().map_err(unreadable)?;
                 if !real.starts_with(root) {
@@ -33,19 +38,10 @@ impl Reader {
                         Fault::new(ErrorKind::File, message).hint("copy it into the folder, or deploy from the folder above")
                     );
                 }
-                // Of a pipe the opening alone would wait for a writer.
-                if !real.metadata().map_err(unreadable)?.is_file() {
-                    return Err(Fault::new(ErrorKind::File, format!("{path} is not a regular file")));
-                }
-                File::open(real).map_err(unreadable)?
+                coracle_regular_file::read(&real, MAX_FILE)
             }
         };
-        let mut bytes = Vec::new();
-        file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        if bytes.len() as u64 > MAX_FILE {
-            return Err(too_large(path));
-        }
-        String::from_utf8(bytes).map_err(|_| Fault::new(ErrorKind::File, format!("{path} is not UTF-8")))
+        String::from_utf8(read.map_err(unreadable)?).map_err(|_| Fault::new(ErrorKind::File, format!("{path} is not UTF-8")))
     }
 }
 
@@ -55,16 +51,13 @@ pub(crate) fn text_within(tree: &Path, path: &str) -> io::Result<String> {
     if !real.starts_with(tree.canonicalize()?) {
         return Err(io::Error::other("it leads out of the folder that is sent to the server"));
     }
-    // Of a pipe the opening alone would wait for a writer.
-    if !real.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut text = String::new();
-    File::open(real)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
-    match text.len() as u64 > MAX_FILE {
-        true => Err(io::Error::other(format!("it is larger than {} MiB", MAX_FILE / 1024 / 1024))),
-        false => Ok(text),
-    }
+    let bytes = coracle_regular_file::read(&real, MAX_FILE)?;
+    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))
+}
+
+/// Whether a path is one that shells make of `<(…)`. Pipes elsewhere would keep their reader waiting.
+fn is_of_a_shell(path: &str) -> bool {
+    ["/dev/fd/", "/dev/stdin", "/proc/self/fd/"].iter().any(|place| path.starts_with(place))
 }
 
 /// The error for a file past the bound.
@@ -89,5 +82,22 @@ mod tests {
         assert_eq!(told("socket").unwrap_err(), "it is not a regular file");
         assert_eq!(told("endless").unwrap_err(), "it leads out of the folder that is sent to the server");
         drop(socket);
+    }
+
+    #[test]
+    fn pipes_are_read_where_a_shell_has_put_them_alone() {
+        use std::io::Write as _;
+        use std::os::fd::AsRawFd;
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("compose.yaml");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let pipe = pipe.to_str().unwrap();
+        let refused = Reader::default().text(pipe).unwrap_err();
+        assert!(format!("{refused:?}").contains("compose.yaml is not a regular file"), "{refused:?}");
+        let (read, mut write) = io::pipe().unwrap();
+        write.write_all(b"services: {}").unwrap();
+        drop(write);
+        let text = Reader::default().text(&format!("/proc/self/fd/{}", read.as_raw_fd())).unwrap();
+        assert_eq!(text, "services: {}");
     }
 }

@@ -1,9 +1,8 @@
 //! Files of a project that are read whole: regular ones alone, and within bounds. The project may be anybody's.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use coracle_build::regular_file;
 use coracle_model::ByteSize;
 
 use crate::failure::Failure;
@@ -30,18 +29,12 @@ pub(crate) fn variables(own: PathBuf, named: Vec<PathBuf>) -> Result<Vec<(PathBu
 }
 
 fn named_text(path: &Path) -> Result<String, Failure> {
-    let mut bytes = Vec::new();
-    let reading = std::fs::File::open(path).and_then(|file| file.take(VARIABLES + 1).read_to_end(&mut bytes));
-    reading.map_err(|error| unreadable(path, &error, VARIABLES))?;
-    if bytes.len() as u64 > VARIABLES {
-        let error = io::Error::new(ErrorKind::FileTooLarge, format!("it is larger than {}", ByteSize::bytes(VARIABLES)));
-        return Err(unreadable(path, &error, VARIABLES));
-    }
-    utf8(path, bytes)
+    let read = std::fs::File::open(path).and_then(|file| coracle_regular_file::read_bounded(file, VARIABLES));
+    utf8(path, read.map_err(|error| unreadable(path, &error, VARIABLES))?)
 }
 
 fn text(path: &Path, most: u64) -> Result<Option<String>, Failure> {
-    match regular_file::read(path, most) {
+    match coracle_regular_file::read(path, most) {
         Ok(bytes) => utf8(path, bytes).map(Some),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(unreadable(path, &error, most)),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use coracle_build::regular_file;
+use coracle_build::LARGEST_IGNORE_FILE;
 use coracle_model::container::RestartPolicy;
 use coracle_model::{AppSpec, EnvName, ProcessName, ProcessSpec};
 
@@ -53,12 +53,9 @@ fn tree_rule(tree: &Path) -> Result<Rule, DevError> {
     Ok(Rule::new(tree.to_owned(), Action::Rebuild).without(tree.to_owned(), ignore, text.unwrap_or_default()))
 }
 
-/// Bytes of the largest ignore file.
-const LARGEST_RULES: u64 = 1 << 20;
-
 /// The text of an ignore file, by which a change of it is known.
 pub(crate) fn rules_text(path: &Path) -> Option<String> {
-    String::from_utf8(regular_file::read(path, LARGEST_RULES).ok()?).ok()
+    String::from_utf8(coracle_regular_file::read(path, LARGEST_IGNORE_FILE).ok()?).ok()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
-use coracle_build::{DockerIgnore, Source, regular_file};
+use coracle_build::{DockerIgnore, Source};
 use coracle_model::command::{Piece, Word};
 use coracle_model::container::HealthTest;
 use coracle_model::plan::Recipe;
@@ -149,7 +149,7 @@ impl Looked<'_> {
 
     /// The text of a file, if it can be read.
     pub(crate) fn read(&self, path: &str) -> Option<String> {
-        let file = self.source.is_file(path).then(|| regular_file::open(&self.folder.join(path)).ok()).flatten()?;
+        let file = self.source.is_file(path).then(|| coracle_regular_file::open(&self.folder.join(path)).ok()).flatten()?;
         let mut bytes = Vec::new();
         file.take(LARGEST).read_to_end(&mut bytes).ok()?;
         Some(String::from_utf8_lossy(&bytes).trim_start_matches('\u{feff}').to_owned())

@@ -4,8 +4,6 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-use coracle_build::regular_file;
-
 /// The most entries that are looked at; a tree has been measured before it comes here, and names alone are cheap.
 const MOST: usize = 100_000;
 /// The deepest folder that is looked into.
@@ -49,6 +47,6 @@ pub(crate) fn files(root: &Path, mut take: impl FnMut(&str, &str)) {
 /// The beginning of a file of the tree; nothing if it cannot be read.
 pub(crate) fn head(root: &Path, path: &str) -> String {
     let mut bytes = Vec::new();
-    let opened = regular_file::open(&root.join(path)).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes));
+    let opened = coracle_regular_file::open(&root.join(path)).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes));
     if opened.is_ok() { String::from_utf8_lossy(&bytes).into_owned() } else { String::new() }
 }

@@ -21,6 +21,7 @@ pub const CRATES: &[Rule] = &[
         may_use: &["coracle-proxy-table"],
         because: "it reads what two files have in common, the proxy's middlewares included, and knows neither file",
     },
+    Rule { name: "coracle-regular-file", may_use: &["coracle-model"], because: "it reads files, whatever is in them" },
     Rule { name: "coracle-proxy-table", may_use: &[], because: "the proxy's table is plain data about nothing of ours" },
     Rule {
         name: "coracle-jail",
@@ -66,7 +67,11 @@ pub const CRATES: &[Rule] = &[
         may_use: &["coracle-proxy-table", "coracle-proxy-rules"],
         because: "labels become a part of a table; who carries them and who serves it is not its affair",
     },
-    Rule { name: "coracle-compose", may_use: &["coracle-model"], because: "it reads files and starts nothing" },
+    Rule {
+        name: "coracle-compose",
+        may_use: &["coracle-model", "coracle-regular-file"],
+        because: "it reads files and starts nothing",
+    },
     Rule {
         name: "coracle-sandbox",
         may_use: &["coracle-jail"],
@@ -77,7 +82,11 @@ pub const CRATES: &[Rule] = &[
         may_use: &["coracle-sandbox", "coracle-pyrunner-store"],
         because: "PyRunner is a program of its own, which Coracle deploys like any other",
     },
-    Rule { name: "coracle-build", may_use: &["coracle-model"], because: "it decides what to build and knows no engine" },
+    Rule {
+        name: "coracle-build",
+        may_use: &["coracle-model", "coracle-regular-file"],
+        because: "it decides what to build and knows no engine",
+    },
     Rule { name: "coracle-store", may_use: &["coracle-model"], because: "durable state takes no decisions" },
     Rule {
         name: "coracle-pyrunner-store",
@@ -112,7 +121,7 @@ pub const CRATES: &[Rule] = &[
     },
     Rule {
         name: "coracle-policy",
-        may_use: &["coracle-model", "coracle-toml-reading", "coracle-build"],
+        may_use: &["coracle-model", "coracle-toml-reading", "coracle-regular-file", "coracle-build"],
         because: "it says what is wrong with a release; whoever asks an engine, and whoever tells people, stands elsewhere",
     },
     Rule {
@@ -133,7 +142,7 @@ pub const CRATES: &[Rule] = &[
     },
     Rule {
         name: "coracle-dev",
-        may_use: &["coracle-model", "coracle-build", "coracle-compose", "coracle-engine"],
+        may_use: &["coracle-model", "coracle-regular-file", "coracle-build", "coracle-compose", "coracle-engine"],
         because: "whoever develops needs no server, and the engine is handed in",
     },
     Rule { name: "coracle-api", may_use: &["coracle-model"], because: "a client needs nothing of the server" },
@@ -180,6 +189,7 @@ pub const CRATES: &[Rule] = &[
         name: "coracle",
         may_use: &[
             "coracle-model",
+            "coracle-regular-file",
             "coracle-build",
             "coracle-compose",
             "coracle-policy",

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use super::PlanError;
 use crate::ignore::DockerIgnore;
-use crate::regular_file;
 
 /// Bytes of the largest file that is looked into. Lock files of large apps have some hundred kilobytes.
 const LARGEST: u64 = 16 << 20;
@@ -51,7 +50,7 @@ impl<'a> Source<'a> {
     pub fn read(&self, path: &str) -> Result<Option<String>, PlanError> {
         let Some(real) = self.within(path).filter(|real| real.is_file()) else { return Ok(None) };
         let failed = |source| PlanError::Io { path: PathBuf::from(path), source };
-        let bytes = regular_file::read(&real, LARGEST).map_err(failed)?;
+        let bytes = coracle_regular_file::read(&real, LARGEST).map_err(failed)?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
         Ok(Some(text.trim_start_matches('\u{feff}').to_owned()))
     }

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use coracle_model::ByteSize;
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// Opens a regular file. Links are followed.
 ///
@@ -17,11 +18,14 @@ use rustix::fs::OFlags;
 pub fn open(path: &Path) -> io::Result<File> {
     // What it is, is asked of the open file, which cannot be replaced any more; until then nothing is waited for.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
-    }
+    let irregular = || io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+    let opened = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
+    let file = opened.map_err(|error| match Errno::from_io_error(&error) {
+        // A socket, or a device that nothing is behind (open(2)).
+        Some(Errno::NXIO) => irregular(),
+        _ => error,
+    })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(irregular()) }
 }
 
 /// All of a regular file, which has `most` bytes at most.
@@ -29,8 +33,16 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// Those of [`open`]; of the kind [`io::ErrorKind::FileTooLarge`] if there is more.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    read_bounded(open(path)?, most)
+}
+
+/// All of what is read from a file of any kind, `most` bytes at most.
+///
+/// # Errors
+/// Reading fails; of the kind [`io::ErrorKind::FileTooLarge`] if there is more.
+pub fn read_bounded(file: impl Read, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    file.take(most + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > most {
         true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {}", ByteSize::bytes(most)))),
         false => Ok(bytes),
@@ -49,7 +61,8 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
         std::os::unix::fs::symlink("/dev/zero", at("endless")).unwrap();
         std::fs::write(at("plain"), "four").unwrap();
-        for name in ["pipe", "endless", "."] {
+        let _listener = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        for name in ["pipe", "socket", "endless", "."] {
             assert_eq!(read(&at(name), 4).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name}");
         }
         assert_eq!(read(&at("plain"), 4).unwrap(), b"four");
