@@ -1,5 +1,8 @@
 //! The server from its start to its end.
 
+mod options;
+mod start_error;
+
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,10 +13,10 @@ use coracle_api::SshDoor;
 use coracle_api::dial::DIAL_COMMAND;
 use coracle_engine::{Engine, Neighbours};
 use coracle_engine_docker::DockerEngine;
-use coracle_git_door::{Door, DoorError};
+use coracle_git_door::Door;
 use coracle_labels::Entrance;
 use coracle_model::{ByteSize, Cpus, EngineKind};
-use coracle_orchestrator::{HostOrchestrator, OrchestratorError, Settings, TlsOffer, Traffic};
+use coracle_orchestrator::{HostOrchestrator, Settings, TlsOffer, Traffic};
 use coracle_policy::ServerPolicy;
 use coracle_ssh_door::{HostKey, Listening};
 use coracle_store::{Store, StoreError};
@@ -25,103 +28,28 @@ use crate::access::Caller;
 use crate::api_host::ApiHost;
 use crate::context::Context;
 use crate::deployments::Deployments;
-use crate::discovery::{Discovery, DiscoveryOptions};
-use crate::engines::{EngineChoice, Search, SearchError};
+use crate::discovery::Discovery;
+use crate::engines::{EngineChoice, Search};
 use crate::forges::{self, Forges};
-use crate::intake::IntakeLimits;
 use crate::people::People;
 use crate::previews::Previews;
-use crate::proxy_process::{AcmeOptions, ProxyError, ProxyOptions, ProxyProcess};
+use crate::proxy_process::ProxyProcess;
 use crate::published::Published;
 use crate::source::Sources;
 use crate::ssh::{self, Keeper};
-use crate::state_dir::{self, StateDirError};
+use crate::state_dir;
 use crate::succession::{self, Successions};
 use crate::token::{self, TokenGuard};
 use crate::{api, connections, farewell, gate, leftover};
+
+pub use options::ServerOptions;
+pub use start_error::StartError;
 
 /// How long deployments and requests may take to end once the server is asked to stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long what is left may take to end when it has been cut off.
 const CUT_DEADLINE: Duration = Duration::from_secs(5);
-
-/// What a server is started with.
-#[derive(Debug, Clone)]
-pub struct ServerOptions {
-    /// Where everything is kept; made if it is not there.
-    pub state_dir: PathBuf,
-    /// Where the proxy takes requests.
-    pub http: Vec<SocketAddr>,
-    /// Where the proxy takes requests over TLS.
-    pub https: Vec<SocketAddr>,
-    /// How certificates are ordered; `None`: they are not.
-    pub acme: Option<AcmeOptions>,
-    /// The API's Unix socket; being able to open it is the permission to use it.
-    pub api_socket: PathBuf,
-    /// Where the API listens beside it, for those who know the token in `state_dir/token`.
-    pub api_tcp: Option<SocketAddr>,
-    /// The host name under which the proxy hands requests over TLS to the API, if it does. Then the API listens over TCP as well,
-    /// on the loopback if nothing else is said.
-    pub api_host: Option<String>,
-    /// Where git is served over SSH, if it is.
-    pub ssh: Option<SocketAddr>,
-    /// Where webhooks are taken, and nothing else, beside the API's own address.
-    pub hooks: Option<SocketAddr>,
-    /// Where webhooks' address is reached from outside, without a slash at the end: only told.
-    pub public_url: Option<String>,
-    /// The `coracle` binary, to start the proxy and the process engine's shims with.
-    pub program: PathBuf,
-    /// Which engine runs apps that name none.
-    pub engine: EngineChoice,
-    /// Where Docker listens; `None`: `DOCKER_HOST`, or the usual places.
-    pub docker_socket: Option<String>,
-    /// Whether containers that others started get routes by their labels, and how.
-    pub discovery: DiscoveryOptions,
-    /// What source trees may cost.
-    pub intake: IntakeLimits,
-    /// What the administrator says of the rules that releases may break.
-    pub policy: ServerPolicy,
-    /// How long to wait for a predecessor that is just ending and still has the state.
-    pub patience: Duration,
-}
-
-impl ServerOptions {
-    /// Usual values for everything else: requests on port 8080, no API over TCP.
-    pub fn new(state_dir: PathBuf, program: PathBuf) -> Self {
-        Self {
-            api_socket: state_dir.join("api.sock"),
-            http: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
-            https: Vec::new(),
-            acme: None,
-            api_tcp: None,
-            api_host: None,
-            ssh: None,
-            hooks: None,
-            public_url: None,
-            program,
-            engine: EngineChoice::Auto,
-            docker_socket: None,
-            discovery: DiscoveryOptions { on: true, ..DiscoveryOptions::default() },
-            intake: IntakeLimits::default(),
-            policy: ServerPolicy::default(),
-            patience: Duration::from_secs(20),
-            state_dir,
-        }
-    }
-
-    /// How its proxy is started and reached.
-    pub fn proxy(&self) -> ProxyOptions {
-        let mut options = ProxyOptions::new(self.program.clone(), self.http.clone(), &self.state_dir);
-        options.https.clone_from(&self.https);
-        options.acme.clone_from(&self.acme);
-        options
-    }
-
-    fn tls_offer(&self) -> TlsOffer {
-        TlsOffer { port: self.https.first().map(SocketAddr::port), acme: self.acme.is_some() }
-    }
-}
 
 /// What a server is made of, for those who bring their own engines or their own proxy.
 pub struct Parts {
@@ -133,90 +61,6 @@ pub struct Parts {
     pub traffic: Arc<dyn Traffic>,
     /// Where requests are taken, to tell people.
     pub http: Vec<SocketAddr>,
-}
-
-/// Why a server does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A directory cannot be used.
-    #[error(transparent)]
-    StateDir(#[from] StateDirError),
-    /// The state cannot be opened.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// No engine can be had.
-    #[error(transparent)]
-    Engine(#[from] coracle_engine::EngineError),
-    /// The proxy cannot be started or adopted.
-    #[error(transparent)]
-    Proxy(#[from] ProxyError),
-    /// What an earlier server left half-done cannot be settled.
-    #[error("what was interrupted cannot be settled: {0}")]
-    Recover(#[source] OrchestratorError),
-    /// The repositories that are pushed to cannot be used.
-    #[error("the git repositories cannot be used: {0}")]
-    Git(#[from] DoorError),
-    /// The API cannot listen there.
-    #[error("the API cannot listen on {place}: {source}")]
-    Listen {
-        /// The address or the path.
-        place: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// SSH cannot listen there.
-    #[error("SSH cannot listen on {address}: {source}")]
-    ListenSsh {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The SSH host key cannot be read or made.
-    #[error("the SSH host key in {} cannot be used: {source}", path.display())]
-    HostKey {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The token cannot be read or made.
-    #[error("the token in {} cannot be used: {source}", path.display())]
-    Token {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-}
-
-impl StartError {
-    /// What to do about it.
-    pub fn hint(&self) -> &str {
-        match self {
-            Self::StateDir(_) | Self::Git(_) => "choose a directory that this user may write to with `--state`",
-            Self::Store(StoreError::Locked { .. }) => "stop the other server first: `coracle server stop`",
-            Self::Store(_) => "nothing was changed; `--state` chooses another directory",
-            Self::Engine(_) => "`coracle doctor` tells what is missing; `--engine process` needs nothing installed",
-            Self::Proxy(error) => error.hint(),
-            Self::Recover(_) => "make what it needs available again (`coracle doctor`) and start once more; apps go on meanwhile",
-            Self::Listen { .. } => "choose another address with `--api-tcp`, or another `--state` directory",
-            Self::ListenSsh { .. } => "choose another address with `--ssh`",
-            Self::HostKey { .. } => {
-                "correct it; or remove the file to have a new one made, which everybody who knows the old one is warned of"
-            }
-            Self::Token { .. } => "remove the file to have a new token made",
-        }
-    }
-}
-
-impl From<SearchError> for StartError {
-    fn from(error: SearchError) -> Self {
-        match error {
-            SearchError::Engine(error) => Self::Engine(error),
-            SearchError::Store(error) => Self::Store(error),
-        }
-    }
 }
 
 /// A running server. Dropping it without [`Server::run_until`] cuts everything off, as a crash would; apps and proxy go on.
@@ -324,7 +168,7 @@ impl Server {
         });
         let ssh = ssh.map(|listener| ssh_door(listener, &options.state_dir)).transpose()?;
         let context = Arc::new(Context {
-            orchestrator: orchestrator.clone(),
+            orchestrator,
             people: People::new(store.clone()),
             store,
             engines: parts.engines,
@@ -333,10 +177,10 @@ impl Server {
             docker_declined: options.engine == EngineChoice::Process,
             docker_socket: options.docker_socket,
             deployments,
-            previews: previews.clone(),
+            previews,
             published,
-            discovery: discovery.clone(),
-            proxy: proxy.clone(),
+            discovery,
+            proxy,
             http: parts.http,
             api_tcp: api_address,
             hooks: hooks.as_ref().and_then(|listener| listener.local_addr().ok()),
@@ -355,29 +199,11 @@ impl Server {
             api_tcp: None,
             connections: TaskTracker::new(),
             cut,
-            halt: halt.clone(),
+            halt,
             accepting: Vec::new(),
             background: Vec::new(),
         };
-        server.background.push(owned({
-            let (orchestrator, halt) = (orchestrator.clone(), halt.clone());
-            async move { orchestrator.reconcile_forever(halt).await }
-        }));
-        server.background.push(owned({
-            let orchestrator = orchestrator.clone();
-            async move {
-                successions.recover(&orchestrator).await;
-                successions.settle_entrances().await;
-            }
-        }));
-        server.background.push(owned(previews.keep(halt.clone())));
-        if let Some(discovery) = discovery {
-            let halt = halt.clone();
-            server.background.push(owned(async move { discovery.run(halt).await }));
-        }
-        if let Some(proxy) = proxy {
-            server.background.push(owned(proxy.watch(orchestrator, halt)));
-        }
+        server.look_after(successions);
         let api = api::router(server.context.clone());
         server.listen(api.clone(), api_tcp, &options.state_dir.join("token"))?;
         server.context.forges.resume().await;
@@ -388,6 +214,29 @@ impl Server {
             server.listen_ssh(listener, host_key, api);
         }
         Ok(server)
+    }
+
+    /// Begins what goes on until the server ends, whether anybody asks or not.
+    fn look_after(&mut self, successions: Successions) {
+        let Context { orchestrator, previews, discovery, proxy, .. } = &*self.context;
+        let (orchestrator, halt) = (orchestrator.clone(), self.halt.clone());
+        let mut tasks = vec![owned(previews.clone().keep(halt.clone()))];
+        if let Some(discovery) = discovery.clone() {
+            let halt = halt.clone();
+            tasks.push(owned(async move { discovery.run(halt).await }));
+        }
+        if let Some(proxy) = proxy.clone() {
+            tasks.push(owned(proxy.watch(orchestrator.clone(), halt.clone())));
+        }
+        tasks.push(owned({
+            let orchestrator = orchestrator.clone();
+            async move {
+                successions.recover(&orchestrator).await;
+                successions.settle_entrances().await;
+            }
+        }));
+        tasks.push(owned(async move { orchestrator.reconcile_forever(halt).await }));
+        self.background.extend(tasks);
     }
 
     fn listen(&mut self, router: Router, api_tcp: Option<TcpListener>, token_file: &Path) -> Result<(), StartError> {
