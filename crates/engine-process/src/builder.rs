@@ -75,15 +75,7 @@ impl ProcessBuilder {
                 .map_err(|error| BuildError::from(EngineError::io("write the slug", &error)))
         })
         .await?;
-        Ok(Artifact {
-            engine: EngineKind::Process,
-            id: slug.id(),
-            processes,
-            port: None,
-            has_healthcheck: false,
-            fingerprint: None,
-            registry: None,
-        })
+        Ok(Artifact { processes, ..Artifact::new(EngineKind::Process, slug.id()) })
     }
 
     /// The processes that the build found. A static site is served by this very program.

@@ -53,3 +53,11 @@ pub struct Artifact {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<PinnedImage>,
 }
+
+impl Artifact {
+    /// One of which nothing else is known.
+    pub fn new(engine: EngineKind, id: ArtifactId) -> Self {
+        let processes = BTreeMap::new();
+        Self { engine, id, processes, port: None, has_healthcheck: false, fingerprint: None, registry: None }
+    }
+}

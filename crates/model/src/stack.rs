@@ -306,6 +306,16 @@ pub fn collide(one: &PublishedPort, other: &PublishedPort) -> bool {
     one.host.is_some() && one.host == other.host && one.protocol == other.protocol && same_address
 }
 
+/// A port of the machine that both descriptions publish: `8000/tcp`.
+pub fn shared_port(spec: &AppSpec, other: &AppSpec) -> Option<String> {
+    let ports = |spec: &AppSpec| -> Vec<PublishedPort> {
+        spec.parts().flat_map(|(_, part)| part.container.ports.iter().cloned()).collect()
+    };
+    let taken = ports(other);
+    let port = ports(spec).into_iter().find(|port| taken.iter().any(|taken| collide(port, taken)))?;
+    Some(format!("{}/{}", port.host.unwrap_or_default(), port.protocol))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -362,5 +372,13 @@ mod tests {
         assert!(publish("api", port(8080, Some("0.0.0.0"))).is_err());
         assert_eq!(publish("api", port(8080, Some("127.0.0.2"))), Ok(()));
         assert_eq!(publish("api", port(8081, None)), Ok(()));
+        let mut other = app(&[("web", &[])]);
+        let mut shared = |wanted: PublishedPort| {
+            other.processes.get_mut(&ProcessName::web()).unwrap().container.ports = vec![wanted];
+            (shared_port(&other, &spec), shared_port(&spec, &other))
+        };
+        let taken = || Some("8081/tcp".to_owned());
+        assert_eq!(shared(port(8081, Some("0.0.0.0"))), (taken(), taken()));
+        assert_eq!(shared(port(8082, None)), (None, None));
     }
 }

@@ -195,33 +195,17 @@ pub(crate) fn is_of(app: &AppName, id: &ServiceId) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
-    use coracle_model::{Artifact, ArtifactId, EngineKind, Origin, ProcessSpec};
+    use coracle_model::{EngineKind, ProcessSpec};
 
     use super::*;
+    use crate::table::to_be;
 
     fn release(labels: &[(&str, &str)]) -> Release {
         let mut spec = coracle_model::AppSpec::named("shop".parse().unwrap());
         let mut web = ProcessSpec { exposure: Exposure::Labels { port: Some(8000) }, ..ProcessSpec::default() };
         web.container.labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         spec.processes.insert("web".parse().unwrap(), web);
-        let artifact = Artifact {
-            engine: EngineKind::Docker,
-            id: ArtifactId::new("x"),
-            processes: BTreeMap::new(),
-            port: None,
-            has_healthcheck: false,
-            fingerprint: None,
-            registry: None,
-        };
-        Release {
-            app: spec.app.clone(),
-            number: "v2".parse().unwrap(),
-            artifact,
-            artifacts: BTreeMap::new(),
-            spec,
-            origin: Origin::Deploy { commit: None },
-            created_at: jiff::Timestamp::UNIX_EPOCH,
-        }
+        Release { number: "v2".parse().unwrap(), ..to_be(&spec, EngineKind::Docker) }
     }
 
     const LABELS: [(&str, &str); 5] = [

@@ -351,29 +351,14 @@ pub(crate) async fn parts_of(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use coracle_model::{ArtifactId, Origin};
+    use coracle_model::ArtifactId;
 
     use super::*;
+    use crate::table::to_be;
 
     fn release(spec: AppSpec) -> Release {
-        let artifact = Artifact {
-            engine: EngineKind::Docker,
-            id: ArtifactId::new("sha256:1"),
-            processes: BTreeMap::new(),
-            port: None,
-            has_healthcheck: false,
-            fingerprint: None,
-            registry: None,
-        };
-        Release {
-            app: spec.app.clone(),
-            number: ReleaseNumber::FIRST,
-            artifact,
-            artifacts: BTreeMap::new(),
-            spec,
-            origin: Origin::Deploy { commit: None },
-            created_at: jiff::Timestamp::UNIX_EPOCH,
-        }
+        let artifact = Artifact::new(EngineKind::Docker, ArtifactId::new("sha256:1"));
+        Release { artifact, ..to_be(&spec, EngineKind::Docker) }
     }
 
     fn app(name: &str) -> AppName {

@@ -174,7 +174,10 @@ impl Core {
     ) -> Result<(), OrchestratorError> {
         let lock = self.app_lock(&record.name);
         let _not_while_switching = lock.lock().await;
-        let record = self.store.app(&record.name).await?;
+        let record = match self.store.app(&record.name).await {
+            Err(StoreError::NoSuchApp(_)) => return Ok(()),
+            record => record?,
+        };
         let Some(number) = record.active else { return Ok(()) };
         let release = self.store.release(&record.name, number).await?;
         let engine = self.engine(release.artifact.engine)?;

@@ -41,9 +41,8 @@ impl Core {
 
     async fn publish_after(&self, last_generation: &mut u64) -> Result<(), OrchestratorError> {
         let mut active = Vec::new();
-        for record in self.store.apps().await? {
-            if let Some(number) = record.active {
-                let release = self.store.release(&record.name, number).await?;
+        for (record, release) in self.store.apps_with_releases().await? {
+            if let Some(release) = release {
                 let services = self.store.services(&record.name).await?;
                 active.push(Active { record, release, services });
             }
@@ -61,14 +60,12 @@ impl Core {
     /// The app that already answers for some of the requests that this release asks for, by the same host and path prefix or
     /// by the same rule.
     pub(crate) async fn route_conflict(&self, release: &Release) -> Result<Option<RouteConflict>, OrchestratorError> {
-        for record in self.store.apps().await? {
-            let Some(number) = record.active.filter(|_| record.name != release.app) else { continue };
-            let other = self.store.release(&record.name, number).await?;
-            if let Some(of) = contested(release, &other, self.settings.tls) {
-                return Ok(Some(RouteConflict { of, other: record.name }));
-            }
-        }
-        Ok(None)
+        let active = self.store.active_releases().await?;
+        let conflict = |other: Release| {
+            let of = contested(release, &other, self.settings.tls)?;
+            Some(RouteConflict { of, other: other.app })
+        };
+        Ok(active.into_iter().filter(|other| other.app != release.app).find_map(conflict))
     }
 }
 
@@ -89,20 +86,11 @@ impl Core {
 }
 
 /// What would be deployed on this engine, unless the description asks for another, as far as that is known before it is built.
-fn to_be(spec: &AppSpec, usual: EngineKind) -> Release {
-    let artifact = Artifact {
-        engine: spec.engine.unwrap_or(usual),
-        id: ArtifactId::new(""),
-        processes: BTreeMap::new(),
-        port: None,
-        has_healthcheck: false,
-        fingerprint: None,
-        registry: None,
-    };
+pub(crate) fn to_be(spec: &AppSpec, usual: EngineKind) -> Release {
     Release {
         app: spec.app.clone(),
         number: ReleaseNumber::FIRST,
-        artifact,
+        artifact: Artifact::new(spec.engine.unwrap_or(usual), ArtifactId::new("")),
         artifacts: BTreeMap::new(),
         spec: spec.clone(),
         origin: Origin::Deploy { commit: None },

@@ -144,12 +144,5 @@ pub(crate) async fn connect(options: DockerOptions) -> Result<DockerEngine, Engi
 }
 
 async fn needs_docker(store: &Store) -> Result<bool, StoreError> {
-    for record in store.apps().await? {
-        if let Some(active) = record.active
-            && store.release(&record.name, active).await?.artifact.engine == EngineKind::Docker
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    Ok(store.active_releases().await?.iter().any(|release| release.artifact.engine == EngineKind::Docker))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use coracle_api::{Problem, ProblemKind};
 use coracle_model::container::{BindMount, BindSource};
-use coracle_model::stack::{self, BuildExtras};
+use coracle_model::stack::BuildExtras;
 use coracle_model::{
     AppName, AppSpec, ContainerSettings, EngineKind, Exposure, HttpSpec, ProcessName, ProcessSource, ProcessSpec, Release,
 };
@@ -13,6 +13,8 @@ use coracle_proxy_table::Middleware;
 use coracle_store::{Store, StoreError};
 
 use crate::problems;
+
+mod taken;
 
 /// How many things are told in full.
 const TOLD: usize = 20;
@@ -27,8 +29,8 @@ const PROCESSES: &str = "the app: the process engine, which runs it on the machi
 pub(crate) async fn refuse_more(store: &Store, app: &AppName, spec: &AppSpec, usual: EngineKind) -> Result<(), Problem> {
     let active = active(store, app).await.map_err(|error| problems::store(&error))?;
     let parent = store.preview(app).await.map_err(|error| problems::store(&error))?.map(|preview| preview.parent);
-    let own = active.as_ref().map(|release| hosts(&release.spec)).unwrap_or_default();
-    refuse_what_is_taken(store, (app, parent.as_ref()), spec, &own).await?;
+    let own = active.as_ref().map(|release| taken::hosts(&release.spec)).unwrap_or_default();
+    taken::refuse(store, (app, parent.as_ref()), spec, &own).await?;
     let mut wanted = of(spec);
     if usual != EngineKind::Process && spec.engine == Some(EngineKind::Process) {
         wanted.insert(PROCESSES.to_owned());
@@ -83,76 +85,6 @@ fn by_manifest(spec: &AppSpec) -> impl Iterator<Item = &HttpSpec> {
     std::iter::once(&spec.http).chain(of_parts)
 }
 
-/// The hosts that a description names, in its settings and in the rules of its labels.
-fn hosts(spec: &AppSpec) -> BTreeSet<String> {
-    let named = by_manifest(spec).flat_map(|http| http.hosts.iter().map(ToString::to_string));
-    let labels = spec.parts().flat_map(|(_, part)| &part.container.labels);
-    let rules = labels.filter(|(name, _)| is_rule(&name.to_ascii_lowercase()));
-    let of_rules = rules.filter_map(|(_, rule)| coracle_labels::hosts_of_rule(rule).ok()).flat_map(|hosts| hosts.named);
-    named.chain(of_rules).collect()
-}
-
-/// Refuses what another app has. Whose it is, is not told: people are not told what apps there are.
-async fn refuse_what_is_taken(
-    store: &Store,
-    (app, parent): (&AppName, Option<&AppName>),
-    spec: &AppSpec,
-    own: &BTreeSet<String>,
-) -> Result<(), Problem> {
-    let told = |error: StoreError| problems::store(&error);
-    let named = hosts(spec);
-    let wanted: Vec<&String> = named.difference(own).filter(|host| *host != ANY_HOST).collect();
-    let previews = store.previews(Some(app)).await.map_err(told)?;
-    let is_related = |name: &AppName| name == app || parent == Some(name) || previews.iter().any(|its| its.app == *name);
-    for record in store.apps().await.map_err(told)? {
-        let Some(number) = record.active.filter(|_| !is_related(&record.name)) else { continue };
-        let other = store.release(&record.name, number).await.map_err(told)?;
-        let requests = taken_host(&wanted, &other.spec).or_else(|| coracle_orchestrator::contested_with(spec, &other));
-        if let Some(what) = requests {
-            let problem = Problem::new(ProblemKind::Forbidden, format!("{what} is taken"));
-            return Err(problem.hint("choose another one: only the administrator lets apps share a host"));
-        }
-        if let Some(port) = taken_port(spec, &other.spec) {
-            let problem = Problem::new(ProblemKind::Conflict, format!("the port {port} of this machine is taken"));
-            return Err(problem.hint("publish another one, or none: requests come by the proxy"));
-        }
-    }
-    Ok(())
-}
-
-/// The host of these that another app has, in words. A part of its requests would bring its visitors' cookies with it.
-fn taken_host(wanted: &[&String], other: &AppSpec) -> Option<String> {
-    let taken = hosts(other);
-    let host = wanted.iter().find(|host| taken.iter().any(|taken| share_names(taken, host)))?;
-    Some(match host.starts_with('*') {
-        true => format!("a host that {host} covers"),
-        false => format!("the host {host}"),
-    })
-}
-
-/// A port of the machine that both publish.
-fn taken_port(spec: &AppSpec, other: &AppSpec) -> Option<String> {
-    let ports = |spec: &'_ AppSpec| spec.parts().flat_map(|(_, part)| part.container.ports.clone()).collect::<Vec<_>>();
-    let taken = ports(other);
-    let port = ports(spec).into_iter().find(|port| taken.iter().any(|taken| stack::collide(port, taken)))?;
-    Some(format!("{}/{}", port.host.unwrap_or_default(), port.protocol))
-}
-
-/// Stands for every host. Whoever has it gets what nobody else asks for.
-const ANY_HOST: &str = "*";
-
-/// Whether there are names that both hosts stand for, each of which may be a pattern. `*.a` counts as every name below `a`:
-/// cookies reach those.
-fn share_names(one: &str, other: &str) -> bool {
-    let parent = |host: &str| host.strip_prefix("**.").or_else(|| host.strip_prefix("*.")).map(|parent| format!(".{parent}"));
-    match (parent(one), parent(other)) {
-        (None, None) => one == other,
-        (Some(below), None) => other.ends_with(&below),
-        (None, Some(below)) => one.ends_with(&below),
-        (Some(one), Some(other)) => one.ends_with(&other) || other.ends_with(&one),
-    }
-}
-
 async fn active(store: &Store, app: &AppName) -> Result<Option<Release>, StoreError> {
     match store.app(app).await {
         Ok(record) => match record.active {
@@ -166,8 +98,8 @@ async fn active(store: &Store, app: &AppName) -> Result<Option<Release>, StoreEr
 
 /// Everything of the machine that a description asks for, each with whom it is for.
 fn of(spec: &AppSpec) -> BTreeSet<String> {
-    let every = by_manifest(spec).any(|http| http.hosts.iter().any(|host| host.as_str() == ANY_HOST));
-    let every = every.then(|| format!("the app: requests of every host, {ANY_HOST}"));
+    let every = by_manifest(spec).any(|http| http.hosts.iter().any(|host| host.as_str() == taken::ANY_HOST));
+    let every = every.then(|| format!("the app: requests of every host, {}", taken::ANY_HOST));
     spec.parts().flat_map(|(name, part)| of_part(name, part)).chain(nested(spec)).chain(every).chain(asked(spec)).collect()
 }
 
@@ -363,16 +295,11 @@ fn is_local(driver: &str) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::path::Path;
-
-    use coracle_model::container::{PublishedPort, Transport};
     use coracle_model::stack::PartBuild;
-    use coracle_model::{Artifact, ArtifactId, DeploymentKind, Origin, ReleaseNumber};
-    use coracle_store::NewRelease;
 
     use super::*;
 
-    fn spec(change: impl FnOnce(&mut ContainerSettings)) -> AppSpec {
+    pub(super) fn spec(change: impl FnOnce(&mut ContainerSettings)) -> AppSpec {
         let mut spec = AppSpec::named("shop".parse().unwrap());
         let mut part = ProcessSpec::default();
         change(&mut part.container);
@@ -478,35 +405,6 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_named_in_settings_and_rules() {
-        let mut spec = spec(|settings| {
-            let rule = "Host(`Api.example`) && (PathPrefix(`/v1`) || Host(\"b.example\"))".to_owned();
-            settings.labels.insert("traefik.http.routers.api.rule".to_owned(), rule);
-        });
-        spec.http.hosts = vec!["shop.example".parse().unwrap()];
-        let hosts: Vec<String> = hosts(&spec).into_iter().collect();
-        assert_eq!(hosts, ["api.example", "b.example", "shop.example"]);
-    }
-
-    #[test]
-    fn patterns_share_names_with_what_they_cover() {
-        for (one, other, shared) in [
-            ("a.b", "a.b", true),
-            ("a.b", "b", false),
-            ("*.b", "a.b", true),
-            ("*.b", "x.a.b", true),
-            ("*.b", "b", false),
-            ("*.b", "ab", false),
-            ("*.b", "*.a.b", true),
-            ("**.b", "*.b", true),
-            ("*.a", "*.b", false),
-            ("*", "a.b", false),
-        ] {
-            assert_eq!((share_names(one, other), share_names(other, one)), (shared, shared), "{one} {other}");
-        }
-    }
-
-    #[test]
     fn builds_and_the_manifest_ask_for_what_is_beyond_the_app_too() {
         let built = |network: &str| {
             let mut spec = spec(|_| ());
@@ -529,87 +427,5 @@ mod tests {
         let asked = of(&manifest.resolve(Some("shop".parse().unwrap()), None).unwrap());
         let wanted = ["the app: requests of every host, *", "the app: the proxy asks http://127.0.0.1:9/ about requests"];
         assert_eq!(asked.into_iter().collect::<Vec<_>>(), wanted);
-    }
-
-    /// A store with the app `brk`, which labels route.
-    async fn with_brk(dir: &Path) -> Store {
-        let store = Store::open(dir).await.unwrap();
-        let mut brk = spec(|settings| {
-            settings.labels.insert("traefik.http.routers.brk.rule".to_owned(), "Host(`brk.localhost`)".to_owned());
-        });
-        brk.app = "brk".parse().unwrap();
-        brk.http.hosts = Vec::new();
-        brk.processes.get_mut(&ProcessName::web()).unwrap().container.ports = vec![loopback_port()];
-        brk.processes.get_mut(&ProcessName::web()).unwrap().exposure = Exposure::Labels { port: None };
-        activate(&store, brk).await;
-        store
-    }
-
-    fn loopback_port() -> PublishedPort {
-        PublishedPort { target: 80, protocol: Transport::Tcp, host: Some(8000), address: None }
-    }
-
-    async fn activate(store: &Store, spec: AppSpec) {
-        let app = spec.app.clone();
-        let artifact = Artifact {
-            engine: EngineKind::Docker,
-            id: ArtifactId::new("image"),
-            processes: [].into(),
-            port: None,
-            has_healthcheck: false,
-            fingerprint: None,
-            registry: None,
-        };
-        store.ensure_app(&app).await.unwrap();
-        let deployment = store.begin_deployment(&app, DeploymentKind::Deploy).await.unwrap();
-        let origin = Origin::Deploy { commit: None };
-        let new = NewRelease {
-            app: app.clone(),
-            number: ReleaseNumber::FIRST,
-            artifact,
-            artifacts: [].into(),
-            spec,
-            origin,
-            env: Vec::new(),
-        };
-        store.create_release(new).await.unwrap();
-        store.activate(deployment.id, &[]).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn the_hosts_of_others_are_taken_and_nobody_is_told_whose_they_are() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = with_brk(dir.path()).await;
-        let app = "shop".parse().unwrap();
-        let at = |host: &str| {
-            let mut spec = spec(|_| ());
-            spec.http.hosts = vec![host.parse().unwrap()];
-            spec
-        };
-        let by_rule = |rule: &str| {
-            let mut spec = spec(|settings| {
-                settings.labels.insert("traefik.http.routers.r.rule".to_owned(), rule.to_owned());
-            });
-            spec.processes.get_mut(&ProcessName::web()).unwrap().exposure = Exposure::Labels { port: None };
-            spec
-        };
-        for (wanted, detail) in [
-            (at("brk.localhost"), "the host brk.localhost is taken"),
-            (at("*.localhost"), "a host that *.localhost covers is taken"),
-            (by_rule("Host(`*.localhost`)"), "a host that *.localhost covers is taken"),
-            (by_rule("Host(\"brk.localhost\") && PathPrefix(\"/login\")"), "the host brk.localhost is taken"),
-        ] {
-            let refused = refuse_more(&store, &app, &wanted, EngineKind::Docker).await.unwrap_err();
-            assert_eq!((refused.kind, refused.detail.as_str()), (ProblemKind::Forbidden, detail));
-            assert!(!format!("{refused:?}").contains("app brk") && !format!("{refused:?}").contains("-a brk"), "{refused:?}");
-        }
-        let published = spec(|settings| settings.ports = vec![loopback_port()]);
-        let refused = refuse_more(&store, &app, &published, EngineKind::Docker).await.unwrap_err();
-        assert_eq!(refused.detail, "the port 8000/tcp of this machine is taken");
-        let refused = refuse_more(&store, &app, &at("*"), EngineKind::Docker).await.unwrap_err();
-        assert!(refused.detail.contains("requests of every host"), "{}", refused.detail);
-        for good in [at("shop.localhost"), at("*.shop.localhost"), by_rule("Host(`www.localhost`) && Path(`/`)")] {
-            refuse_more(&store, &app, &good, EngineKind::Docker).await.unwrap();
-        }
     }
 }

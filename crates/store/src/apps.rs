@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use coracle_model::{AppName, ProcessName, ReleaseNumber};
+use coracle_model::{AppName, ProcessName, Release, ReleaseNumber};
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
@@ -49,10 +49,23 @@ impl Store {
 
     /// All apps, by name.
     pub async fn apps(&self) -> Result<Vec<AppRecord>, StoreError> {
-        let query = sqlx::query_as::<_, Row>("SELECT name, active, scale, created_at FROM apps ORDER BY name");
-        let rows = query.fetch_all(self.database().readers()).await;
-        let rows = rows.map_err(|error| self.database().failed("list apps", &error))?;
-        rows.into_iter().map(|row| self.app_record(row)).collect()
+        let connection = self.database().readers().acquire().await;
+        let mut connection = connection.map_err(|error| self.database().failed("list apps", &error))?;
+        self.apps_within(&mut connection).await
+    }
+
+    /// All apps, by name, each with its active release, as they were at one moment: of an app that is deleted meanwhile there is
+    /// all or nothing.
+    pub async fn apps_with_releases(&self) -> Result<Vec<(AppRecord, Option<Release>)>, StoreError> {
+        let failed = |error| self.database().failed("list apps", &error);
+        let mut transaction = self.database().readers().begin().await.map_err(failed)?;
+        let apps = self.apps_within(&mut transaction).await?;
+        let mut releases = self.active_releases_within(&mut transaction).await?.into_iter().peekable();
+        let pair = |app: AppRecord| {
+            let release = releases.next_if(|release| release.app == app.name);
+            (app, release)
+        };
+        Ok(apps.into_iter().map(pair).collect())
     }
 
     /// Forgets an app with all its releases, deployments, configuration and roles that name it, and remembers that engines may still have something
@@ -105,6 +118,13 @@ impl Store {
             .await
             .map_err(|error| self.database().failed(ACTION, &error))?;
         self.database().commit(ACTION, transaction).await
+    }
+
+    /// All apps as they stand inside a transaction, by name.
+    async fn apps_within(&self, connection: &mut SqliteConnection) -> Result<Vec<AppRecord>, StoreError> {
+        let query = sqlx::query_as::<_, Row>("SELECT name, active, scale, created_at FROM apps ORDER BY name");
+        let rows = query.fetch_all(connection).await.map_err(|error| self.database().failed("list apps", &error))?;
+        rows.into_iter().map(|row| self.app_record(row)).collect()
     }
 
     /// The app as it stands inside a transaction.

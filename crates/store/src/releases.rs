@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use coracle_model::{AppName, AppSpec, Artifact, EnvName, Origin, PinnedImage, ProcessName, Release, ReleaseNumber, Secret};
+use coracle_model::{
+    AppName, AppSpec, Artifact, EnvName, NameError, Origin, PinnedImage, ProcessName, Release, ReleaseNumber, Secret,
+};
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
+use sqlx::{AssertSqlSafe, SqliteConnection};
 use zeroize::Zeroizing;
 
 use crate::Store;
@@ -30,7 +32,10 @@ pub struct NewRelease {
     pub env: Vec<(EnvName, Secret)>,
 }
 
-type Row = (u32, String, String, String, Option<Vec<u8>>, String, i64);
+type Row = (String, u32, String, String, String, Option<Vec<u8>>, String, i64);
+
+/// What a [`Row`] has.
+const COLUMNS: &str = "releases.app, number, artifact, artifacts, spec, sealed_spec, origin, releases.created_at";
 
 /// What stands where the spec would, if it is sealed.
 const SEALED: &str = "{}";
@@ -81,26 +86,40 @@ impl Store {
 
     /// One release.
     pub async fn release(&self, app: &AppName, number: ReleaseNumber) -> Result<Release, StoreError> {
-        const SELECT: &str = "SELECT number, artifact, artifacts, spec, sealed_spec, origin, created_at FROM releases
-            WHERE app = $1 AND number = $2";
-        let query = sqlx::query_as::<_, Row>(SELECT).bind(app.as_str()).bind(number.get());
+        let select = format!("SELECT {COLUMNS} FROM releases WHERE app = $1 AND number = $2");
+        let query = sqlx::query_as::<_, Row>(AssertSqlSafe(select)).bind(app.as_str()).bind(number.get());
         let row = query.fetch_optional(self.database().readers()).await;
         match row.map_err(|error| self.database().failed("read a release", &error))? {
-            Some(row) => self.release_record(app, row),
+            Some(row) => self.release_record(row),
             None => Err(self.absent(app, number).await),
         }
     }
 
     /// All releases of an app that are kept, oldest first.
     pub async fn releases(&self, app: &AppName) -> Result<Vec<Release>, StoreError> {
-        const SELECT: &str = "SELECT number, artifact, artifacts, spec, sealed_spec, origin, created_at FROM releases
-            WHERE app = $1 ORDER BY number";
-        let rows = sqlx::query_as::<_, Row>(SELECT).bind(app.as_str()).fetch_all(self.database().readers()).await;
+        let select = format!("SELECT {COLUMNS} FROM releases WHERE app = $1 ORDER BY number");
+        let query = sqlx::query_as::<_, Row>(AssertSqlSafe(select)).bind(app.as_str());
+        let rows = query.fetch_all(self.database().readers()).await;
         let rows = rows.map_err(|error| self.database().failed("list releases", &error))?;
         if rows.is_empty() {
             self.app(app).await?;
         }
-        rows.into_iter().map(|row| self.release_record(app, row)).collect()
+        rows.into_iter().map(|row| self.release_record(row)).collect()
+    }
+
+    /// The releases that are active, by app.
+    pub async fn active_releases(&self) -> Result<Vec<Release>, StoreError> {
+        let connection = self.database().readers().acquire().await;
+        let mut connection = connection.map_err(|error| self.database().failed("list active releases", &error))?;
+        self.active_releases_within(&mut connection).await
+    }
+
+    /// The releases that are active inside a transaction, by app.
+    pub(crate) async fn active_releases_within(&self, connection: &mut SqliteConnection) -> Result<Vec<Release>, StoreError> {
+        let select = format!("SELECT {COLUMNS} FROM apps JOIN releases ON app = name AND number = active ORDER BY app");
+        let rows = sqlx::query_as::<_, Row>(AssertSqlSafe(select)).fetch_all(connection).await;
+        let rows = rows.map_err(|error| self.database().failed("list active releases", &error))?;
+        rows.into_iter().map(|row| self.release_record(row)).collect()
     }
 
     /// The configuration a release runs with, in the order it was given.
@@ -203,22 +222,24 @@ impl Store {
         self.app(app).await.err().unwrap_or_else(|| StoreError::NoSuchRelease(app.clone(), number))
     }
 
-    fn release_record(&self, app: &AppName, row: Row) -> Result<Release, StoreError> {
-        let (number, artifact, artifacts, spec, sealed_spec, origin, created_at) = row;
+    fn release_record(&self, row: Row) -> Result<Release, StoreError> {
+        let (app, number, artifact, artifacts, spec, sealed_spec, origin, created_at) = row;
         let what = format!("release {number} of {app}");
         let unreadable = |error: serde_json::Error| StoreError::unreadable(self.database().path(), &what, error);
+        let name = app.parse();
+        let app = name.map_err(|error: NameError| StoreError::unreadable(self.database().path(), &what, error))?;
         let number = self.release_number(number)?;
         let spec = match sealed_spec {
             None => serde_json::from_str(&spec).map_err(unreadable)?,
             Some(sealed) => {
-                let opened = self.seal().open(Record::Spec(app, number), &sealed)?;
+                let opened = self.seal().open(Record::Spec(&app, number), &sealed)?;
                 // What serde has to say about it might quote it.
                 serde_json::from_slice(&opened)
                     .map_err(|_| StoreError::unreadable(self.database().path(), &what, "its description is not in our form"))?
             }
         };
         Ok(Release {
-            app: app.clone(),
+            app,
             number,
             artifact: serde_json::from_str(&artifact).map_err(unreadable)?,
             artifacts: serde_json::from_str(&artifacts).map_err(unreadable)?,

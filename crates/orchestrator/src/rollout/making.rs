@@ -414,7 +414,7 @@ impl Core {
                 format!("correct them; variables that they name are set with `coracle config set -a {} NAME=VALUE`", spec.app);
             return Err(OrchestratorError::refused(message, hint));
         }
-        if let Some((other, port)) = self.port_conflict(spec).await? {
+        if let Some((port, other)) = self.port_conflict(spec).await? {
             let message = format!("the port {port} of this machine belongs to the app {other}");
             return Err(OrchestratorError::refused(message, "publish another one, or none: requests come by the proxy"));
         }
@@ -430,7 +430,7 @@ impl Core {
             .map(EnvName::as_str)
             .collect();
         if !missing.is_empty() {
-            let hint = format!("coracle secrets set {}", missing.join(" "));
+            let hint = format!("coracle secrets set {} -a {}", missing.join(" "), spec.app);
             return Err(OrchestratorError::refused(format!("required and not set: {}", missing.join(", ")), hint));
         }
         Ok(())
@@ -475,20 +475,13 @@ impl Core {
     }
 
     /// The app that has a port of the machine which this one wants, with that port.
-    async fn port_conflict(&self, spec: &AppSpec) -> Result<Option<(AppName, String)>, OrchestratorError> {
-        let wanted: Vec<_> = spec.parts().flat_map(|(_, part)| &part.container.ports).collect();
-        if wanted.is_empty() {
+    async fn port_conflict(&self, spec: &AppSpec) -> Result<Option<(String, AppName)>, OrchestratorError> {
+        if spec.parts().all(|(_, part)| part.container.ports.is_empty()) {
             return Ok(None);
         }
-        for record in self.store.apps().await? {
-            let Some(number) = record.active.filter(|_| record.name != spec.app) else { continue };
-            let other = self.store.release(&record.name, number).await?;
-            let mut taken = other.spec.parts().flat_map(|(_, part)| &part.container.ports);
-            if let Some(port) = taken.find(|port| wanted.iter().any(|wanted| stack::collide(port, wanted))) {
-                return Ok(Some((record.name, format!("{}/{}", port.host.unwrap_or_default(), port.protocol))));
-            }
-        }
-        Ok(None)
+        let active = self.store.active_releases().await?;
+        let shared = |other: Release| Some((stack::shared_port(spec, &other.spec)?, other.app));
+        Ok(active.into_iter().filter(|other| other.app != spec.app).find_map(shared))
     }
 
     /// Looks at the tree and decides how it is built.

@@ -113,7 +113,7 @@ async fn required_names_are_asked_for_before_the_build() {
     shop.secrets = vec![env_name("SECRET_KEY"), env_name("DSN")];
     let (phase, cause, _, hint) = failure(world.deploy(shop.clone()).await);
     assert_eq!((phase, cause.as_str()), (Phase::Validate, "required and not set: SECRET_KEY, DSN"));
-    assert_eq!(hint, "coracle secrets set SECRET_KEY DSN");
+    assert_eq!(hint, "coracle secrets set SECRET_KEY DSN -a shop");
     assert!(world.machine.built().is_empty());
     world.set_config("SECRET_KEY", Some("k")).await.unwrap();
     world.set_config("DSN", Some("d")).await.unwrap();

@@ -39,11 +39,8 @@ pub(super) async fn list(State(context): State<Shared>, caller: Caller) -> Answe
         }
     }
     let mut apps = Vec::new();
-    for record in context.store.apps().await?.into_iter().filter(|record| caller.sees(&record.name)) {
-        let release = match record.active {
-            Some(number) => Some(context.store.release(&record.name, number).await?),
-            None => None,
-        };
+    let on_record = context.store.apps_with_releases().await?;
+    for (record, release) in on_record.into_iter().filter(|(record, _)| caller.sees(&record.name)) {
         let own = instances.remove(&record.name).unwrap_or_default();
         let services = context.store.services(&record.name).await?;
         apps.push(summary(record, release.as_ref(), &services, &own));

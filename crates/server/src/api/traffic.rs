@@ -108,12 +108,7 @@ fn proxy(context: &Shared) -> Result<&ProxyProcess, Problem> {
 
 /// The active releases that take requests.
 async fn active(context: &Shared) -> Answer<Vec<Release>> {
-    let mut releases = Vec::new();
-    for record in context.store.apps().await? {
-        if let Some(number) = record.active {
-            releases.push(context.store.release(&record.name, number).await?);
-        }
-    }
+    let mut releases = context.store.active_releases().await?;
     releases.retain(|release| release.processes().keys().any(|process| process.is_web()));
     Ok(releases)
 }

@@ -2,7 +2,7 @@ use coracle_model::{DeploymentKind, Outcome, ProcessName};
 use coracle_store::{ConfigChange, StoreError};
 use futures::future::join_all;
 
-use crate::harness::{Home, name, shop, v};
+use crate::harness::{Home, deployed, name, shop, v};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_twenty_deployments_at_once_exactly_one_begins() {
@@ -54,4 +54,36 @@ async fn writers_and_readers_of_one_app_do_not_lose_or_half_see_anything() {
     }
     assert_eq!(store.config(&shop()).await.unwrap().len(), 12);
     assert_eq!(store.app(&shop()).await.unwrap().scale.len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_is_deleted_meanwhile_is_listed_whole_or_not_at_all() {
+    let home = Home::new();
+    let store = home.with_shop().await;
+    deployed(&store, &shop()).await;
+    let fleeting = {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let app = "fleeting".parse().unwrap();
+            for _ in 0..20 {
+                store.ensure_app(&app).await.unwrap();
+                deployed(&store, &app).await;
+                store.delete_app(&app).await.unwrap();
+            }
+        })
+    };
+    let mut seen = 0;
+    while !fleeting.is_finished() {
+        let apps = store.apps_with_releases().await.unwrap();
+        for (app, release) in &apps {
+            assert_eq!(app.active, release.as_ref().map(|release| release.number), "{}", app.name);
+        }
+        seen += usize::from(apps.len() > 1);
+        let active = store.active_releases().await.unwrap();
+        assert!(active.iter().any(|release| release.app == shop() && release.number == v(1)), "{active:?}");
+    }
+    fleeting.await.unwrap();
+    assert!(seen > 0, "it was never there");
+    let left: Vec<_> = store.apps_with_releases().await.unwrap().into_iter().map(|(app, _)| app.name).collect();
+    assert_eq!(left, [shop()]);
 }

@@ -20,7 +20,7 @@ use crate::output::{Output, Style};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   coracle ci logs                       everything of the newest run
-  coracle ci logs d12 --step test       what one step wrote; `build` is the build itself
+  coracle ci logs d12 --step test       what one step wrote; `build` is the build itself, unless a step is called that
   coracle ci logs --grep AssertionError only lines in which this stands
   coracle ci logs -f                    go on until the run has ended")]
 pub(super) struct Logs {
