@@ -67,6 +67,19 @@ impl Context {
     }
 }
 
+impl Global {
+    /// What is to be typed for the app that is meant here, environment and all.
+    pub(crate) fn command(&self, words: &str) -> String {
+        let mut command = format!("coracle {words}");
+        for (option, value) in [("-e", self.environment.clone()), ("-a", self.app.as_ref().map(ToString::to_string))] {
+            if let Some(value) = value {
+                command = format!("{command} {option} {value}");
+            }
+        }
+        command
+    }
+}
+
 /// The app of a tree: the one its manifest names, else the directory's name, if that is a valid one.
 fn app_of(root: &Path, environment: Option<&str>) -> Result<AppName, Failure> {
     match app_of_manifest(root, environment, directory_name(root))? {

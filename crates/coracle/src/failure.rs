@@ -42,8 +42,9 @@ struct Body<'a> {
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'a str>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    evidence: &'a [String],
+    /// The lines that show it: of a file with mistakes, or of what was printed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    evidence: Vec<&'a str>,
 }
 
 impl Failure {
@@ -94,6 +95,11 @@ impl Failure {
         self
     }
 
+    /// What went wrong, and nothing of what shows it.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// In a line or a few, for whoever goes on all the same.
     pub(crate) fn told(&self) -> String {
         let more = self.excerpt.iter().map(String::as_str).chain(self.evidence.iter().map(String::as_str));
@@ -115,7 +121,9 @@ impl Failure {
             Kind::Failed => "failed",
             Kind::Server(kind) => kind.as_str(),
         };
-        FailureJson { error: Body { kind, message: &self.message, hint: self.hint.as_deref(), evidence: &self.evidence } }
+        let excerpt = self.excerpt.as_deref().unwrap_or_default().lines();
+        let evidence = excerpt.chain(self.evidence.iter().map(String::as_str)).collect();
+        FailureJson { error: Body { kind, message: &self.message, hint: self.hint.as_deref(), evidence } }
     }
 
     /// For people.
@@ -198,6 +206,14 @@ mod tests {
           }
         }
         "#);
+    }
+
+    #[test]
+    fn scripts_see_the_place_of_a_mistake() {
+        let failure =
+            Failure::usage("coracle.toml has a mistake").excerpt("3 | stepz\n  | ^^^^^").evidence(vec!["more".to_owned()]);
+        let evidence = serde_json::to_value(failure.as_json()).unwrap()["error"]["evidence"].clone();
+        assert_eq!(evidence, serde_json::json!(["3 | stepz", "  | ^^^^^", "more"]));
     }
 
     #[test]

@@ -159,7 +159,7 @@ impl<'a> Gate<'a> {
             Ok(()) => Fate::Move,
             Err(failure) => {
                 self.output.failure(&failure);
-                Fate::Refused(in_a_line(&failure.told()))
+                Fate::Refused(in_a_line(failure.message()))
             }
         }
     }
@@ -191,6 +191,7 @@ impl<'a> Gate<'a> {
                 }
                 BranchPushed::Answered(answer) => answer,
             };
+            let answer_is_kept = matches!(answer, BranchAnswer::Kept);
             let line = match answer {
                 BranchAnswer::Gone => return Ok(()),
                 BranchAnswer::Kept => format!("{shown} is kept and not deployed: {} is what is deployed", harmless(&self.main)),
@@ -198,6 +199,12 @@ impl<'a> Gate<'a> {
                 BranchAnswer::PreviewGone { app } => format!("{shown} goes, and its preview {app} with it"),
             };
             self.output.tell(format!("{MARK} {line}"));
+            if answer_is_kept && self.push.branches.len() > 1 {
+                let main = harmless(&self.main);
+                self.output.tell(format!(
+                    "{MARK} nothing was deployed yet; to deploy it, push it as {main}: git push REMOTE {shown}:{main}"
+                ));
+            }
             Ok(())
         })
     }

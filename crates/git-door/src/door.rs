@@ -164,10 +164,15 @@ impl Door {
     pub async fn remove(&self, app: &AppName) -> Result<(), DoorError> {
         let turn = self.turn(app);
         let _turn = turn.lock().await;
-        let path = self.path(app);
+        let (path, beside) = (self.path(app), self.inner.repositories.clone());
         let removing = path.clone();
-        let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(removing)).await;
-        match removed.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+        let removed = tokio::task::spawn_blocking(move || {
+            // It is gone at once and whole, whoever writes into it meanwhile; what is left of it goes at the next start.
+            let grave = tempfile::Builder::new().prefix(NEW).tempdir_in(beside)?;
+            std::fs::rename(removing, grave.path())?;
+            grave.close()
+        });
+        match removed.await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(DoorError::file(&path, error)),
             _ => Ok(()),
         }
@@ -237,13 +242,16 @@ fn forget_hooks(hooks: &Path) {
     }
 }
 
-/// Removes repositories that were never finished, and what pushes left that were cut off with their server.
+/// What the names of directories begin with that are no repositories yet, or none any more.
+pub(crate) const NEW: &str = "new-";
+
+/// Removes repositories that were never finished, or not wholly removed, and what pushes left that were cut off with their server.
 fn sweep(repositories: &Path) {
     for entry in std::fs::read_dir(repositories).into_iter().flatten().flatten() {
         let objects = entry.path().join("objects");
         let left = std::fs::read_dir(&objects).into_iter().flatten().flatten().map(|entry| (entry.file_name(), entry.path()));
         let unfinished = left.filter(|(name, _)| name.to_string_lossy().starts_with("tmp_objdir-")).map(|(_, path)| path);
-        let never = entry.file_name().to_string_lossy().starts_with("new-").then(|| entry.path());
+        let never = entry.file_name().to_string_lossy().starts_with(NEW).then(|| entry.path());
         for path in unfinished.chain(never) {
             if let Err(error) = std::fs::remove_dir_all(&path) {
                 tracing::debug!(path = %path.display(), %error, "what an earlier push left stays");

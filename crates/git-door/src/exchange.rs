@@ -25,8 +25,11 @@ use crate::repository::Repository;
 /// How long whoever asks may be silent.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// How long one exchange may take at most, with a deployment in it.
+/// How long one exchange may take at most.
 const LONGEST: Duration = Duration::from_secs(2 * 3600);
+
+/// How long one with a deployment in it may take at most: longer than its steps and its watch, whatever they are allowed.
+const LONGEST_PUSH: Duration = Duration::from_secs(24 * 3600);
 
 /// How much is read at a time.
 const PIECE: usize = 32 * 1024;
@@ -193,7 +196,7 @@ impl Door {
         let door = self.clone();
         self.inner.tasks.spawn(async move {
             let succeeded = exchange.carry_out(asked, sender, Some(push.clone())).await;
-            push.settle().await;
+            push.git_ended().await;
             drop(ending);
             // Whoever pushes may be gone.
             let _told: Result<(), bool> = ended.send(succeeded);
@@ -308,7 +311,8 @@ impl Exchange {
             };
             (self.running.child.wait().await, complaint)
         };
-        match tokio::time::timeout(LONGEST, passing).await {
+        let longest = if push.is_some() { LONGEST_PUSH } else { LONGEST };
+        match tokio::time::timeout(longest, passing).await {
             Ok((Ok(status), _)) if status.success() => return true,
             Ok((Ok(status), complaint)) => tracing::info!(%status, complaint = told(&complaint), "git did not succeed"),
             Ok((Err(error), _)) => tracing::warn!(%error, "git cannot be waited for"),

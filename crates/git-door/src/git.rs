@@ -60,6 +60,8 @@ const ALWAYS: &[(&str, &str)] = &[
     ("gc.auto", "0"),
     ("receive.autogc", "false"),
     ("receive.advertisePushOptions", "false"),
+    // A branch that has gone live cannot be taken back because another one is refused.
+    ("receive.advertiseAtomic", "false"),
     // Only branches and tags are seen and moved.
     ("transfer.hideRefs", "refs"),
     ("transfer.hideRefs", "!refs/heads"),

@@ -55,8 +55,10 @@ impl Repository {
     /// Makes an empty repository, whole or not at all. Whoever calls this sees to it that nobody else does meanwhile.
     pub(crate) async fn create(path: PathBuf) -> Result<Self, DoorError> {
         let Some(parent) = path.parent() else { return Err(DoorError::file(&path, ErrorKind::InvalidInput.into())) };
-        let making =
-            tempfile::Builder::new().prefix("new-").tempdir_in(parent).map_err(|error| DoorError::file(parent, error))?;
+        let making = tempfile::Builder::new()
+            .prefix(crate::door::NEW)
+            .tempdir_in(parent)
+            .map_err(|error| DoorError::file(parent, error))?;
         let mut git = Git::new(making.path(), &["init", "--quiet", "--bare", "--template=", "--initial-branch=main"]);
         git.argument(making.path());
         git.ask().await?;

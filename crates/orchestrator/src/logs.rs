@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use coracle_engine::{Engine, EngineError, LogLine, LogQuery};
 use coracle_model::{AppName, InstanceId, ProcessName};
+use coracle_store::StoreError;
 use futures::stream::{BoxStream, SelectAll};
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
@@ -26,7 +27,7 @@ impl Core {
         process: Option<ProcessName>,
         query: LogQuery,
     ) -> Result<Lines, OrchestratorError> {
-        self.store.app(app).await?;
+        let made_at = self.store.app(app).await?.created_at;
         let begun = jiff::Timestamp::now();
         let past = LogQuery { follow: false, ..query.clone() };
         let mut lines = Vec::new();
@@ -46,6 +47,7 @@ impl Core {
         let follower = Follower {
             core: self,
             app: app.clone(),
+            made_at,
             process,
             since: last,
             told: HashMap::new(),
@@ -84,6 +86,8 @@ async fn stream(engine: &Engine, id: &InstanceId, query: &LogQuery) -> Result<Li
 struct Follower {
     core: Arc<Core>,
     app: AppName,
+    /// When the app was made: another one may have its name later.
+    made_at: jiff::Timestamp,
     process: Option<ProcessName>,
     since: jiff::Timestamp,
     /// Up to when each instance has been told. One that has ended is still there for a while, and its stream is opened
@@ -102,14 +106,21 @@ enum Followed {
 impl Follower {
     fn into_stream(self) -> impl futures::Stream<Item = (InstanceId, LogLine)> {
         futures::stream::unfold(self, |mut follower| async move {
-            let line = follower.next_line().await;
+            let line = follower.next_line().await?;
             Some((line, follower))
         })
     }
 
-    async fn next_line(&mut self) -> (InstanceId, LogLine) {
+    /// The next line; `None` when the app is gone.
+    async fn next_line(&mut self) -> Option<(InstanceId, LogLine)> {
         loop {
             if self.next_look <= Instant::now() {
+                match self.core.store.app(&self.app).await {
+                    Ok(record) if record.created_at != self.made_at => return None,
+                    Err(StoreError::NoSuchApp(_)) => return None,
+                    // What cannot be read just now may be there all the same.
+                    Ok(_) | Err(_) => {}
+                }
                 self.open_new().await;
                 self.next_look = Instant::now() + LOOK_EVERY;
             }
@@ -118,7 +129,7 @@ impl Follower {
                 followed = next => match followed {
                     Some(Followed::Line(id, line)) => {
                         self.told.insert(id.clone(), line.at);
-                        return (id, line);
+                        return Some((id, line));
                     }
                     Some(Followed::Ended(id)) => drop(self.open.remove(&id)),
                     None => {}

@@ -16,6 +16,9 @@ use crate::bench::{Bench, Materials, Standing};
 use crate::failure::StepFailure;
 use crate::shelf::Parcel;
 
+/// The exit code for a command that was not found.
+const NOT_FOUND: i32 = 127;
+
 /// Where one attempt has its files.
 pub(crate) struct Place {
     /// Its directory, removed at the end.
@@ -77,9 +80,16 @@ impl Bench<'_> {
         match self.ground.engine.runtime.run(spec, &sink, limit.duration(), &self.stop).await {
             Ok(exit) if exit.success() => Ok(()),
             Ok(exit) => {
-                let mend = match self.met_a_read_only_tree(job, &tail.lines()) {
-                    true => "what was built is read-only here: let the step write to /tmp, or name what it makes in `artifacts`",
-                    false => "mend what its output shows",
+                let mend = match (exit.code, &job.step.image) {
+                    _ if self.met_a_read_only_tree(job, &tail.lines()) => {
+                        "what was built is read-only here: let the step write to /tmp, or name what it makes in `artifacts`"
+                    }
+                    // A shell, and whatever stands for one, says so of what it cannot find (POSIX, "Exit Status for Commands").
+                    (Some(NOT_FOUND), StepImage::App) => {
+                        "see that what `run` names is among what the app installs, or give the step an `image` that has it"
+                    }
+                    (Some(NOT_FOUND), StepImage::Named(_)) => "see that what `run` names is in the step's image",
+                    _ => "mend what its output shows",
                 };
                 let hint = format!("{mend}, then `{again}`; the app is as it was before");
                 Err(failed(format!("the step {job} failed: {exit}"), hint, exit.code))

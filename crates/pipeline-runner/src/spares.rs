@@ -1,5 +1,6 @@
 //! Copies of the source tree that are made before a step is ready to run: copying thousands of files takes longer than starting a
-//! program. A few are made in advance; the next ones when the first is taken, since then steps do run and are not all known.
+//! program. A few are made in advance, and one more for each that is taken: a run of many steps is not to fill the disk with copies
+//! that wait.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use coracle_pipeline::{Plan, StepImage};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-/// How many are made before any is taken.
+/// How many are there, or on their way, for steps to come.
 const IN_ADVANCE: usize = 2;
 
 /// Copies in advance, in a directory of their own. Cheap to clone.
@@ -89,7 +90,7 @@ impl Spares {
     fn make_one(&self) {
         let number = {
             let mut state = self.state();
-            let enough = if state.taken == 0 { state.wanted.min(IN_ADVANCE) } else { state.wanted };
+            let enough = state.wanted.min(state.taken + IN_ADVANCE);
             if state.busy || state.begun >= enough || self.0.stop.load(Ordering::Relaxed) {
                 return;
             }

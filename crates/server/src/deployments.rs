@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use coracle_api::{ChangeOptions, DeploymentEvent, Problem, ProblemKind};
 use coracle_git_door::Door;
-use coracle_model::{AppName, Bringer, DeploymentId, Grant, ReleaseNumber};
+use coracle_model::{AppName, Bringer, Deployment, DeploymentId, Grant, ReleaseNumber};
 use coracle_orchestrator::{Event, HostOrchestrator, KeptSource, Progress, StatefulChanges};
-use coracle_store::{ConfigChange, PreviewRecord, StoreError};
+use coracle_store::{ConfigChange, StoreError};
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::access::Caller;
 use crate::gate::{Pushed, Tip};
 use crate::journal::{Journal, Reader};
+use crate::previews::expected::{Coming, Expected, Left};
 use crate::previews::{Admitted, shown};
 use crate::source::{Sent, Sources};
 use crate::waiting::{Asking, WaitingRoom};
@@ -102,6 +103,8 @@ struct Inner {
     cut: CancellationToken,
     shelf: Mutex<Shelf>,
     waiting: WaitingRoom,
+    /// Previews that are to be.
+    expected: Expected,
 }
 
 #[derive(Default)]
@@ -146,8 +149,9 @@ impl Deployments {
         stop: CancellationToken,
         cut: CancellationToken,
     ) -> Self {
-        let (tasks, shelf, waiting) = (TaskTracker::new(), Mutex::default(), WaitingRoom::default());
-        Self { inner: Arc::new(Inner { orchestrator, sources, door, http, tasks, stop, cut, shelf, waiting }) }
+        let (tasks, shelf, waiting, expected) =
+            (TaskTracker::new(), Mutex::default(), WaitingRoom::default(), Expected::default());
+        Self { inner: Arc::new(Inner { orchestrator, sources, door, http, tasks, stop, cut, shelf, waiting, expected }) }
     }
 
     /// Begins a deployment; its journal tells the rest. Firing the journal's `cancel` calls it off.
@@ -161,13 +165,25 @@ impl Deployments {
         if let Work::Fetched(_) = &work {
             journal.comes_from_forge();
         }
+        let coming = match &work {
+            Work::Preview(admitted, _) => Some(self.inner.expected.comes(&admitted.record)),
+            _ => None,
+        };
         let telling = Telling { journal: journal.clone(), deployments: self.clone() };
         self.inner.tasks.spawn(async move {
             let Telling { journal, deployments } = &telling;
             let working = async {
                 let turn = deployments.turn_for(journal, options.wait).await;
                 deployments.inner.shelf().in_line.retain(|(other, _)| !Arc::ptr_eq(other, journal));
-                Box::pin(deployments.carry_out(journal, work, turn?)).await
+                // However it ends, the turn is nobody's by then.
+                let done = match turn {
+                    Ok(turn) => Box::pin(deployments.carry_out(journal, work, turn)).await,
+                    Err(problem) => Err(problem),
+                };
+                if let Some(left) = coming.and_then(Coming::leaves) {
+                    deployments.end_unborn(left).await;
+                }
+                done
             };
             // Cut off, it is told by dropping `telling`.
             if let Some(result) = deployments.inner.cut.run_until_cancelled(working).await {
@@ -252,7 +268,10 @@ impl Deployments {
     }
 
     /// Has something done as a task of this owner, which goes on if whoever waits for it goes away.
-    pub(crate) async fn own(&self, work: impl Future<Output = Result<(), Problem>> + Send + 'static) -> Result<(), Problem> {
+    pub(crate) async fn own<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+    ) -> Result<T, Problem> {
         let broken = |error| Problem::new(ProblemKind::Internal, format!("a task broke off: {error}"));
         self.inner.tasks.spawn(work).await.unwrap_or_else(|error| Err(broken(error)))
     }
@@ -266,6 +285,23 @@ impl Deployments {
             Some(turn) => Ok(turn),
             None => Err(Problem::new(ProblemKind::Cancelled, "called off while waiting; nothing changed for the app")),
         }
+    }
+
+    /// Decides about what waits for a person. What has been written down is told to the one that waits, even if whoever decided goes
+    /// away meanwhile.
+    pub(crate) async fn decide(
+        &self,
+        id: DeploymentId,
+        caller: &Caller,
+        approved: bool,
+        reason: Option<String>,
+    ) -> Result<Deployment, Problem> {
+        let (deployments, caller) = (self.clone(), caller.clone());
+        self.own(async move {
+            let Inner { waiting, sources, .. } = &*deployments.inner;
+            waiting.decide(&sources.store, id, &caller, approved, reason).await
+        })
+        .await
     }
 
     /// The right to change the app, when everybody who asked before has had it.
@@ -437,31 +473,34 @@ impl Deployments {
             journal.tell(DeploymentEvent::Note { text });
         }
         let deploying = async {
-            let sent = match files {
+            let sent = match &files {
                 Files::Fetched(tip) => tip.check_out(sources, &journal.cancel).await?,
                 Files::Pushed(pushed) => pushed.check_out(sources, &journal.cancel).await?,
             };
             self.deploy_as(journal, Sent { trusted: false, ..sent }, progress, Manner::Preview).await
         };
         let deployed = deploying.await;
-        let told = |error: StoreError| problems::store(&error);
-        match &deployed {
-            Ok(()) => sources.store.preview_deployed(app, &preview.commit).await.map_err(told)?,
-            Err(_) => self.end_unborn(&preview.record).await,
+        if let Files::Pushed(pushed) = &files {
+            pushed.settle().await;
+        }
+        if deployed.is_ok() {
+            let told = |error: StoreError| problems::store(&error);
+            sources.store.preview_deployed(app, &preview.commit).await.map_err(told)?;
         }
         deployed
     }
 
-    /// Ends a preview that has never been live, unless its branch has come again meanwhile: the newer commit waits for its turn.
-    async fn end_unborn(&self, preview: &PreviewRecord) {
+    /// Ends a preview that has never been live, when nobody works on it any more, and nobody is about to: its branch may have come
+    /// again meanwhile.
+    async fn end_unborn(&self, left: Left) {
         let Inner { orchestrator, sources, door, .. } = &*self.inner;
-        let app = &preview.app;
+        let app = &left.app;
+        // Whoever has the turn came later, and looks in turn.
+        let Ok(_turn) = self.try_turn(app) else { return };
         let is_unborn = matches!(sources.store.app(app).await, Ok(record) if record.active.is_none());
-        // What is on record is rounded.
-        let at = |record: &PreviewRecord| record.pushed_at.as_microsecond();
-        let is_alone = matches!(sources.store.preview(app).await, Ok(Some(now)) if at(&now) == at(preview));
+        let is_latest = matches!(sources.store.preview(app).await, Ok(Some(now)) if left.is_latest(&now));
         if is_unborn
-            && is_alone
+            && is_latest
             && let Err(error) = farewell::destroy(orchestrator, &sources.store, door, app).await
         {
             tracing::warn!(%app, %error, "a preview that never was live is left behind until its time is over");
@@ -560,6 +599,6 @@ fn progress_into(journal: Arc<Journal>, http: Vec<SocketAddr>) -> Progress {
 
 /// What whoever deploys is told to type at last is to deploy again; whoever pushes, pushes.
 fn to_push_again(problem: Problem) -> Problem {
-    let hint = problem.hint.map(|hint| hint.replace("then `coracle deploy`", "then `git push`"));
+    let hint = problem.hint.map(|hint| hint.replace("then `coracle deploy`", "then push again"));
     Problem { hint, ..problem }
 }

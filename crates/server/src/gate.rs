@@ -1,6 +1,7 @@
 //! What happens between a push and its ref: the commit is deployed, and the ref moves if that succeeds. What is fetched from
 //! elsewhere is deployed by the same rules, and has no ref to move.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use coracle_api::{DeployOptions, Problem, ProblemKind, PushRequest};
@@ -24,6 +25,16 @@ pub(crate) struct Pushed {
     is_deployed: bool,
     /// Where it lies while it waits for a person; git has ended then.
     aside: OnceLock<String>,
+    /// Whether it has, or waits for, the right to move the branch.
+    holds: AtomicBool,
+}
+
+impl Drop for Pushed {
+    fn drop(&mut self) {
+        if *self.holds.get_mut() {
+            self.push.abandon();
+        }
+    }
 }
 
 impl Pushed {
@@ -44,7 +55,7 @@ impl Pushed {
             return Err(wrong("only branches are deployed"));
         }
         let intent = Intent { reference: request.reference.clone(), old: object(&request.old)?, new: object(&request.new)? };
-        Ok(Self { push, intent, is_deployed, aside: OnceLock::new() })
+        Ok(Self { push, intent, is_deployed, aside: OnceLock::new(), holds: AtomicBool::new(false) })
     }
 
     /// The branch.
@@ -60,6 +71,7 @@ impl Pushed {
     /// Waits for its turn. From here on no other push moves the branch before this one has ended.
     pub(crate) async fn take_hold(&self, cancel: &CancellationToken) -> Result<(), Problem> {
         let holding = async {
+            self.holds.store(true, Ordering::Relaxed);
             match self.is_deployed {
                 true => self.push.take_hold(&self.intent).await,
                 false => self.push.hold_branch(&self.intent).await,
@@ -111,17 +123,24 @@ impl Pushed {
             tracing::warn!(deployment = %id, %error, "what waits has no ref");
         }
         self.aside.get_or_init(|| reference);
+        self.lets_go().await;
     }
 
     /// Takes hold of the branch once more. Refused if it has been moved since.
     pub(crate) async fn hold_again(&self) -> Result<(), Problem> {
+        self.holds.store(true, Ordering::Relaxed);
         self.push.take_hold(&self.intent).await.map_err(|error| problems::door(&error))
     }
 
-    /// The deployment has ended. If it waited, git has not: the branch is moved here if it is live.
+    async fn lets_go(&self) {
+        self.push.let_go().await;
+        self.holds.store(false, Ordering::Relaxed);
+    }
+
+    /// The deployment has ended. If git has as well, be it because this waited for a person, the branch is moved here if it is live.
     pub(crate) async fn settle(&self) {
+        self.lets_go().await;
         let Some(reference) = self.aside.get() else { return };
-        self.push.settle().await;
         if let Err(error) = self.push.repository().remove_ref(reference).await {
             tracing::warn!(app = %self.push.app(), %error, "the ref of what waited stays until the next start");
         }

@@ -5,6 +5,7 @@
 //! whoever pushes, and is deployed by its branch alone.
 
 mod confinement;
+pub(crate) mod expected;
 mod keeper;
 mod naming;
 

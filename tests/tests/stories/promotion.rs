@@ -23,7 +23,7 @@ async fn is_refused(shop: &App, env: &Env, version: &str, change: impl FnOnce(),
     let (code, live) = (shop.tree.read("shop.py"), shop.remote_ref(env, "refs/heads/main").await);
     change();
     let pushed = pushes(shop, env, version).await;
-    pushed.fails().says("! [remote rejected] main -> main").says(says[0]).says(says[1]).says("then `git push`");
+    pushed.fails().says("! [remote rejected] main -> main").says(says[0]).says(says[1]).says("then push again");
     shop.get("/").await.says("Hello from v1");
     assert_eq!(shop.remote_ref(env, "refs/heads/main").await, live, "{version}");
     shop.tree.write("shop.py", code);

@@ -72,7 +72,7 @@ async fn find(client: &Client, context: &Context, named: Option<DeploymentId>) -
     }
     let app = context.app()?;
     let newest = client.pipeline_runs(&app).await?.into_iter().next();
-    newest.ok_or_else(|| Failure::failed(format!("{app} has had no run yet")).hint("coracle deploy"))
+    newest.ok_or_else(|| Failure::failed(format!("{app} has had no run yet")).hint(context.global.command("deploy")))
 }
 
 /// How a state looks.

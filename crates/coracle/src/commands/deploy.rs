@@ -107,7 +107,7 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
     let root = nothing.as_ref().map_or(root, |directory| directory.path());
     let sending = Sending { context, client: &client, app: &app, options: &options, root, by_compose };
     match arguments.plan {
-        true => sending.plan("coracle deploy").await,
+        true => sending.plan(&context.global.command("deploy")).await,
         false => sending.deploy(arguments.turn).await,
     }
 }

@@ -55,9 +55,11 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<ExitC
     let app = context.app()?;
     let mut deployments = client.deployments(&app).await?;
     deployments.truncate(arguments.lines);
-    context.output.list(&deployments, &format!("{app} was never deployed; do it: coracle deploy"), |deployments| {
-        table(deployments, Timestamp::now())
-    });
+    context.output.list(
+        &deployments,
+        &format!("{app} was never deployed; do it: {}", context.global.command("deploy")),
+        |deployments| table(deployments, Timestamp::now()),
+    );
     Ok(DONE)
 }
 

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use clap::{Args, Subcommand};
 use coracle_api::{Client, Endpoint, SshDoor, Visitor};
+use coracle_model::AppName;
 use serde::Serialize;
 
 use super::{DONE, ExitCode};
@@ -133,8 +134,13 @@ async fn remote(arguments: &Remote, context: &Context) -> Result<ExitCode, Failu
     if name.starts_with('-') {
         return Err(Failure::usage(format!("{name:?} is not the name of a remote")));
     }
-    let there = git(context, &["config", "--get", &format!("remote.{name}.url")]).is_ok();
-    git(context, &["remote", if there { "set-url" } else { "add" }, name, &url])?;
+    let known = crate::git::answer(&context.directory, &["config", "--get", &format!("remote.{name}.url")]);
+    let before = known.as_deref().map(str::trim).filter(|before| *before != url);
+    if let Some(before) = before.filter(|before| !is_of_coracle(before)) {
+        return Err(Failure::failed(format!("the remote {name} is {} already; it was left as it is", harmless(before)))
+            .hint(format!("choose another name: coracle git remote NAME; or take that away: git remote remove {name}")));
+    }
+    git(context, &["remote", if known.is_some() { "set-url" } else { "add" }, name, &url])?;
     if let Way::Http(server) = &way {
         git(context, &["config", "--replace-all", &format!("credential.{server}.helper"), &helper(context)?])?;
         if let Endpoint::Tls(tls) = client.endpoint()
@@ -144,12 +150,26 @@ async fn remote(arguments: &Remote, context: &Context) -> Result<ExitCode, Failu
         }
     }
     context.output.document(&Added { remote: Some(name), url: &url, ssh: way.ssh() });
-    context.output.tell(format!("{name} is {url}"));
+    let instead = before.map(|before| format!(", instead of {}", harmless(before))).unwrap_or_default();
+    context.output.tell(format!("{name} is {url}{instead}"));
     if let Some(ssh) = way.ssh() {
         context.output.tell(format!("its host key is {}", ssh.fingerprint));
     }
     context.output.remark(format!("deploy with: git push {name} main"));
     Ok(DONE)
+}
+
+/// Whether an address is as Coracle makes them for apps: it may be made anew.
+fn is_of_coracle(url: &str) -> bool {
+    let is_app = |name: &str| name.strip_suffix(".git").is_some_and(|name| name.parse::<AppName>().is_ok());
+    match url.split_once("://") {
+        Some(("http" | "https", rest)) => rest.rsplit_once("/git/").is_some_and(|(_, name)| is_app(name)),
+        Some(("ssh", rest)) => {
+            let place = rest.strip_prefix("git@").and_then(|rest| rest.split_once('/'));
+            place.is_some_and(|(_, name)| is_app(name))
+        }
+        _ => false,
+    }
 }
 
 /// How git gets there.
@@ -326,6 +346,21 @@ mod tests {
         assert_eq!(in_address("box.example.com").ok().as_deref(), Some("box.example.com"));
         for bad in ["", "-oProxyCommand=x", "a b", "a/b", "a;b", "$(x)"] {
             assert!(in_address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_others_are_not_taken_for_ours() {
+        for (url, is_ours) in [
+            ("http://127.0.0.1:9000/git/shop.git", true),
+            ("https://box.example.com/git/shop-2.git", true),
+            ("ssh://git@box.example.com:2222/shop.git", true),
+            ("https://github.com/ana/shop.git", false),
+            ("git@github.com:ana/shop.git", false),
+            ("ssh://git@github.com/ana/shop.git", false),
+            ("/srv/git/shop.git", false),
+        ] {
+            assert_eq!(is_of_coracle(url), is_ours, "{url}");
         }
     }
 

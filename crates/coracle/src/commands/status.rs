@@ -8,7 +8,7 @@ use super::{DONE, ExitCode, ps};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::text::harmless;
-use crate::output::{Output, Style, moment};
+use crate::output::{Style, moment};
 
 /// Show how the app stands
 #[derive(Debug, Args)]
@@ -22,7 +22,7 @@ pub(crate) async fn run(_: Arguments, context: &Context) -> Result<ExitCode, Fai
     let app = context.app()?;
     let status = context.client()?.app(&app).await?;
     context.output.document(&status);
-    show(&status, &context.output, Timestamp::now());
+    show(&status, context, Timestamp::now());
     Ok(DONE)
 }
 
@@ -35,7 +35,8 @@ pub(crate) fn style_of(state: AppState) -> Style {
     }
 }
 
-fn show(status: &AppStatus, output: &Output, now: Timestamp) {
+fn show(status: &AppStatus, context: &Context, now: Timestamp) {
+    let output = &context.output;
     let paint = output.paint();
     let fact = |name: &str, value: String| output.line(format!("{} {value}", paint.with(Style::Dim, format!("{name:<11}"))));
     fact("app", paint.with(Style::Bold, status.name.as_str()));
@@ -66,7 +67,9 @@ fn show(status: &AppStatus, output: &Output, now: Timestamp) {
         output.line(table.trim_end());
     }
     match status.state {
-        AppState::NotDeployed => output.remark("next: coracle deploy"),
+        // What waits is told above, with what is to be typed.
+        AppState::NotDeployed if status.waiting.is_some() => {}
+        AppState::NotDeployed => output.remark(format!("next: {}", context.global.command("deploy"))),
         AppState::Down | AppState::Degraded => output.remark(format!("next: coracle logs -a {}", status.name)),
         AppState::Running | AppState::Stopped => {}
     }
@@ -75,9 +78,12 @@ fn show(status: &AppStatus, output: &Output, now: Timestamp) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
     use coracle_api::{Exit, Health, InstanceState, InstanceStatus, ProcessStatus, ServiceStatus};
 
     use super::*;
+    use crate::arguments::Global;
     use crate::output::Manner;
     use crate::output::testing::pages;
 
@@ -117,7 +123,8 @@ mod tests {
             created_at: Timestamp::UNIX_EPOCH,
         };
         let (output, out, err) = pages(Manner::plain());
-        show(&status, &output, Timestamp::from_second(61).unwrap());
+        let context = Context { global: Global::default(), output: Arc::new(output), directory: "/".into() };
+        show(&status, &context, Timestamp::from_second(61).unwrap());
         insta::assert_snapshot!(out.text(), @r"
         app         shop
         state       degraded

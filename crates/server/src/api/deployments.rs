@@ -261,7 +261,7 @@ pub(super) async fn approve(
     caller: Caller,
     Id(id): Id,
 ) -> Answer<(http::StatusCode, Answered<Deployment>)> {
-    let decided = context.deployments.waiting().decide(&context.store, id, &caller, true, None).await?;
+    let decided = context.deployments.decide(id, &caller, true, None).await?;
     Ok((http::StatusCode::ACCEPTED, Answered(decided.into())))
 }
 
@@ -277,7 +277,7 @@ pub(super) async fn reject(
     Id(id): Id,
     Json(request): Json<RejectRequest>,
 ) -> Answer<(http::StatusCode, Answered<Deployment>)> {
-    let decided = context.deployments.waiting().decide(&context.store, id, &caller, false, request.reason).await?;
+    let decided = context.deployments.decide(id, &caller, false, request.reason).await?;
     Ok((http::StatusCode::ACCEPTED, Answered(decided.into())))
 }
 

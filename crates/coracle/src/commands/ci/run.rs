@@ -64,8 +64,8 @@ pub(super) struct Run {
 impl Run {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let root = context.directory.clone();
-        let spec = spec(&root, context)?;
         let pipeline = pipeline(&root)?;
+        let spec = spec(&root, context)?;
         let plan = self.plan(&pipeline)?;
         let kind = self.engine(&spec, &plan, context).await?;
         if let Some((message, hint)) = unsuitable(plan.jobs.iter().map(|job| &job.step), kind) {
@@ -171,7 +171,10 @@ fn spec(root: &Path, context: &Context) -> Result<AppSpec, Failure> {
 
 fn pipeline(root: &Path) -> Result<Pipeline, Failure> {
     let path = root.join(MANIFEST);
-    let missing = || Failure::usage(format!("there is no {}", path.display())).hint("coracle init");
+    let missing = || {
+        Failure::usage(format!("there is no {MANIFEST} here, and so there are no steps"))
+            .hint("write one with `coracle init`, and what is to be run: [pipeline.steps.test] with run = \"…\"")
+    };
     let text = project_file::manifest(&path)?.ok_or_else(missing)?;
     Pipeline::parse(&text).map_err(|mistakes| {
         Failure::usage(format!("the [pipeline] of {} has mistakes; nothing was done", path.display()))

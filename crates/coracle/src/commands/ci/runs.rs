@@ -26,9 +26,9 @@ impl Runs {
         let app = context.app()?;
         let mut runs = context.client()?.pipeline_runs(&app).await?;
         runs.truncate(self.lines);
-        context
-            .output
-            .list(&runs, &format!("{app} has had no run yet; do it: coracle deploy"), |runs| table(runs, Timestamp::now()));
+        context.output.list(&runs, &format!("{app} has had no run yet; do it: {}", context.global.command("deploy")), |runs| {
+            table(runs, Timestamp::now())
+        });
         Ok(DONE)
     }
 }
