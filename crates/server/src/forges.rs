@@ -131,13 +131,26 @@ impl Forges {
         self.inner.means.public_url.as_deref()
     }
 
-    /// What becomes of a verified event. The branch that is deployed moves the app; everything else comes to [`Forges::beside`].
+    /// Takes a delivery of verified events; whether it is taken for the first time. If the branch that is deployed is among them,
+    /// that is written down together with the delivery, before it is begun: what was taken is done, even by the next server.
+    pub(crate) async fn take(
+        &self,
+        record: &ForgeRecord,
+        events: &[Event],
+        known_by: &[String],
+    ) -> Result<bool, coracle_store::StoreError> {
+        let wanted = events.iter().any(|event| deploys(record, event)).then_some(record.branch.as_str());
+        let is_taken = self.inner.means.store.take_delivery(&record.app, known_by, wanted).await?;
+        if is_taken && wanted.is_some() {
+            self.wake(&record.app);
+        }
+        Ok(is_taken)
+    }
+
+    /// What becomes of a verified event of a delivery that was taken. What moves the app is begun by then.
     pub(crate) async fn hear(&self, record: &ForgeRecord, event: &Event) -> Result<Heard, coracle_store::StoreError> {
         match event {
-            Event::BranchMoved { branch, .. } if branch.as_str() == record.branch => {
-                self.deploy(&record.app).await?;
-                Ok(Heard::Deploys)
-            }
+            event if deploys(record, event) => Ok(Heard::Deploys),
             Event::BranchGone { branch } if branch.as_str() == record.branch => Ok(Heard::Nothing(format!(
                 "{branch} is what is deployed; what is live stays: coracle destroy -a {} ends it",
                 record.app
@@ -151,7 +164,7 @@ impl Forges {
 
     /// Has the branch fetched and deployed, if it is not live already. It is written down before it is begun.
     pub(crate) async fn deploy(&self, app: &AppName) -> Result<(), coracle_store::StoreError> {
-        self.inner.means.store.want_forge(app, true).await?;
+        self.inner.means.store.want_forge(app).await?;
         self.wake(app);
         Ok(())
     }
@@ -198,6 +211,11 @@ impl Forges {
     fn lanes(&self) -> MutexGuard<'_, HashMap<AppName, Arc<Lane>>> {
         self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether an event moves the app.
+fn deploys(record: &ForgeRecord, event: &Event) -> bool {
+    matches!(event, Event::BranchMoved { branch, .. } if branch.as_str() == record.branch)
 }
 
 /// What becomes of events that are about no branch of the repository.

@@ -218,6 +218,7 @@ async fn made(
         key,
         known_hosts,
         created_at: before.as_ref().map_or_else(Timestamp::now, |before| before.created_at),
+        wanted: None,
         last: None,
     };
     Ok((record, fresh))

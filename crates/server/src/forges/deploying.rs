@@ -40,6 +40,10 @@ impl Forges {
             Ok(None) => return,
             Err(error) => return tracing::error!(%app, %error, "the connection with a repository cannot be read"),
         };
+        if record.wanted.is_none() {
+            // An earlier turn has fetched it after it was asked for, or another branch has been connected since.
+            return;
+        }
         let fetched = match record.branch.parse() {
             Ok(branch) => self.fetch(&record, &branch).await,
             Err(error) => Err(format!("{error}")),
@@ -57,10 +61,10 @@ impl Forges {
             Err(word) => (None, End::failure(word, "it cannot be fetched"), None),
         };
         self.conclude(app, commit, end, reporting).await;
-        // What the server's stop called off, the next start takes up.
+        // What the server's stop called off, the next start takes up; what made way for something newer, the next turn.
         if !means.stop.is_cancelled()
             && !lane.waits().deployed
-            && let Err(error) = means.store.want_forge(app, false).await
+            && let Err(error) = means.store.forge_is_done(&record).await
         {
             tracing::warn!(%app, %error, "what was done for a forge will be done again at the next start");
         }
