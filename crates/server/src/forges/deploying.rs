@@ -45,7 +45,7 @@ impl Forges {
             return;
         }
         let fetched = match record.branch.parse() {
-            Ok(branch) => self.fetch(&record, &branch).await,
+            Ok(branch) => self.fetch(&record, &branch, lane).await,
             Err(error) => Err(format!("{error}")),
         };
         if !self.is_connected(&record).await {
@@ -96,9 +96,11 @@ impl Forges {
     }
 
     /// The commit that a branch names now, in the app's own repository; or why there is none, in a sentence.
-    pub(super) async fn fetch(&self, record: &ForgeRecord, branch: &Branch) -> Result<Tip, String> {
+    pub(super) async fn fetch(&self, record: &ForgeRecord, branch: &Branch, lane: &Lane) -> Result<Tip, String> {
         let origin = origin(record)?;
         let means = &self.inner.means;
+        // First this, so that who waits for the app's other lane keeps no other app from fetching.
+        let _alone = lane.fetching.lock().await;
         let _place = self.inner.fetches.acquire().await.map_err(|error| error.to_string())?;
         let fetched = means.door.fetch(&record.app, &origin, branch.as_str()).await;
         let commit = fetched
