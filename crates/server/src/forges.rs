@@ -6,6 +6,7 @@
 //! others; what comes while something is under way in a lane waits in one place, where the newer takes the place of the older. However
 //! long a deployment takes, or waits for a person, it holds no preview up.
 
+mod connected;
 mod connecting;
 mod deploying;
 mod previewing;
@@ -22,6 +23,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use connected::{Connected, Fetched};
 pub(crate) use connecting::HOOKS;
 
 use crate::deployments::Deployments;

@@ -11,7 +11,7 @@ use coracle_store::{ForgeRecord, LastEvent};
 use jiff::Timestamp;
 
 use super::reporting::Reporting;
-use super::{Forges, Lane};
+use super::{Connected, Fetched, Forges, Lane};
 use crate::deployments::Work;
 use crate::gate::{self, Tip};
 use crate::journal::Journal;
@@ -44,18 +44,19 @@ impl Forges {
             // An earlier turn has fetched it after it was asked for, or another branch has been connected since.
             return;
         }
-        let fetched = match record.branch.parse() {
-            Ok(branch) => self.fetch(&record, &branch, lane).await,
-            Err(error) => Err(format!("{error}")),
+        let branch = match record.branch.parse::<Branch>() {
+            Ok(branch) => branch,
+            Err(error) => return self.conclude(app, None, End::failure(error.to_string(), "it cannot be fetched"), None).await,
         };
-        if !self.is_connected(&record).await {
-            // It was disconnected, or destroyed, while it was being fetched.
+        let fetched = self.fetch(&record, &branch, lane).await;
+        if !self.is_connected(&Connected::of(&record, &branch)).await {
+            // It was disconnected, destroyed, or connected otherwise, while it was being fetched.
             return;
         }
         let (commit, end, reporting) = match fetched {
-            Ok(tip) => {
-                let commit = tip.commit.clone();
-                let (end, reporting) = self.deploy_tip(&record, tip, lane).await;
+            Ok(fetched) => {
+                let commit = fetched.tip.commit.clone();
+                let (end, reporting) = self.deploy_fetched(&record, fetched, lane).await;
                 (Some(commit), end, Some(reporting))
             }
             Err(word) => (None, End::failure(word, "it cannot be fetched"), None),
@@ -84,19 +85,24 @@ impl Forges {
         }
     }
 
-    /// Whether a connection is still there.
-    pub(super) async fn is_connected(&self, record: &ForgeRecord) -> bool {
-        match self.inner.means.store.forge(&record.app).await {
-            Ok(now) => now.is_some_and(|now| now.hook == record.hook),
+    /// Whether a connection is still there, and means the same.
+    pub(super) async fn is_connected(&self, connected: &Connected) -> bool {
+        let app = connected.app();
+        match self.inner.means.store.forge(app).await.map(|now| connected.check(now.as_ref())) {
+            Ok(Ok(())) => true,
+            Ok(Err(problem)) => {
+                tracing::info!(%app, detail = problem.detail, "what was fetched is not deployed");
+                false
+            }
             Err(error) => {
-                tracing::error!(app = %record.app, %error, "the connection with a repository cannot be read");
+                tracing::error!(%app, %error, "the connection with a repository cannot be read");
                 false
             }
         }
     }
 
     /// The commit that a branch names now, in the app's own repository; or why there is none, in a sentence.
-    pub(super) async fn fetch(&self, record: &ForgeRecord, branch: &Branch, lane: &Lane) -> Result<Tip, String> {
+    pub(super) async fn fetch(&self, record: &ForgeRecord, branch: &Branch, lane: &Lane) -> Result<Fetched, String> {
         let origin = origin(record)?;
         let means = &self.inner.means;
         // First this, so that who waits for the app's other lane keeps no other app from fetching.
@@ -108,19 +114,21 @@ impl Forges {
         let gone = || "the app's repository is gone".to_owned();
         let repository = means.door.repository(&record.app).ok_or_else(gone)?;
         // Whoever can push there is not the administrator here.
-        Ok(Tip { repository, commit, branch: branch.to_string(), trusted: false, by: None })
+        let tip = Tip { repository, commit, branch: branch.to_string(), trusted: false, by: None };
+        Ok(Fetched { tip, connected: Connected::of(record, branch) })
     }
 
-    async fn deploy_tip(&self, record: &ForgeRecord, tip: Tip, lane: &Lane) -> (End, Reporting) {
+    async fn deploy_fetched(&self, record: &ForgeRecord, fetched: Fetched, lane: &Lane) -> (End, Reporting) {
         let means = &self.inner.means;
-        let (app, short) = (&record.app, tip.commit.as_str()[..12].to_owned());
-        let is_live = gate::live_commit(&means.store, app).await.ok().flatten().as_deref() == Some(tip.commit.as_str());
-        let reporting = Reporting::begin(self, record, app, &tip.commit, is_live);
+        let commit = &fetched.tip.commit;
+        let (app, short) = (&record.app, commit.as_str()[..12].to_owned());
+        let is_live = gate::live_commit(&means.store, app).await.ok().flatten().as_deref() == Some(commit.as_str());
+        let reporting = Reporting::begin(self, record, app, commit, is_live);
         let end = if is_live {
             End::of(State::Success, format!("{short} is live already"))
         } else {
             let options = ChangeOptions { detach: true, wait: true };
-            let journal = means.deployments.begin(app.clone(), Work::Fetched(tip), options);
+            let journal = means.deployments.begin(app.clone(), Work::Fetched(fetched), options);
             follow(&journal, Some(lane), &short).await
         };
         (end, reporting)

@@ -8,7 +8,7 @@ use coracle_store::{ForgeRecord, StoreError};
 
 use super::deploying::{End, follow};
 use super::reporting::Reporting;
-use super::{BRANCHES, Change, Forges, Heard, Kind, Lane, LaneId};
+use super::{BRANCHES, Change, Connected, Forges, Heard, Kind, Lane, LaneId};
 use crate::deployments::{Files, Work};
 use crate::previews::{Admitted, Came};
 
@@ -59,16 +59,20 @@ impl Forges {
             Ok(None) => return,
             Err(error) => return tracing::error!(%app, %error, "the connection with a repository cannot be read"),
         };
+        if record.branch == branch.as_str() {
+            // It has become the one that is deployed.
+            return;
+        }
         let fetched = self.fetch(&record, branch, lane).await;
-        if !self.is_connected(&record).await {
+        if !self.is_connected(&Connected::of(&record, branch)).await {
             return;
         }
         let failed = |word: String| End::failure(format!("{branch}: {word}"), "it gets no preview");
-        let tip = match fetched {
-            Ok(tip) => tip,
+        let fetched = match fetched {
+            Ok(fetched) => fetched,
             Err(word) => return self.conclude(app, None, failed(word), None).await,
         };
-        let commit = tip.commit.clone();
+        let commit = fetched.tip.commit.clone();
         let preview = match means.previews.branch_came(app, branch.as_str(), commit.as_str()).await {
             Ok(Came::Preview(preview)) => preview,
             Ok(Came::Without(why)) => return self.conclude(app, Some(commit), failed(why), None).await,
@@ -76,7 +80,7 @@ impl Forges {
             Err(problem) => return self.conclude(app, Some(commit), failed(problem.detail), None).await,
         };
         let forges = self.clone();
-        let (record, files) = (record.clone(), Files::Fetched(tip));
+        let (record, files) = (record.clone(), Files::Fetched(fetched));
         means.tasks.spawn(async move { forges.deploy_preview(&record, preview, files, &commit).await });
     }
 
