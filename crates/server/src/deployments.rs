@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Caller;
-use crate::gate::{Pushed, Tip};
+use crate::forges::{Connected, Fetched};
+use crate::gate::Pushed;
 use crate::journal::{Journal, Reader};
 use crate::previews::expected::{Coming, Expected, Left};
 use crate::previews::{Admitted, shown};
@@ -36,7 +37,7 @@ pub(crate) enum Work {
     /// Deploys a commit into the preview of its branch; the app is the preview.
     Preview(Box<Admitted>, Files),
     /// Deploys a commit that was fetched.
-    Fetched(Tip),
+    Fetched(Fetched),
     /// Changes configuration.
     Config {
         /// The changes.
@@ -80,7 +81,7 @@ enum Manner {
 /// Where the files of a commit come from.
 pub(crate) enum Files {
     /// They have been fetched from somewhere else.
-    Fetched(Tip),
+    Fetched(Fetched),
     /// They are in a push.
     Pushed(Pushed),
 }
@@ -162,8 +163,8 @@ impl Deployments {
             pushed.by().into_iter().for_each(|bearer| journal.comes_from(bearer));
             self.line_up(&journal, pushed);
         }
-        if let Work::Fetched(_) = &work {
-            journal.comes_from_forge();
+        if let Work::Fetched(fetched) = &work {
+            journal.comes_from_forge(&fetched.connected);
         }
         let coming = match &work {
             Work::Preview(admitted, _) => Some(self.inner.expected.comes(&admitted.record)),
@@ -363,8 +364,9 @@ impl Deployments {
             }
             Work::Preview(preview, files) => return self.preview(journal, *preview, files, progress).await,
             Work::Push(pushed) => return self.push(journal, &pushed, progress).await,
-            Work::Fetched(tip) => {
+            Work::Fetched(Fetched { tip, connected }) => {
                 self.refuse_previews(app).await?;
+                self.require_connected(&connected).await?;
                 let sent = tip.check_out(sources, cancel).await?;
                 return self.deploy(journal, sent, progress).await;
             }
@@ -430,14 +432,25 @@ impl Deployments {
         }
     }
 
+    /// What was fetched goes live by the connection alone that it was fetched by: what has waited may find another, or none.
+    async fn require_connected(&self, connected: &Connected) -> Result<(), Problem> {
+        let now = self.inner.sources.store.forge(connected.app()).await.map_err(|error| problems::store(&error))?;
+        connected.check(now.as_ref())
+    }
+
     /// Whether what has waited may still go live, as it was brought: who brought it has a role in the app yet and is still known by
-    /// the key or token that was shown, and the release reaches no further than the app does by now.
+    /// the key or token that was shown, or the forge is still connected as it was; and the release reaches no further than the app
+    /// does by now.
     pub(crate) async fn still_may(&self, journal: &Journal, release: ReleaseNumber) -> Result<(), Problem> {
         let store = &self.inner.sources.store;
         let told = |error: StoreError| problems::store(&error);
         match journal.brought_by() {
             Bringer::Administrator => return Ok(()),
-            Bringer::Forge => {}
+            Bringer::Forge => {
+                if let Some(connected) = journal.connected() {
+                    self.require_connected(connected).await?;
+                }
+            }
             Bringer::Person(name) => {
                 let refused = |what: String| Err(Problem::new(ProblemKind::Forbidden, what));
                 let is_gone = || format!("{name}, who has brought it, has no role in {} any more", journal.app);
@@ -474,7 +487,10 @@ impl Deployments {
         }
         let deploying = async {
             let sent = match &files {
-                Files::Fetched(tip) => tip.check_out(sources, &journal.cancel).await?,
+                Files::Fetched(Fetched { tip, connected }) => {
+                    self.require_connected(connected).await?;
+                    tip.check_out(sources, &journal.cancel).await?
+                }
                 Files::Pushed(pushed) => pushed.check_out(sources, &journal.cancel).await?,
             };
             self.deploy_as(journal, Sent { trusted: false, ..sent }, progress, Manner::Preview).await

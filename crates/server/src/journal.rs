@@ -11,6 +11,8 @@ use coracle_model::{AppName, Bearer, Bringer, CredentialId, DeploymentId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::forges::Connected;
+
 /// Bytes of output that a journal keeps.
 const OUTPUT_KEPT: usize = 512 * 1024;
 
@@ -27,6 +29,8 @@ pub(crate) struct Journal {
     brought_by: OnceLock<Bringer>,
     /// What a person who brought it has shown.
     credential: OnceLock<CredentialId>,
+    /// What was connected when a forge brought it.
+    connected: OnceLock<Connected>,
     /// The commit of a newer push that takes its place in the line.
     superseded: OnceLock<String>,
     entries: Mutex<Entries>,
@@ -60,8 +64,10 @@ pub(crate) enum Opening {
 
 impl Journal {
     pub(crate) fn new(app: AppName, cancel: CancellationToken) -> Self {
-        let (brought_by, credential, superseded) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { app, cancel, brought_by, credential, superseded, entries: Mutex::default(), told: watch::Sender::new(0) }
+        let (brought_by, credential) = (OnceLock::new(), OnceLock::new());
+        let (connected, superseded) = (OnceLock::new(), OnceLock::new());
+        let (entries, told) = (Mutex::default(), watch::Sender::new(0));
+        Self { app, cancel, brought_by, credential, connected, superseded, entries, told }
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -83,9 +89,10 @@ impl Journal {
         self.credential.get_or_init(|| bearer.credential);
     }
 
-    /// Notes that a forge has told of it: whoever pushed there is nobody whom this server knows.
-    pub(crate) fn comes_from_forge(&self) {
+    /// Notes that a forge has told of it, which is connected so: whoever pushed there is nobody whom this server knows.
+    pub(crate) fn comes_from_forge(&self, connected: &Connected) {
         self.brought_by.get_or_init(|| Bringer::Forge);
+        self.connected.get_or_init(|| connected.clone());
     }
 
     /// Who brought it.
@@ -96,6 +103,11 @@ impl Journal {
     /// What the person who brought it has shown.
     pub(crate) fn credential(&self) -> Option<CredentialId> {
         self.credential.get().copied()
+    }
+
+    /// What was connected when a forge brought it.
+    pub(crate) fn connected(&self) -> Option<&Connected> {
+        self.connected.get()
     }
 
     /// Whoever asked for it has gone away: that calls it off, unless it has waited for a person, who decides instead.

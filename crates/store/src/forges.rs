@@ -16,6 +16,13 @@ pub const DELIVERIES_KEPT: u32 = 2000;
 /// For how long deliveries are remembered.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(90 * 24);
 
+/// The column `wanted` counts how often the branch was asked for, and stands below zero while all of that is done. It never comes
+/// back to what it was, so that who has done something takes away nothing that was asked for meanwhile.
+const WANT: &str = "UPDATE forges SET wanted = abs(wanted) + 1 WHERE app = $1";
+
+/// The same, if this is the branch that is deployed.
+const WANT_BRANCH: &str = "UPDATE forges SET wanted = abs(wanted) + 1 WHERE app = $1 AND branch = $2";
+
 /// A repository that an app is deployed from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForgeRecord {
@@ -41,6 +48,8 @@ pub struct ForgeRecord {
     pub known_hosts: Option<String>,
     /// Since when.
     pub created_at: Timestamp,
+    /// How often the branch was asked for, while that is not done yet. It is read, and never written from here.
+    pub wanted: Option<i64>,
     /// What came of the last event.
     pub last: Option<LastEvent>,
 }
@@ -80,6 +89,7 @@ struct Row {
     public_key: Option<String>,
     known_hosts: Option<String>,
     created_at: i64,
+    wanted: i64,
     last_at: Option<i64>,
     last_commit: Option<String>,
     last_word: Option<String>,
@@ -101,6 +111,7 @@ impl FromRow<'_, SqliteRow> for Row {
             public_key: row.try_get("public_key")?,
             known_hosts: row.try_get("known_hosts")?,
             created_at: row.try_get("created_at")?,
+            wanted: row.try_get("wanted")?,
             last_at: row.try_get("last_at")?,
             last_commit: row.try_get("last_commit")?,
             last_word: row.try_get("last_word")?,
@@ -111,7 +122,7 @@ impl FromRow<'_, SqliteRow> for Row {
 
 impl Store {
     /// Connects an app, which has to be there, with a repository, in place of the one before. With another webhook, what was taken
-    /// of the one before is forgotten.
+    /// of the one before is forgotten; with another branch, what was asked for of the one before is not wanted any more.
     pub async fn connect_forge(&self, record: &ForgeRecord) -> Result<(), StoreError> {
         const ACTION: &str = "connect a repository";
         const OTHER: &str = "DELETE FROM forges WHERE app = $1 AND hook <> $2";
@@ -120,7 +131,8 @@ impl Store {
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
             ON CONFLICT (app) DO UPDATE SET forge = excluded.forge, url = excluded.url, branch = excluded.branch, api = excluded.api,
                 secret = excluded.secret, token = excluded.token, key = excluded.key, public_key = excluded.public_key,
-                known_hosts = excluded.known_hosts";
+                known_hosts = excluded.known_hosts,
+                wanted = CASE WHEN forges.branch = excluded.branch THEN forges.wanted ELSE -abs(forges.wanted) END";
         let app = &record.app;
         let sealed = |what, secret: &Secret| self.seal().seal(Record::Forge(app, what), secret.expose().as_bytes());
         let secret = sealed("secret", &record.secret)?;
@@ -164,9 +176,10 @@ impl Store {
         Ok(gone.rows_affected() > 0)
     }
 
-    /// Takes a delivery that is known by these texts; whether it is taken for the first time. Those beyond [`DELIVERIES_KEPT`], and
-    /// those of long ago, are forgotten.
-    pub async fn take_delivery(&self, app: &AppName, known_by: &[String]) -> Result<bool, StoreError> {
+    /// Takes a delivery that is known by these texts; whether it is taken for the first time. If it asks for a branch, that is written
+    /// down with it, unless another branch is deployed by now. Deliveries beyond [`DELIVERIES_KEPT`], and those of long ago, are
+    /// forgotten.
+    pub async fn take_delivery(&self, app: &AppName, known_by: &[String], wanted: Option<&str>) -> Result<bool, StoreError> {
         const ACTION: &str = "take a delivery";
         const INSERT: &str =
             "INSERT INTO deliveries (app, delivery, taken_at) VALUES ($1, $2, $3) ON CONFLICT (app, delivery) DO NOTHING";
@@ -185,6 +198,10 @@ impl Store {
         }
         let forget = sqlx::query(FORGET).bind(app.as_str()).bind(long_ago).bind(DELIVERIES_KEPT);
         forget.execute(&mut *transaction).await.map_err(failed)?;
+        if let Some(branch) = wanted {
+            let query = sqlx::query(WANT_BRANCH).bind(app.as_str()).bind(branch);
+            query.execute(&mut *transaction).await.map_err(failed)?;
+        }
         self.database().commit(ACTION, transaction).await?;
         Ok(true)
     }
@@ -200,18 +217,30 @@ impl Store {
         self.database().commit(ACTION, transaction).await
     }
 
-    /// Writes down whether something has been asked for that is not done yet. Succeeds if the app is not connected any more.
-    pub async fn want_forge(&self, app: &AppName, wanted: bool) -> Result<(), StoreError> {
+    /// Writes down that the branch of an app is asked for. Succeeds if the app is not connected any more.
+    pub async fn want_forge(&self, app: &AppName) -> Result<(), StoreError> {
         const ACTION: &str = "write down what is asked for";
         let mut transaction = self.database().begin(ACTION).await?;
-        let query = sqlx::query("UPDATE forges SET wanted = $2 WHERE app = $1").bind(app.as_str()).bind(wanted);
+        let query = sqlx::query(WANT).bind(app.as_str());
+        query.execute(&mut *transaction).await.map_err(|error| self.database().failed(ACTION, &error))?;
+        self.database().commit(ACTION, transaction).await
+    }
+
+    /// Writes down that what was asked for is done, as far as this record knows of it: what has been asked for since it was read
+    /// stays wanted. Succeeds if the app is not connected so any more.
+    pub async fn forge_is_done(&self, record: &ForgeRecord) -> Result<(), StoreError> {
+        const ACTION: &str = "write down that what was asked for is done";
+        const DONE: &str = "UPDATE forges SET wanted = -wanted WHERE app = $1 AND hook = $2 AND wanted = $3";
+        let Some(wanted) = record.wanted else { return Ok(()) };
+        let mut transaction = self.database().begin(ACTION).await?;
+        let query = sqlx::query(DONE).bind(record.app.as_str()).bind(&record.hook).bind(wanted);
         query.execute(&mut *transaction).await.map_err(|error| self.database().failed(ACTION, &error))?;
         self.database().commit(ACTION, transaction).await
     }
 
     /// Apps for which something has been asked for that is not done yet, by name.
     pub async fn wanted_forges(&self) -> Result<Vec<AppName>, StoreError> {
-        let query = sqlx::query_scalar("SELECT app FROM forges WHERE wanted = 1 ORDER BY app");
+        let query = sqlx::query_scalar("SELECT app FROM forges WHERE wanted > 0 ORDER BY app");
         let names: Result<Vec<String>, _> = query.fetch_all(self.database().readers()).await;
         let names = names.map_err(|error| self.database().failed("list what is asked for", &error))?;
         let unreadable = |error: coracle_model::NameError| StoreError::unreadable(self.database().path(), "an app", error);
@@ -263,6 +292,7 @@ impl Store {
             key,
             last,
             created_at: self.moment(row.created_at)?,
+            wanted: (row.wanted > 0).then_some(row.wanted),
             hook: row.hook,
             forge: row.forge,
             url: row.url,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use coracle_model::EngineKind;
+use coracle_api::{Outcome, Phase};
+use coracle_model::{DeploymentId, EngineKind};
 use coracle_tests::forge::{BRANCH, Hook, Reports, push};
 use coracle_tests::{App, Env, browser, eventually, memory};
 use serde_json::json;
@@ -204,6 +205,94 @@ async fn a_branch_elsewhere_has_its_preview_here_and_goes_with_it() {
     })
     .await;
     light.get("/").await.says("first");
+    env.leaves_nothing().await;
+}
+
+/// Waits until a deployment waits for a person; which one.
+async fn waits(light: &App) -> DeploymentId {
+    eventually("it waits for approval", Duration::from_secs(60), async || {
+        let status = light.status().await;
+        status.waiting.as_ref().map(|waiting| waiting.id).ok_or_else(|| format!("{status:?}"))
+    })
+    .await
+}
+
+/// Allows a deployment, which is refused all the same; the cause.
+async fn allowed_too_late(light: &App, id: DeploymentId) -> String {
+    light.coracle(&["approve", &id.to_string()]).await.succeeds();
+    eventually("the deployment ends", Duration::from_secs(40), async || {
+        let deployment = light.deployments().await.into_iter().find(|it| it.id == id).unwrap();
+        match deployment.outcome {
+            Some(Outcome::Failed { phase: Phase::Approval, cause, .. }) => Ok(cause),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+}
+
+/// Waits until there are so many apps, previews included.
+async fn has_apps(env: &Env, count: usize) {
+    eventually("the previews are as they should be", Duration::from_secs(30), async || {
+        let apps = env.client().apps().await.map_err(|error| error.to_string())?;
+        if apps.len() == count { Ok(()) } else { Err(format!("{apps:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_a_person_holds_no_preview_up_and_goes_live_by_its_own_connection_alone() {
+    let env = Env::start_for_webhooks(EngineKind::Process).await;
+    let light = env.app("static");
+    light.tree.write("public/index.html", "<p>first</p>").manifest("previews", "branches = [\"feature/**\"]");
+    light.git(&env, &["init", "-q", "-b", "main"]).await.succeeds();
+    light.commits(&env, "first").await;
+    let first = light.goes_elsewhere(&env).await;
+    let hook = connected(&env, &light, "http://127.0.0.1:9").await;
+    assert_eq!(hook.sends("push", "d1", &push(BRANCH, &first, 1)).await.0, 202);
+    light.hears("is live").await;
+    light.tree.write("public/index.html", "<p>second</p>").manifest("pipeline", "approve = true");
+    light.commits(&env, "second").await;
+    let second = light.goes_elsewhere(&env).await;
+    assert_eq!(hook.sends("push", "d2", &push(BRANCH, &second, 2)).await.0, 202);
+    let id = waits(&light).await;
+
+    // Other branches come and go meanwhile.
+    for (branch, host, delivery) in
+        [("feature/x", "lighthouse-feature-x.localhost", "d3"), ("feature/y", "lighthouse-feature-y.localhost", "d4")]
+    {
+        light.tree.write("public/index.html", format!("<p>{branch}</p>"));
+        light.commits(&env, branch).await;
+        let beside = light.goes_elsewhere_as(&env, branch).await;
+        assert_eq!(hook.sends("push", delivery, &push(branch, &beside, 3)).await.0, 202);
+        light.hears(&format!("{}: ", host.trim_end_matches(".localhost"))).await;
+        browser::get(env.address(), host, "/").await.unwrap().says(branch);
+    }
+    has_apps(&env, 3).await;
+    let mut gone = push("feature/y", &"0".repeat(40), 5);
+    gone["deleted"] = json!(true);
+    assert_eq!(hook.sends("push", "d5", &gone).await.0, 202);
+    has_apps(&env, 2).await;
+    assert_eq!(waits(&light).await, id);
+
+    // With another branch connected, what was fetched of the one before does not go live; and that branch is no preview any more.
+    let url = env.git_url("source", "x").await.replace("coracle:x@", "");
+    let words = ["forge", "connect", &url, "--kind", "github", "--plain-http", "--api", "http://127.0.0.1:9", "--branch"];
+    light.coracle(&[&words[..], &["feature/x"]].concat()).await.succeeds();
+    has_apps(&env, 1).await;
+    let cause = allowed_too_late(&light, id).await;
+    assert!(cause.contains("lighthouse is deployed from feature/x by now, and this was fetched from live"), "{cause}");
+    light.hears("is deployed from feature/x by now").await;
+    assert_eq!(light.active().await, Some(1));
+
+    // Disconnected, nothing of it does.
+    light.coracle(&[&words[..], &[BRANCH]].concat()).await.succeeds();
+    light.coracle(&["forge", "deploy"]).await.succeeds();
+    let id = waits(&light).await;
+    light.coracle(&["forge", "disconnect"]).await.succeeds();
+    let cause = allowed_too_late(&light, id).await;
+    assert!(cause.contains("lighthouse was disconnected from its repository after live had been fetched"), "{cause}");
+    light.get("/").await.says("first");
+    light.settles().await;
     env.leaves_nothing().await;
 }
 

@@ -94,7 +94,7 @@ async fn taken(context: &Shared, hook: &str, request: Request) -> Result<Respons
     };
     drop((body, room));
     let known_by = known_by(forge, &head.headers, &digest);
-    if events != [Event::Ping] && !context.store.take_delivery(&record.app, &known_by).await.map_err(fault)? {
+    if events != [Event::Ping] && !context.forges.take(&record, &events, &known_by).await.map_err(fault)? {
         return Ok(told(StatusCode::CONFLICT, "this delivery was taken before: nothing is done about it"));
     }
     match hear(context, &record, &events).await {

@@ -141,6 +141,10 @@ impl Forges {
         if let Err(error) = self.inner.means.door.forget_fetched(app, None).await {
             tracing::warn!(%app, %error, "what was fetched before stays");
         }
+        // The branch is the app itself by now. Whether its preview has gone yet is nothing that the new connection hangs on.
+        if let Err(problem) = self.inner.means.previews.branch_gone(app, &record.branch).await {
+            tracing::warn!(%app, branch = record.branch, detail = problem.detail, "the branch keeps its preview for a while");
+        }
         tracing::info!(%app, url = record.url, branch = record.branch, "connected with a repository");
         Ok(ForgeConnected { connection: self.described(record), secret })
     }
@@ -218,6 +222,7 @@ async fn made(
         key,
         known_hosts,
         created_at: before.as_ref().map_or_else(Timestamp::now, |before| before.created_at),
+        wanted: None,
         last: None,
     };
     Ok((record, fresh))

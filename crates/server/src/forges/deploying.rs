@@ -7,11 +7,11 @@ use coracle_forge::{Branch, Forge, RepositoryUrl, Scheme, State};
 use coracle_git_door as git;
 use coracle_model::AppName;
 use coracle_model::text::one_line;
-use coracle_store::{ForgeRecord, LastEvent};
+use coracle_store::{ForgeRecord, LastEvent, StoreError};
 use jiff::Timestamp;
 
 use super::reporting::Reporting;
-use super::{Forges, Lane};
+use super::{Connected, Fetched, Forges, Lane, Means};
 use crate::deployments::Work;
 use crate::gate::{self, Tip};
 use crate::journal::Journal;
@@ -40,27 +40,32 @@ impl Forges {
             Ok(None) => return,
             Err(error) => return tracing::error!(%app, %error, "the connection with a repository cannot be read"),
         };
-        let fetched = match record.branch.parse() {
-            Ok(branch) => self.fetch(&record, &branch).await,
-            Err(error) => Err(format!("{error}")),
+        if record.wanted.is_none() {
+            // An earlier turn has fetched it after it was asked for, or another branch has been connected since.
+            return;
+        }
+        let branch = match record.branch.parse::<Branch>() {
+            Ok(branch) => branch,
+            Err(error) => return self.conclude(app, None, End::failure(error.to_string(), "it cannot be fetched"), None).await,
         };
-        if !self.is_connected(&record).await {
-            // It was disconnected, or destroyed, while it was being fetched.
+        let fetched = self.fetch(&record, &branch, lane).await;
+        if !self.is_connected(&Connected::of(&record, &branch)).await {
+            // It was disconnected, destroyed, or connected otherwise, while it was being fetched.
             return;
         }
         let (commit, end, reporting) = match fetched {
-            Ok(tip) => {
-                let commit = tip.commit.clone();
-                let (end, reporting) = self.deploy_tip(&record, tip, lane).await;
+            Ok(fetched) => {
+                let commit = fetched.tip.commit.clone();
+                let (end, reporting) = self.deploy_fetched(&record, fetched, lane).await;
                 (Some(commit), end, Some(reporting))
             }
             Err(word) => (None, End::failure(word, "it cannot be fetched"), None),
         };
         self.conclude(app, commit, end, reporting).await;
-        // What the server's stop called off, the next start takes up.
+        // What the server's stop called off, the next start takes up; what made way for something newer, the next turn.
         if !means.stop.is_cancelled()
             && !lane.waits().deployed
-            && let Err(error) = means.store.want_forge(app, false).await
+            && let Err(error) = means.store.forge_is_done(&record).await
         {
             tracing::warn!(%app, %error, "what was done for a forge will be done again at the next start");
         }
@@ -80,21 +85,39 @@ impl Forges {
         }
     }
 
-    /// Whether a connection is still there.
-    pub(super) async fn is_connected(&self, record: &ForgeRecord) -> bool {
-        match self.inner.means.store.forge(&record.app).await {
-            Ok(now) => now.is_some_and(|now| now.hook == record.hook),
+    /// Whether a connection is still there, and means the same.
+    pub(super) async fn is_connected(&self, connected: &Connected) -> bool {
+        let app = connected.app();
+        match self.inner.means.store.forge(app).await.map(|now| connected.check(now.as_ref())) {
+            Ok(Ok(())) => true,
+            Ok(Err(problem)) => {
+                tracing::info!(%app, detail = problem.detail, "what was fetched is not deployed");
+                self.forget_of_nobody(app).await;
+                false
+            }
             Err(error) => {
-                tracing::error!(app = %record.app, %error, "the connection with a repository cannot be read");
+                tracing::error!(%app, %error, "the connection with a repository cannot be read");
                 false
             }
         }
     }
 
+    /// What was fetched for an app that has gone meanwhile is not to wait for the next one of its name.
+    async fn forget_of_nobody(&self, app: &AppName) {
+        let Means { store, door, .. } = &self.inner.means;
+        if matches!(store.app(app).await, Err(StoreError::NoSuchApp(_)))
+            && let Err(error) = door.remove(app).await
+        {
+            tracing::warn!(%app, %error, "what was fetched for an app that is gone stays");
+        }
+    }
+
     /// The commit that a branch names now, in the app's own repository; or why there is none, in a sentence.
-    pub(super) async fn fetch(&self, record: &ForgeRecord, branch: &Branch) -> Result<Tip, String> {
+    pub(super) async fn fetch(&self, record: &ForgeRecord, branch: &Branch, lane: &Lane) -> Result<Fetched, String> {
         let origin = origin(record)?;
         let means = &self.inner.means;
+        // First this, so that who waits for the app's other lane keeps no other app from fetching.
+        let _alone = lane.fetching.lock().await;
         let _place = self.inner.fetches.acquire().await.map_err(|error| error.to_string())?;
         let fetched = means.door.fetch(&record.app, &origin, branch.as_str()).await;
         let commit = fetched
@@ -102,19 +125,21 @@ impl Forges {
         let gone = || "the app's repository is gone".to_owned();
         let repository = means.door.repository(&record.app).ok_or_else(gone)?;
         // Whoever can push there is not the administrator here.
-        Ok(Tip { repository, commit, branch: branch.to_string(), trusted: false, by: None })
+        let tip = Tip { repository, commit, branch: branch.to_string(), trusted: false, by: None };
+        Ok(Fetched { tip, connected: Connected::of(record, branch) })
     }
 
-    async fn deploy_tip(&self, record: &ForgeRecord, tip: Tip, lane: &Lane) -> (End, Reporting) {
+    async fn deploy_fetched(&self, record: &ForgeRecord, fetched: Fetched, lane: &Lane) -> (End, Reporting) {
         let means = &self.inner.means;
-        let (app, short) = (&record.app, tip.commit.as_str()[..12].to_owned());
-        let is_live = gate::live_commit(&means.store, app).await.ok().flatten().as_deref() == Some(tip.commit.as_str());
-        let reporting = Reporting::begin(self, record, app, &tip.commit, is_live);
+        let commit = &fetched.tip.commit;
+        let (app, short) = (&record.app, commit.as_str()[..12].to_owned());
+        let is_live = gate::live_commit(&means.store, app).await.ok().flatten().as_deref() == Some(commit.as_str());
+        let reporting = Reporting::begin(self, record, app, commit, is_live);
         let end = if is_live {
             End::of(State::Success, format!("{short} is live already"))
         } else {
             let options = ChangeOptions { detach: true, wait: true };
-            let journal = means.deployments.begin(app.clone(), Work::Fetched(tip), options);
+            let journal = means.deployments.begin(app.clone(), Work::Fetched(fetched), options);
             follow(&journal, Some(lane), &short).await
         };
         (end, reporting)

@@ -8,7 +8,7 @@ use coracle_store::{ForgeRecord, StoreError};
 
 use super::deploying::{End, follow};
 use super::reporting::Reporting;
-use super::{BRANCHES, Change, Forges, Heard};
+use super::{BRANCHES, Change, Connected, Forges, Heard, Kind, Lane, LaneId};
 use crate::deployments::{Files, Work};
 use crate::previews::{Admitted, Came};
 
@@ -29,7 +29,8 @@ impl Forges {
     pub(super) async fn gone_beside(&self, record: &ForgeRecord, branch: &Branch) -> Result<Heard, StoreError> {
         let app = &record.app;
         let has_preview = self.inner.means.store.preview_of(app, branch.as_str()).await?.is_some();
-        let is_on_its_way = || self.lanes().get(app).is_some_and(|lane| lane.waits().beside.contains_key(branch));
+        let id = LaneId::of(app, Kind::Beside);
+        let is_on_its_way = || self.lanes().0.get(&id).is_some_and(|lane| lane.waits().beside.contains_key(branch));
         if !has_preview && !is_on_its_way() {
             return Ok(Heard::Nothing(format!("{branch} is not deployed: nothing goes with it")));
         }
@@ -41,7 +42,7 @@ impl Forges {
 
     /// What has become of a branch last is what counts.
     fn put_beside(&self, app: &AppName, branch: &Branch, change: Change) -> bool {
-        self.put(app, |waiting| {
+        self.put(LaneId::of(app, Kind::Beside), |waiting| {
             let has_room = waiting.beside.len() < BRANCHES || waiting.beside.contains_key(branch);
             if has_room {
                 waiting.beside.insert(branch.clone(), change);
@@ -51,23 +52,27 @@ impl Forges {
     }
 
     /// Fetches a branch, and has it deployed into its preview, while the lane goes on.
-    pub(super) async fn preview(&self, app: &AppName, branch: &Branch) {
+    pub(super) async fn preview(&self, app: &AppName, branch: &Branch, lane: &Lane) {
         let means = &self.inner.means;
         let record = match means.store.forge(app).await {
             Ok(Some(record)) => record,
             Ok(None) => return,
             Err(error) => return tracing::error!(%app, %error, "the connection with a repository cannot be read"),
         };
-        let fetched = self.fetch(&record, branch).await;
-        if !self.is_connected(&record).await {
+        if record.branch == branch.as_str() {
+            // It has become the one that is deployed.
+            return;
+        }
+        let fetched = self.fetch(&record, branch, lane).await;
+        if !self.is_connected(&Connected::of(&record, branch)).await {
             return;
         }
         let failed = |word: String| End::failure(format!("{branch}: {word}"), "it gets no preview");
-        let tip = match fetched {
-            Ok(tip) => tip,
+        let fetched = match fetched {
+            Ok(fetched) => fetched,
             Err(word) => return self.conclude(app, None, failed(word), None).await,
         };
-        let commit = tip.commit.clone();
+        let commit = fetched.tip.commit.clone();
         let preview = match means.previews.branch_came(app, branch.as_str(), commit.as_str()).await {
             Ok(Came::Preview(preview)) => preview,
             Ok(Came::Without(why)) => return self.conclude(app, Some(commit), failed(why), None).await,
@@ -75,7 +80,7 @@ impl Forges {
             Err(problem) => return self.conclude(app, Some(commit), failed(problem.detail), None).await,
         };
         let forges = self.clone();
-        let (record, files) = (record.clone(), Files::Fetched(tip));
+        let (record, files) = (record.clone(), Files::Fetched(fetched));
         means.tasks.spawn(async move { forges.deploy_preview(&record, preview, files, &commit).await });
     }
 

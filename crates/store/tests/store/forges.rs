@@ -1,4 +1,4 @@
-use coracle_store::{DELIVERIES_KEPT, ForgeKey, ForgeRecord, LastEvent};
+use coracle_store::{DELIVERIES_KEPT, ForgeKey, ForgeRecord, LastEvent, Store};
 use jiff::Timestamp;
 
 use crate::harness::{Home, shop};
@@ -16,6 +16,7 @@ fn record(hook: &str) -> ForgeRecord {
         key: Some(ForgeKey { private: "hunter2-key".into(), public: "ssh-ed25519 AAAA".to_owned() }),
         known_hosts: Some("github.com ssh-ed25519 AAAA".to_owned()),
         created_at: Timestamp::from_microsecond(1_000_000).unwrap(),
+        wanted: None,
         last: None,
     }
 }
@@ -35,11 +36,6 @@ async fn a_connection_is_kept_sealed_and_goes_with_its_app() {
     let last = LastEvent { word: "live; not told".to_owned(), ..last };
     assert_eq!(store.forge(&shop()).await.unwrap().unwrap().last, Some(last));
 
-    store.want_forge(&shop(), true).await.unwrap();
-    assert_eq!(store.wanted_forges().await.unwrap(), [shop()]);
-    store.want_forge(&shop(), false).await.unwrap();
-    assert!(store.wanted_forges().await.unwrap().is_empty());
-
     let plain = ForgeRecord { token: None, key: None, known_hosts: None, ..record("b") };
     store.connect_forge(&plain).await.unwrap();
     assert_eq!(store.forge(&shop()).await.unwrap(), Some(plain));
@@ -51,13 +47,83 @@ async fn a_connection_is_kept_sealed_and_goes_with_its_app() {
     assert!(!store.disconnect_forge(&shop()).await.unwrap());
 }
 
+/// How often the branch of the app is asked for, by both ways of asking.
+async fn wanted(store: &Store) -> Option<i64> {
+    let wanted = store.forge(&shop()).await.unwrap().unwrap().wanted;
+    let listed = store.wanted_forges().await.unwrap();
+    assert_eq!(listed, wanted.map(|_| shop()).into_iter().collect::<Vec<_>>());
+    wanted
+}
+
+#[tokio::test]
+async fn what_was_done_takes_away_nothing_that_was_asked_for_meanwhile() {
+    let home = Home::new();
+    let store = home.with_shop().await;
+    store.want_forge(&shop()).await.unwrap();
+    store.connect_forge(&record("a")).await.unwrap();
+    assert_eq!(wanted(&store).await, None, "what is not connected wants nothing");
+    store.want_forge(&shop()).await.unwrap();
+    assert_eq!(wanted(&store).await, Some(1));
+    let begun = store.forge(&shop()).await.unwrap().unwrap();
+    store.want_forge(&shop()).await.unwrap();
+    store.forge_is_done(&begun).await.unwrap();
+    assert_eq!(wanted(&store).await, Some(2), "it was asked for after that had begun");
+    let later = store.forge(&shop()).await.unwrap().unwrap();
+    store.forge_is_done(&later).await.unwrap();
+    assert_eq!(wanted(&store).await, None);
+    // Neither an earlier word nor the same once more undoes that, and the next wish is another one.
+    store.forge_is_done(&begun).await.unwrap();
+    store.forge_is_done(&later).await.unwrap();
+    assert_eq!(wanted(&store).await, None);
+    store.want_forge(&shop()).await.unwrap();
+    assert_eq!(wanted(&store).await, Some(3));
+    store.forge_is_done(&later).await.unwrap();
+    assert_eq!(wanted(&store).await, Some(3));
+
+    // Connected again, it is the same wish. Another branch, or another webhook, begins without one.
+    store.connect_forge(&record("a")).await.unwrap();
+    assert_eq!(wanted(&store).await, Some(3));
+    let of_main = store.forge(&shop()).await.unwrap().unwrap();
+    store.connect_forge(&ForgeRecord { branch: "release".to_owned(), ..record("a") }).await.unwrap();
+    assert_eq!(wanted(&store).await, None);
+    store.want_forge(&shop()).await.unwrap();
+    store.forge_is_done(&of_main).await.unwrap();
+    assert_eq!(wanted(&store).await, Some(4), "what was done was of another branch");
+    let of_first = store.forge(&shop()).await.unwrap().unwrap();
+    store.connect_forge(&record("b")).await.unwrap();
+    for _ in 0..4 {
+        store.want_forge(&shop()).await.unwrap();
+    }
+    store.forge_is_done(&of_first).await.unwrap();
+    assert_eq!(wanted(&store).await, Some(4), "what was done was of another webhook");
+}
+
+#[tokio::test]
+async fn a_delivery_is_on_record_with_what_it_asks_for_or_not_at_all() {
+    let home = Home::new();
+    let store = home.with_shop().await;
+    store.connect_forge(&record("a")).await.unwrap();
+    let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(store.take_delivery(&shop(), &names(&["id:1"]), None).await.unwrap());
+    assert_eq!(wanted(&store).await, None);
+    assert!(store.take_delivery(&shop(), &names(&["id:2", "body:x"]), Some("main")).await.unwrap());
+    assert_eq!(wanted(&store).await, Some(1));
+    assert!(!store.take_delivery(&shop(), &names(&["id:3", "body:x"]), Some("main")).await.unwrap());
+    assert_eq!(wanted(&store).await, Some(1), "what is refused asks for nothing");
+    assert!(store.take_delivery(&shop(), &names(&["id:4"]), Some("release")).await.unwrap());
+    assert_eq!(wanted(&store).await, Some(1), "another branch is deployed");
+    store.close().await;
+    drop(store);
+    assert_eq!(wanted(&home.open().await).await, Some(1));
+}
+
 #[tokio::test]
 async fn a_delivery_is_taken_once_by_any_of_its_names() {
     let home = Home::new();
     let store = home.with_shop().await;
     store.connect_forge(&record("a")).await.unwrap();
     let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let take = async |known: &[&str]| store.take_delivery(&shop(), &names(known)).await.unwrap();
+    let take = async |known: &[&str]| store.take_delivery(&shop(), &names(known), None).await.unwrap();
     assert!(take(&["id:1", "body:x"]).await);
     assert!(!take(&["id:1", "body:y"]).await && !take(&["id:2", "body:x"]).await);
     // What was refused by one name has taken none of the others.
@@ -76,8 +142,8 @@ async fn deliveries_of_long_ago_are_forgotten() {
     let store = home.with_shop().await;
     store.connect_forge(&record("a")).await.unwrap();
     let first = vec!["first".to_owned()];
-    assert!(store.take_delivery(&shop(), &first).await.unwrap());
+    assert!(store.take_delivery(&shop(), &first, None).await.unwrap());
     let many: Vec<String> = (0..DELIVERIES_KEPT).map(|number| format!("later{number}")).collect();
-    assert!(store.take_delivery(&shop(), &many).await.unwrap());
-    assert!(store.take_delivery(&shop(), &first).await.unwrap());
+    assert!(store.take_delivery(&shop(), &many, None).await.unwrap());
+    assert!(store.take_delivery(&shop(), &first, None).await.unwrap());
 }
