@@ -55,9 +55,9 @@ pub(crate) fn text_within(tree: &Path, path: &str) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))
 }
 
-/// Whether a path is one that shells make of `<(…)`. Pipes elsewhere would keep their reader waiting.
+/// Whether a path is one that shells make of `<(…)`, or stands for nothing at all. Pipes elsewhere would keep their reader waiting.
 fn is_of_a_shell(path: &str) -> bool {
-    ["/dev/fd/", "/dev/stdin", "/proc/self/fd/"].iter().any(|place| path.starts_with(place))
+    path == "/dev/null" || ["/dev/fd/", "/dev/stdin", "/proc/self/fd/"].iter().any(|place| path.starts_with(place))
 }
 
 /// The error for a file past the bound.
@@ -99,5 +99,6 @@ mod tests {
         drop(write);
         let text = Reader::default().text(&format!("/proc/self/fd/{}", read.as_raw_fd())).unwrap();
         assert_eq!(text, "services: {}");
+        assert_eq!(Reader::default().text("/dev/null").unwrap(), "");
     }
 }

@@ -68,11 +68,18 @@ impl Context {
 }
 
 impl Global {
-    /// What is to be typed for the app that is meant here, environment and all.
+    /// What is to be typed for the app and the server that are meant here, environment and all.
     pub(crate) fn command(&self, words: &str) -> String {
+        let told = [
+            ("-e", "CORACLE_ENVIRONMENT", self.environment.clone()),
+            ("-a", "CORACLE_APP", self.app.as_ref().map(ToString::to_string)),
+            ("--remote", "CORACLE_REMOTE", self.remote.clone()),
+            ("--state", "CORACLE_STATE", self.state.as_ref().map(|state| state.display().to_string())),
+        ];
         let mut command = format!("coracle {words}");
-        for (option, value) in [("-e", self.environment.clone()), ("-a", self.app.as_ref().map(ToString::to_string))] {
-            if let Some(value) = value {
+        for (option, variable, value) in told {
+            // What the environment says, it says the next time too.
+            if let Some(value) = value.filter(|value| std::env::var(variable).as_deref() != Ok(value)) {
                 command = format!("{command} {option} {value}");
             }
         }

@@ -88,7 +88,7 @@ fn gate(push: Surroundings, output: &Arc<Output>) -> Result<(), Failure> {
     commands.sort_by_key(|command| (Some(&command.reference) != deployed.as_ref(), command.reference.clone()));
     let known = deployed.as_ref().and_then(|reference| reference.text()?.strip_prefix("refs/heads/"));
     let main = known.or_else(|| push.branches.first().map(String::as_str)).unwrap_or_default().to_owned();
-    let gate = Gate::new(push, main, output)?;
+    let gate = Gate::new(push, (main, deployed.is_some()), output)?;
     let mut fates = Vec::new();
     for command in commands {
         let fate = match deployed.as_ref() == Some(&command.reference) {
@@ -116,6 +116,8 @@ struct Gate<'a> {
     push: Surroundings,
     /// The branch that is deployed.
     main: String,
+    /// Whether this push moves it.
+    deploys: bool,
     output: &'a Arc<Output>,
     context: Context,
     client: Client,
@@ -123,13 +125,13 @@ struct Gate<'a> {
 }
 
 impl<'a> Gate<'a> {
-    fn new(push: Surroundings, main: String, output: &'a Arc<Output>) -> Result<Self, Failure> {
+    fn new(push: Surroundings, (main, deploys): (String, bool), output: &'a Arc<Output>) -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::failed(format!("the hook cannot work: {error}"));
         let directory = std::env::current_dir().map_err(failed)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let context = Context { global: Global::default(), output: Arc::clone(output), directory };
         let client = Client::new(Endpoint::Unix(push.socket.clone()));
-        Ok(Self { push, main, output, context, client, runtime })
+        Ok(Self { push, main, deploys, output, context, client, runtime })
     }
 
     /// The fate of the branch that is deployed.
@@ -191,7 +193,10 @@ impl<'a> Gate<'a> {
                 }
                 BranchPushed::Answered(answer) => answer,
             };
-            let answer_is_kept = matches!(answer, BranchAnswer::Kept);
+            // Nobody is told to type what a shell might take for something else.
+            let may_be_typed =
+                !branch.starts_with('-') && branch.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b));
+            let is_first = matches!(answer, BranchAnswer::Kept) && self.push.branches.len() > 1 && !self.deploys;
             let line = match answer {
                 BranchAnswer::Gone => return Ok(()),
                 BranchAnswer::Kept => format!("{shown} is kept and not deployed: {} is what is deployed", harmless(&self.main)),
@@ -199,11 +204,9 @@ impl<'a> Gate<'a> {
                 BranchAnswer::PreviewGone { app } => format!("{shown} goes, and its preview {app} with it"),
             };
             self.output.tell(format!("{MARK} {line}"));
-            if answer_is_kept && self.push.branches.len() > 1 {
-                let main = harmless(&self.main);
-                self.output.tell(format!(
-                    "{MARK} nothing was deployed yet; to deploy it, push it as {main}: git push REMOTE {shown}:{main}"
-                ));
+            if is_first && may_be_typed {
+                let next = format!("to deploy it, push it as {0}: git push REMOTE {branch}:{0}", harmless(&self.main));
+                self.output.tell(format!("{MARK} no branch was pushed to be deployed yet; {next}"));
             }
             Ok(())
         })

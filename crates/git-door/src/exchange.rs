@@ -28,7 +28,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// How long one exchange may take at most.
 const LONGEST: Duration = Duration::from_secs(2 * 3600);
 
-/// How long one with a deployment in it may take at most: longer than its steps and its watch, whatever they are allowed.
+/// How long one with a deployment in it may take at most. What takes longer is called off.
 const LONGEST_PUSH: Duration = Duration::from_secs(24 * 3600);
 
 /// How much is read at a time.

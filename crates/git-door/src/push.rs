@@ -78,6 +78,8 @@ pub struct Push {
 struct Parties {
     git_has_ended: bool,
     deploys: bool,
+    /// The deployment broke off: what is live is not known here.
+    broke_off: bool,
     /// The right to move what is deployed.
     held: Option<OwnedMutexGuard<()>>,
     /// The right to move these.
@@ -174,7 +176,7 @@ impl Push {
     /// The deployment broke off: other pushes are not to wait for it. What is live, the next start looks up.
     pub fn abandon(&self) {
         let mut parties = self.parties();
-        parties.deploys = false;
+        (parties.deploys, parties.broke_off) = (false, true);
         if parties.git_has_ended {
             parties.held_branches.clear();
             parties.held = None;
@@ -189,16 +191,19 @@ impl Push {
 
     /// Once nobody works on it: the ref says what is live, whatever became of git.
     async fn settle(&self) {
-        {
+        let _held = {
             let mut parties = self.parties();
             if parties.deploys || !parties.git_has_ended {
                 return;
             }
             parties.held_branches.clear();
-            if parties.held.is_none() {
+            // Only one settles it, and holds on until that is done.
+            let Some(held) = parties.held.take() else { return };
+            if parties.broke_off {
                 return;
             }
-        }
+            held
+        };
         if let (true, Some(intent)) = (self.admitted.load(Ordering::Acquire), self.repository.intent())
             && let Err(error) = self.repository.fulfil(&intent).await
         {
@@ -207,7 +212,6 @@ impl Push {
         } else {
             self.repository.forget_intent();
         }
-        self.parties().held = None;
     }
 }
 
@@ -291,11 +295,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_deployment_that_broke_off_keeps_no_other_push_waiting() {
-        let case = Case::new().await;
-        case.push.take_hold(&case.intent).await.unwrap();
-        case.push.git_ended().await;
-        case.push.abandon();
-        assert_eq!(case.stands().await, (None, true));
-        assert!(case.push.repository.intent().is_some(), "the next start looks up what is live");
+        for git_is_first in [true, false] {
+            let case = Case::new().await;
+            case.push.take_hold(&case.intent).await.unwrap();
+            if git_is_first {
+                case.push.git_ended().await;
+                case.push.abandon();
+            } else {
+                case.push.abandon();
+                case.push.git_ended().await;
+            }
+            assert_eq!(case.stands().await, (None, true), "{git_is_first}");
+            assert!(case.push.repository.intent().is_some(), "the next start looks up what is live");
+        }
     }
 }

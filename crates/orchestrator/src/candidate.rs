@@ -99,6 +99,26 @@ impl Candidate {
         }
     }
 
+    /// Whether it changes the configuration, and that to what is set already and what the active release runs with.
+    pub(crate) async fn reconfigures_nothing(&self, core: &Core) -> Result<bool, OrchestratorError> {
+        let (of, env, changes) = match self {
+            Self::Tree { reconfigured: Some(Reconfigured { of, env, changes }), .. } => (*of, env, changes),
+            Self::Again { base, origin: Origin::Config { .. }, env, changes, .. } => (base.number, env, changes),
+            _ => return Ok(false),
+        };
+        let known = core.store.config(self.app()).await?;
+        let is_so = |change: &ConfigChange| {
+            let entry = known.iter().find(|entry| entry.name == change.name);
+            match (entry, &change.value) {
+                (Some(entry), Some(value)) => entry.value == *value && entry.secret == change.secret,
+                (entry, None) => entry.is_none(),
+                (None, Some(_)) => false,
+            }
+        };
+        let runs_with: BTreeMap<EnvName, Secret> = core.store.release_env(self.app(), of).await?.into_iter().collect();
+        Ok(changes.iter().all(is_so) && runs_with == env.iter().cloned().collect())
+    }
+
     /// Whether its answers are to be compared with those of the release before.
     pub(crate) fn is_watched(&self) -> bool {
         match self {

@@ -18,7 +18,8 @@ use http::{Method, Uri};
 
 use crate::api::{ApiError, git};
 use crate::deployments::Deployments;
-use crate::people::Person;
+use crate::people::{People, Person};
+use crate::problems;
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -173,6 +174,14 @@ impl Caller {
             .hint("the administrator works on the server's machine, or with the server's own token"))
     }
 
+    /// The same one with the roles of this moment: what takes long outlives some.
+    pub(crate) async fn again(&self, people: &People) -> Result<Self, Problem> {
+        let Self::Person(person) = self else { return Ok(Self::Administrator) };
+        let again = people.again(person).await.map_err(|error| problems::store(&error))?;
+        let gone = || Problem::new(ProblemKind::Forbidden, format!("what {} was let in by has been taken away", person.name));
+        again.map(Self::Person).ok_or_else(gone)
+    }
+
     /// Refuses whoever may not bring something to an app, or make it if it is not there.
     pub(crate) async fn brings(&self, store: &Store, app: &AppName, role: Role) -> Result<(), Problem> {
         self.demand(app, role, "this")?;
@@ -237,7 +246,7 @@ pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
 
 impl Guard {
     async fn admits(&self, caller: &Caller, demand: Demand, parameter: &str, uri: Uri) -> Result<(), Problem> {
-        let app = |text: &str| text.parse::<AppName>().map_err(|error| crate::problems::name(&error));
+        let app = |text: &str| text.parse::<AppName>().map_err(|error| problems::name(&error));
         match demand {
             Somebody | OwnApps => Ok(()),
             InApp(role) => caller.demand(&app(parameter)?, role, "this"),
@@ -249,9 +258,7 @@ impl Guard {
                 let running = self.deployments.journal(id).map(|journal| journal.app.clone());
                 let app = match running {
                     Some(app) => app,
-                    None => {
-                        self.store.deployment(id).await.map_err(|error| crate::problems::store(&error))?.ok_or_else(missing)?.app
-                    }
+                    None => self.store.deployment(id).await.map_err(|error| problems::store(&error))?.ok_or_else(missing)?.app,
                 };
                 if !caller.sees(&app) {
                     return Err(missing());

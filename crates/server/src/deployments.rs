@@ -1,6 +1,8 @@
 //! Deployments as tasks of the server: they belong to nobody's connection, one of each app at a time, and their journals
 //! can be read while they run and for a while after.
 
+mod previewing;
+
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,11 +21,11 @@ use crate::access::Caller;
 use crate::forges::{Connected, Fetched};
 use crate::gate::Pushed;
 use crate::journal::{Journal, Reader};
-use crate::previews::expected::{Coming, Expected, Left};
-use crate::previews::{Admitted, shown};
+use crate::previews::Admitted;
+use crate::previews::expected::{Coming, Expected};
 use crate::source::{Sent, Sources};
 use crate::waiting::{Asking, WaitingRoom};
-use crate::{farewell, problems, wire};
+use crate::{problems, wire};
 
 /// How many ended deployments can still be read in full; of older ones the store knows the outcome.
 const ENDED_KEPT: usize = 16;
@@ -423,15 +425,6 @@ impl Deployments {
         deployed.map(drop)
     }
 
-    /// What waited for its turn may find that its preview has ended: without that, it would be an app like any other.
-    async fn require_preview(&self, app: &AppName) -> Result<(), Problem> {
-        match self.inner.sources.store.preview(app).await.map_err(|error| problems::store(&error))? {
-            Some(_) => Ok(()),
-            None => Err(Problem::new(ProblemKind::Conflict, format!("the preview {app} has ended meanwhile"))
-                .hint("push the branch again to have another")),
-        }
-    }
-
     /// What was fetched goes live by the connection alone that it was fetched by: what has waited may find another, or none.
     async fn require_connected(&self, connected: &Connected) -> Result<(), Problem> {
         let now = self.inner.sources.store.forge(connected.app()).await.map_err(|error| problems::store(&error))?;
@@ -467,60 +460,6 @@ impl Deployments {
         }
         let release = store.release(&journal.app, release).await.map_err(told)?;
         self.inner.sources.refuse_more(&journal.app, &release.spec).await
-    }
-
-    /// A preview is deployed by its branch alone.
-    pub(crate) async fn refuse_previews(&self, app: &AppName) -> Result<(), Problem> {
-        let preview = self.inner.sources.store.preview(app).await.map_err(|error| problems::store(&error))?;
-        let Some(preview) = preview else { return Ok(()) };
-        let (parent, branch) = (&preview.parent, shown(&preview.branch));
-        Err(Problem::new(ProblemKind::Conflict, format!("{app} is the preview of branch {branch} of {parent}"))
-            .hint(format!("push to {branch} of {parent}; or deploy an app of another name")))
-    }
-
-    /// Deploys a commit into its preview. One that has never been live is not left behind by a failure.
-    async fn preview(&self, journal: &Journal, preview: Admitted, files: Files, progress: &Progress) -> Result<(), Problem> {
-        let sources = &self.inner.sources;
-        let app = &journal.app;
-        for text in preview.notes {
-            journal.tell(DeploymentEvent::Note { text });
-        }
-        let deploying = async {
-            let sent = match &files {
-                Files::Fetched(Fetched { tip, connected }) => {
-                    self.require_connected(connected).await?;
-                    tip.check_out(sources, &journal.cancel).await?
-                }
-                Files::Pushed(pushed) => pushed.check_out(sources, &journal.cancel).await?,
-            };
-            self.deploy_as(journal, Sent { trusted: false, ..sent }, progress, Manner::Preview).await
-        };
-        let deployed = deploying.await;
-        if let Files::Pushed(pushed) = &files {
-            pushed.settle().await;
-        }
-        if deployed.is_ok() {
-            let told = |error: StoreError| problems::store(&error);
-            sources.store.preview_deployed(app, &preview.commit).await.map_err(told)?;
-        }
-        deployed
-    }
-
-    /// Ends a preview that has never been live, when nobody works on it any more, and nobody is about to: its branch may have come
-    /// again meanwhile.
-    async fn end_unborn(&self, left: Left) {
-        let Inner { orchestrator, sources, door, .. } = &*self.inner;
-        let app = &left.app;
-        // Whoever has the turn came later, and looks in turn.
-        let Ok(_turn) = self.try_turn(app) else { return };
-        let is_unborn = matches!(sources.store.app(app).await, Ok(record) if record.active.is_none());
-        let is_latest = matches!(sources.store.preview(app).await, Ok(Some(now)) if left.is_latest(&now));
-        if is_unborn
-            && is_latest
-            && let Err(error) = farewell::destroy(orchestrator, &sources.store, door, app).await
-        {
-            tracing::warn!(%app, %error, "a preview that never was live is left behind until its time is over");
-        }
     }
 
     /// Changes configuration that what the active release was made of may depend on: that is read again.

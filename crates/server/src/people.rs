@@ -156,7 +156,7 @@ impl People {
     }
 
     /// Ends what goes on by these credentials.
-    pub(crate) fn end(&self, credentials: &[CredentialId]) {
+    fn end(&self, credentials: &[CredentialId]) {
         let live = locked(&self.live);
         for (_, revoked) in live.by_credential.values().filter(|(id, _)| credentials.contains(id)) {
             revoked.cancel();
@@ -192,14 +192,6 @@ impl People {
             self.end(&self.credentials_of(name).await?);
         }
         Ok(())
-    }
-
-    /// The credentials of everybody who has a role in an app by name.
-    pub(crate) async fn credentials_for(&self, app: &AppName) -> Result<Vec<CredentialId>, StoreError> {
-        let everybody = self.store.people().await?;
-        let has_role = |grants: &[Grant]| grants.iter().any(|grant| grant.app.as_ref() == Some(app));
-        let with_role = everybody.into_iter().filter(|person| has_role(&person.grants));
-        Ok(with_role.flat_map(|person| person.credentials).map(|credential| credential.id).collect())
     }
 
     async fn credentials_of(&self, name: &PersonName) -> Result<Vec<CredentialId>, StoreError> {

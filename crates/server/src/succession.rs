@@ -221,8 +221,10 @@ pub(crate) async fn entrances_of(state_dir: &Path, store: &Store) -> Vec<Entranc
 async fn entrances(store: &Store, dir: &Path) -> Vec<Entrance> {
     let records = Record::read_all(dir).unwrap_or_default();
     let mut entrances: Vec<Entrance> = records.iter().flat_map(Record::temporary_entrances).collect();
-    let active = store.active_releases().await.unwrap_or_default();
-    for release in active.into_iter().filter(|release| !records.iter().any(|record| record.app == release.app)) {
+    let apps = store.apps().await.unwrap_or_default();
+    for app in apps.iter().filter(|app| !records.iter().any(|record| record.app == app.name)) {
+        let Some(active) = app.active else { continue };
+        let Ok(release) = store.release(&app.name, active).await else { continue };
         let ports = release.spec.adopted.map(|adopted| adopted.ports).unwrap_or_default();
         entrances.extend(ports.iter().map(|port| entrance(port.listener(), port.address, port.port)));
     }

@@ -83,7 +83,7 @@ async fn only_one_branch_is_deployed_and_the_others_are_kept() {
     light.git(&env, &["tag", "v1"]).await.succeeds();
     let kept = light.push(&env, &["feature", "v1"]).await;
     kept.succeeds().says("feature is kept and not deployed: main is what is deployed");
-    kept.says("nothing was deployed yet; to deploy it, push it as main: git push REMOTE feature:main");
+    kept.says("no branch was pushed to be deployed yet; to deploy it, push it as main: git push REMOTE feature:main");
     assert_eq!(light.remote_ref(&env, "refs/heads/feature").await, Some(light.head(&env).await));
     assert!(light.remote_ref(&env, "refs/tags/v1").await.is_some());
     assert!(env.client().apps().await.unwrap().is_empty());
@@ -92,6 +92,8 @@ async fn only_one_branch_is_deployed_and_the_others_are_kept() {
     light.git(&env, &["remote", "add", "origin", "https://github.com/ana/lighthouse.git"]).await.succeeds();
     light.coracle(&["git", "remote", "origin"]).await.fails().says("origin is https://github.com/ana/lighthouse.git already");
     light.git(&env, &["remote", "add", "old", "http://127.0.0.1:1/git/lighthouse.git"]).await.succeeds();
+    light.coracle(&["git", "remote", "old"]).await.fails().says("old is http://127.0.0.1:1/git/lighthouse.git already");
+    light.git(&env, &["config", "credential.http://127.0.0.1:1.helper", "!coracle git credential"]).await.succeeds();
     light.coracle(&["git", "remote", "old"]).await.succeeds().says("instead of http://127.0.0.1:1/git/lighthouse.git");
 
     // Where there is no main, master is as good; and from then on it is master.
@@ -100,7 +102,7 @@ async fn only_one_branch_is_deployed_and_the_others_are_kept() {
     kept.succeeds().says("main is kept and not deployed: master is what is deployed").does_not_say("git push REMOTE");
     assert_eq!(light.active().await, Some(1));
     // What is live cannot be taken back because another branch is refused.
-    let atomic = light.push(&env, &["--atomic", "main:master", "feature"]).await;
+    let atomic = light.push(&env, &["--atomic", "main:master", "main:another"]).await;
     atomic.fails().says("does not support --atomic");
     assert_eq!(light.active().await, Some(1));
 

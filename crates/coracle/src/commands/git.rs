@@ -136,7 +136,7 @@ async fn remote(arguments: &Remote, context: &Context) -> Result<ExitCode, Failu
     }
     let known = crate::git::answer(&context.directory, &["config", "--get", &format!("remote.{name}.url")]);
     let before = known.as_deref().map(str::trim).filter(|before| *before != url);
-    if let Some(before) = before.filter(|before| !is_of_coracle(before)) {
+    if let Some(before) = before.filter(|before| !is_of_coracle(before, |server| knows_helper(context, server))) {
         return Err(Failure::failed(format!("the remote {name} is {} already; it was left as it is", harmless(before)))
             .hint(format!("choose another name: coracle git remote NAME; or take that away: git remote remove {name}")));
     }
@@ -159,17 +159,25 @@ async fn remote(arguments: &Remote, context: &Context) -> Result<ExitCode, Failu
     Ok(DONE)
 }
 
-/// Whether an address is as Coracle makes them for apps: it may be made anew.
-fn is_of_coracle(url: &str) -> bool {
+/// Whether an address is as Coracle makes them for apps: it may be made anew. `is_helped` says whether git asks Coracle for the token
+/// of a server.
+fn is_of_coracle(url: &str, is_helped: impl Fn(&str) -> bool) -> bool {
     let is_app = |name: &str| name.strip_suffix(".git").is_some_and(|name| name.parse::<AppName>().is_ok());
-    match url.split_once("://") {
-        Some(("http" | "https", rest)) => rest.rsplit_once("/git/").is_some_and(|(_, name)| is_app(name)),
-        Some(("ssh", rest)) => {
-            let place = rest.strip_prefix("git@").and_then(|rest| rest.split_once('/'));
-            place.is_some_and(|(_, name)| is_app(name))
-        }
+    let Some((scheme, (host, path))) = url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('/')?)))
+    else {
+        return false;
+    };
+    match scheme {
+        "http" | "https" => path.strip_prefix("git/").is_some_and(is_app) && is_helped(&format!("{scheme}://{host}")),
+        // The door's port always stands there.
+        "ssh" => host.starts_with("git@") && host.rsplit_once(':').is_some() && is_app(path),
         _ => false,
     }
+}
+
+fn knows_helper(context: &Context, server: &str) -> bool {
+    let helper = crate::git::answer(&context.directory, &["config", "--get", &format!("credential.{server}.helper")]);
+    helper.is_some_and(|helper| helper.trim_end().ends_with(" git credential"))
 }
 
 /// How git gets there.
@@ -354,13 +362,16 @@ mod tests {
         for (url, is_ours) in [
             ("http://127.0.0.1:9000/git/shop.git", true),
             ("https://box.example.com/git/shop-2.git", true),
+            ("https://github.com/git/git.git", false),
+            ("https://box.example.com/cgit/git/shop.git", false),
+            ("ssh://git@host/shop.git", false),
             ("ssh://git@box.example.com:2222/shop.git", true),
             ("https://github.com/ana/shop.git", false),
             ("git@github.com:ana/shop.git", false),
             ("ssh://git@github.com/ana/shop.git", false),
             ("/srv/git/shop.git", false),
         ] {
-            assert_eq!(is_of_coracle(url), is_ours, "{url}");
+            assert_eq!(is_of_coracle(url, |server| !server.contains("github")), is_ours, "{url}");
         }
     }
 

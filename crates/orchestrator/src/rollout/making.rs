@@ -88,6 +88,9 @@ impl Rollout<'_> {
     /// Builds the artifacts, if there is something to build, and writes the release down. `None`: it would be the one that
     /// is active.
     pub(super) async fn build(&self, draft: Draft) -> Result<Option<Candidacy>, Failure> {
+        if draft.candidate.reconfigures_nothing(self.core).await? {
+            return Ok(None);
+        }
         let Draft { engine, candidate, old, mut comparison, stateful } = draft;
         let (number, app) = (self.deployment.to, self.deployment.app.clone());
         let mounted;

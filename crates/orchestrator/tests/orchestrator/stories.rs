@@ -92,6 +92,23 @@ async fn a_release_that_turns_bad_after_the_switch_is_taken_back() {
 }
 
 #[tokio::test]
+async fn what_is_set_already_is_no_release() {
+    let world = World::new().await;
+    world.deploy(spec("shop")).await.unwrap();
+    world.set_config("COLOUR", Some("red")).await.unwrap();
+    for (name, value) in [("COLOUR", Some("red")), ("NEVER_SET", None)] {
+        let same = world.set_config(name, value).await.unwrap().unwrap();
+        assert_eq!(same.release.number.get(), 2, "{name}");
+    }
+    assert_eq!(world.releases("shop").await, [1, 2]);
+    assert_eq!(world.instances(), ["shop.v2.web.1"]);
+    // What is set, and not run with, is a change.
+    world.rollback(None).await.unwrap();
+    world.set_config("COLOUR", Some("red")).await.unwrap();
+    assert_eq!(world.get("shop").await.as_deref(), Ok("v4 web.1"));
+}
+
+#[tokio::test]
 async fn a_release_command_runs_before_anything_starts_and_its_failure_ends_the_deployment() {
     let world = World::new().await;
     let mut shop = spec("shop");

@@ -93,18 +93,12 @@ pub(super) async fn destroy(State(context): State<Shared>, App(app): App) -> Ans
     let (orchestrator, store, successions) =
         (context.orchestrator.clone(), context.store.clone(), context.sources.successions.clone());
     let (door, deployments, previews) = (context.door.clone(), context.deployments.clone(), context.previews.clone());
-    let people = context.people.clone();
     // Half an app helps nobody: it goes on even if whoever asked for it goes away.
     let destroying = context.tasks.spawn(async move {
         deployments.waiting().clear(&app).await;
-        let with_role = people.credentials_for(&app).await?;
         let done = farewell::destroy(&orchestrator, &store, &door, &app).await;
         successions.settle_entrances().await;
         drop(turn);
-        if done.is_ok() {
-            // Their roles went with it: whoever is still sending, or reading, has nothing to do with the next app of that name.
-            people.end(&with_role);
-        }
         if done.is_ok()
             && let Err(problem) = previews.end_those_of(&app).await
         {

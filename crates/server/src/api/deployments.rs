@@ -58,6 +58,12 @@ pub(super) async fn deploy(
     }
     let change = options.change();
     let sent = take_in(&context, &caller, options, body).await?;
+    // While it came the app may have been destroyed, and with it the role to bring it.
+    let still = async { caller.again(&context.people).await?.brings(&context.store, &app, Role::Deployer).await };
+    if let Err(problem) = still.await {
+        sent.tree.remove().await;
+        return Err(problem.into());
+    }
     let journal = context.deployments.begin(app, Work::Deploy(Box::new(sent)), change);
     context.deployments.begun_by(&journal, &caller);
     opened(&journal, change.detach).await

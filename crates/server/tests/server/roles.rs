@@ -8,6 +8,7 @@ use coracle_api::{
 };
 use coracle_engine::fake::{Script, Which};
 use coracle_model::{EngineKind, PersonName, Role, Secret};
+use futures::StreamExt;
 use tokio::net::TcpStream;
 
 use crate::harness::{Env, QUICK, all, app, outcome, raw_over, tree};
@@ -140,6 +141,28 @@ async fn every_route_is_open_to_those_alone_whose_role_allows_it() {
     // The owner's last request has ended the app, and with it the roles in it.
     assert_eq!(status(address, "GET", "/v1/apps/shop", &owner).await, 403);
     assert!(env.client.person(&person("owner")).await.unwrap().roles.is_empty());
+}
+
+#[tokio::test]
+async fn a_tree_that_is_still_coming_when_its_app_is_destroyed_makes_it_not_anew() {
+    let env = serving().await;
+    env.deploy("shop").await;
+    let (ana, _) = person_with(&env, "ana", &[(Some("shop"), Role::Deployer)]).await;
+    let (go_on, goes_on) = tokio::sync::oneshot::channel::<()>();
+    let tree = tree(&[("Procfile", "web: serve\n"), ("coracle.toml", QUICK)]);
+    let (head, rest) = (tree[..10].to_vec(), tree[10..].to_vec());
+    let pieces = futures::stream::once(async move { Ok(head.into()) }).chain(futures::stream::once(async move {
+        goes_on.await.unwrap();
+        Ok(rest.into())
+    }));
+    let options = DeployOptions { wait: true, ..DeployOptions::default() };
+    let sending = tokio::spawn(async move { ana.deploy(&app("shop"), &options, Source::from_stream(pieces)).await.map(drop) });
+    env.eventually("a tree is coming", async |env| (!env.incoming_is_empty()).then_some(())).await;
+    env.client.destroy(&app("shop")).await.unwrap();
+    go_on.send(()).unwrap();
+    let refused = sending.await.unwrap().unwrap_err();
+    assert_eq!(refused.problem().map(|problem| problem.kind), Some(ProblemKind::Forbidden), "{refused}");
+    assert!(env.client.apps().await.unwrap().is_empty());
 }
 
 #[tokio::test]
