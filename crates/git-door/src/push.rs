@@ -121,9 +121,9 @@ impl Push {
         self.parties.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a deployment, until [`Self::let_go`]. Keeps other pushes from moving what is deployed until
-    /// git has carried this one out, and writes down what is about to happen. Refused if the ref has been moved since this push
-    /// began, or another branch is deployed by now.
+    /// Begins a deployment, until [`Self::let_go`]. Keeps other pushes from moving what is deployed until git has carried this one
+    /// out, and writes down what is about to happen. Refused if the ref has been moved since this push began, or another branch is
+    /// deployed by now.
     pub async fn take_hold(&self, intent: &Intent) -> Result<(), DoorError> {
         let guard = self.turn.clone().lock_owned().await;
         {
@@ -138,9 +138,9 @@ impl Push {
         self.repository.intend(intent)
     }
 
-    /// Begins the deployment of a branch that is not the deployed one, until [`Self::let_go`], and keeps other pushes from moving it until git has carried
-    /// this one out. Refused if the ref has been moved since this push began, or the branch is the deployed one by now. Whoever
-    /// holds several takes them in the order of their names.
+    /// Begins what is done about a branch that is not the deployed one, until [`Self::let_go`], and keeps other pushes from moving it
+    /// until git has carried this one out. Refused if the ref has been moved since this push began, or the branch is the deployed
+    /// one by now. Whoever holds several takes them in the order of their names.
     pub async fn hold_branch(&self, intent: &Intent) -> Result<(), DoorError> {
         let guard = self.branch_turns.of(&self.app, &intent.reference).lock_owned().await;
         {

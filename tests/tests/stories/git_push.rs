@@ -115,8 +115,13 @@ async fn only_one_branch_is_deployed_and_the_others_are_kept() {
     light.git(&env, &["add", "-A"]).await.succeeds();
     light.git(&env, &["commit", "-q", "--amend", "-m", "rewritten"]).await.succeeds();
     light.push(&env, &["main:master"]).await.fails().says("non-fast-forward");
-    light.push(&env, &["--force", "main:master"]).await.succeeds();
+    light.push(&env, &["main:refs/heads/other"]).await.succeeds();
+    light.push(&env, &["--force", "main:master", ":other"]).await.succeeds();
     light.get("/").await.says("rewritten");
+    // What was intended is settled with git's end, whatever else the push did.
+    let intent = env.state().join("git/repositories/lighthouse.git/coracle-intent.json");
+    let settled = async || if intent.exists() { Err("it is still intended".to_owned()) } else { Ok(()) };
+    eventually("the push is settled", Duration::from_secs(10), settled).await;
     env.leaves_nothing().await;
 }
 

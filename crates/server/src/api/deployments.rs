@@ -85,9 +85,13 @@ pub(super) async fn push_branch(
     let branch = pushed.branch().to_owned();
     let answer = match pushed.commit() {
         None => {
-            pushed.take_hold(push.gone()).await?;
-            let gone = context.previews.branch_gone(&app, &branch).await?;
-            gone.map_or(BranchAnswer::Gone, |app| BranchAnswer::PreviewGone { app })
+            let going = async {
+                pushed.take_hold(push.gone()).await?;
+                context.previews.branch_gone(&app, &branch).await
+            };
+            let gone = going.await;
+            pushed.settle().await;
+            gone?.map_or(BranchAnswer::Gone, |app| BranchAnswer::PreviewGone { app })
         }
         Some(commit) => match context.previews.branch_came(&app, &branch, commit).await? {
             Came::NoPreviews => BranchAnswer::Kept,
