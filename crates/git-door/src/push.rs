@@ -173,10 +173,12 @@ impl Push {
         self.settle().await;
     }
 
-    /// The deployment broke off: other pushes are not to wait for it. What is live, the next start looks up.
-    pub fn abandon(&self) {
+    /// The deployment broke off, of the deployed branch or of another: other pushes are not to wait for it. What is live, the next
+    /// start looks up.
+    pub fn abandon(&self, is_deployed: bool) {
         let mut parties = self.parties();
-        (parties.deploys, parties.broke_off) = (false, true);
+        parties.deploys = false;
+        parties.broke_off |= is_deployed;
         if parties.git_has_ended {
             parties.held_branches.clear();
             parties.held = None;
@@ -300,9 +302,9 @@ mod tests {
             case.push.take_hold(&case.intent).await.unwrap();
             if git_is_first {
                 case.push.git_ended().await;
-                case.push.abandon();
+                case.push.abandon(true);
             } else {
-                case.push.abandon();
+                case.push.abandon(true);
                 case.push.git_ended().await;
             }
             assert_eq!(case.stands().await, (None, true), "{git_is_first}");

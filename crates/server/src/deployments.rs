@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use coracle_api::{ChangeOptions, DeploymentEvent, Problem, ProblemKind};
 use coracle_git_door::Door;
-use coracle_model::{AppName, Bringer, Deployment, DeploymentId, Grant, ReleaseNumber};
+use coracle_model::{AppName, Bringer, Deployment, DeploymentId, Grant, PersonName, ReleaseNumber};
 use coracle_orchestrator::{Event, HostOrchestrator, KeptSource, Progress, StatefulChanges};
-use coracle_store::{ConfigChange, StoreError};
+use coracle_store::{ConfigChange, PersonRecord, StoreError};
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -160,6 +160,23 @@ impl Deployments {
     /// Begins a deployment; its journal tells the rest. Firing the journal's `cancel` calls it off.
     pub(crate) fn begin(&self, app: AppName, work: Work, options: ChangeOptions) -> Arc<Journal> {
         let journal = Arc::new(Journal::new(app, self.inner.stop.child_token()));
+        self.begin_with(journal, work, options)
+    }
+
+    /// The same for somebody who asks, by whose key or token it goes on: it is called off when they may no longer do it, whether or not
+    /// somebody follows it.
+    pub(crate) fn begin_for(&self, caller: &Caller, app: AppName, work: Work, options: ChangeOptions) -> Arc<Journal> {
+        let journal = Arc::new(Journal::new(app, self.inner.stop.child_token()));
+        if let Caller::Person(person) = caller {
+            // For as long as the person is held, what is taken away from it is noticed.
+            journal.comes_from(&person.bearer());
+            let person = person.clone();
+            self.call_off_at(&journal, async move { person.revoked().cancelled().await });
+        }
+        self.begin_with(journal, work, options)
+    }
+
+    fn begin_with(&self, journal: Arc<Journal>, work: Work, options: ChangeOptions) -> Arc<Journal> {
         self.inner.shelf().running.push(journal.clone());
         if let Work::Push(pushed) = &work {
             pushed.by().into_iter().for_each(|bearer| journal.comes_from(bearer));
@@ -214,16 +231,6 @@ impl Deployments {
     /// What waits for a person.
     pub(crate) fn waiting(&self) -> &WaitingRoom {
         &self.inner.waiting
-    }
-
-    /// Calls a deployment off when the person who asked for it may no longer do so, whether or not somebody follows it.
-    pub(crate) fn begun_by(&self, journal: &Arc<Journal>, caller: &Caller) {
-        if let Caller::Person(person) = caller {
-            // For as long as the person is held, what is taken away from it is noticed.
-            journal.comes_from(&person.bearer());
-            let person = person.clone();
-            self.call_off_at(journal, async move { person.revoked().cancelled().await });
-        }
     }
 
     /// Calls a deployment off at something that comes before its end.
@@ -335,7 +342,10 @@ impl Deployments {
         let asking = Arc::new(Asking::new(self.clone(), journal.clone(), pushed.clone(), turn));
         let progress = progress_into(journal.clone(), self.inner.http.clone()).asking(asking.clone());
         let came_by_git = matches!(work, Work::Push(_) | Work::Fetched(_) | Work::Preview(..));
-        let done = Box::pin(self.work(journal, work, &progress)).await;
+        let done = match self.require_role(journal).await {
+            Ok(()) => Box::pin(self.work(journal, work, &progress)).await,
+            Err(problem) => Err(problem),
+        };
         let done = if came_by_git { done.map_err(to_push_again) } else { done };
         if let Some(pushed) = pushed {
             pushed.settle().await;
@@ -431,6 +441,28 @@ impl Deployments {
         connected.check(now.as_ref())
     }
 
+    /// Refuses what has waited for its turn and outlived the role of whoever brought it: an app that is destroyed takes its roles with
+    /// it, and is not made anew by what was on its way.
+    async fn require_role(&self, journal: &Journal) -> Result<(), Problem> {
+        let Bringer::Person(name) = journal.brought_by() else { return Ok(()) };
+        let preview = self.inner.sources.store.preview(&journal.app).await.map_err(|error| problems::store(&error))?;
+        // A role in an app is one in its previews.
+        let app = preview.map_or_else(|| journal.app.clone(), |preview| preview.parent);
+        self.with_role(&name, &app).await.map(drop)
+    }
+
+    /// A person who has brought something to an app, and has a role in it yet.
+    async fn with_role(&self, name: &PersonName, app: &AppName) -> Result<PersonRecord, Problem> {
+        match self.inner.sources.store.person(name).await {
+            Ok(person) if Grant::role_in(&person.grants, app).is_some() => Ok(person),
+            Ok(_) | Err(StoreError::NoSuchPerson(_)) => {
+                let detail = format!("{name}, who has brought it, has no role in {app} any more");
+                Err(Problem::new(ProblemKind::Forbidden, detail))
+            }
+            Err(error) => Err(problems::store(&error)),
+        }
+    }
+
     /// Whether what has waited may still go live, as it was brought: who brought it has a role in the app yet and is still known by
     /// the key or token that was shown, or the forge is still connected as it was; and the release reaches no further than the app
     /// does by now.
@@ -445,16 +477,11 @@ impl Deployments {
                 }
             }
             Bringer::Person(name) => {
-                let refused = |what: String| Err(Problem::new(ProblemKind::Forbidden, what));
-                let is_gone = || format!("{name}, who has brought it, has no role in {} any more", journal.app);
-                let person = match store.person(&name).await {
-                    Ok(person) if Grant::role_in(&person.grants, &journal.app).is_some() => person,
-                    Ok(_) | Err(StoreError::NoSuchPerson(_)) => return refused(is_gone()),
-                    Err(error) => return Err(told(error)),
-                };
+                let person = self.with_role(&name, &journal.app).await?;
                 let is_known = |id| person.credentials.iter().any(|known| known.id == id);
                 if let Some(id) = journal.credential().filter(|id| !is_known(*id)) {
-                    return refused(format!("{id}, by which {name} has brought it, was revoked"));
+                    let detail = format!("{id}, by which {name} has brought it, was revoked");
+                    return Err(Problem::new(ProblemKind::Forbidden, detail));
                 }
             }
         }

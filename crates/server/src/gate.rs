@@ -32,7 +32,7 @@ pub(crate) struct Pushed {
 impl Drop for Pushed {
     fn drop(&mut self) {
         if *self.holds.get_mut() {
-            self.push.abandon();
+            self.push.abandon(self.is_deployed);
         }
     }
 }

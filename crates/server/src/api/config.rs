@@ -56,8 +56,7 @@ pub(super) async fn change(
     }
     // Where there are people beside the administrator, it was perhaps they who wrote the files that name what is set here.
     let trusted = caller.is_administrator() && context.store.people().await?.is_empty();
-    let journal = context.deployments.begin(app.clone(), Work::Config { changes, trusted }, options);
-    context.deployments.begun_by(&journal, &caller);
+    let journal = context.deployments.begin_for(&caller, app.clone(), Work::Config { changes, trusted }, options);
     match told(&journal, options.detach).await? {
         Some(response) => Ok(response),
         None => Ok(Answered(current(&context, &app).await?).into_response()),

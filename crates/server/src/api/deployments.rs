@@ -64,8 +64,7 @@ pub(super) async fn deploy(
         sent.tree.remove().await;
         return Err(problem.into());
     }
-    let journal = context.deployments.begin(app, Work::Deploy(Box::new(sent)), change);
-    context.deployments.begun_by(&journal, &caller);
+    let journal = context.deployments.begin_for(&caller, app, Work::Deploy(Box::new(sent)), change);
     opened(&journal, change.detach).await
 }
 
@@ -85,13 +84,18 @@ pub(super) async fn push_branch(
     let branch = pushed.branch().to_owned();
     let answer = match pushed.commit() {
         None => {
-            let going = async {
-                pushed.take_hold(push.gone()).await?;
-                context.previews.branch_gone(&app, &branch).await
-            };
-            let gone = going.await;
-            pushed.settle().await;
-            gone?.map_or(BranchAnswer::Gone, |app| BranchAnswer::PreviewGone { app })
+            let previews = context.previews.clone();
+            // It goes on to its end even if the hook that asks is killed: the push is settled by then.
+            let gone = context.deployments.own(async move {
+                let going = async {
+                    pushed.take_hold(push.gone()).await?;
+                    previews.branch_gone(&app, &branch).await
+                };
+                let gone = going.await;
+                pushed.settle().await;
+                gone
+            });
+            gone.await?.map_or(BranchAnswer::Gone, |app| BranchAnswer::PreviewGone { app })
         }
         Some(commit) => match context.previews.branch_came(&app, &branch, commit).await? {
             Came::NoPreviews => BranchAnswer::Kept,
@@ -309,8 +313,7 @@ pub(super) async fn rollback(
     }
     let stateful = stateful_changes(request.recreate_services.as_deref())?;
     let work = Work::Rollback { to: request.to, stateful, trusted: caller.is_administrator() };
-    let journal = context.deployments.begin(app, work, options);
-    context.deployments.begun_by(&journal, &caller);
+    let journal = context.deployments.begin_for(&caller, app, work, options);
     opened(&journal, options.detach).await
 }
 
@@ -325,8 +328,7 @@ pub(super) async fn restart(
     App(app): App,
     Options(options): Options<ChangeOptions>,
 ) -> Answer<Response> {
-    let journal = context.deployments.begin(app, Work::Restart, options);
-    context.deployments.begun_by(&journal, &caller);
+    let journal = context.deployments.begin_for(&caller, app, Work::Restart, options);
     opened(&journal, options.detach).await
 }
 

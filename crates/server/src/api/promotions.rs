@@ -30,8 +30,7 @@ pub(super) async fn promote(
     let stateful = stateful_changes(request.recreate_services.as_deref())?;
     let trusted = caller.is_administrator();
     let work = Work::Promote { from: request.from, release: request.release, stateful, trusted };
-    let journal = context.deployments.begin(app, work, options);
-    context.deployments.begun_by(&journal, &caller);
+    let journal = context.deployments.begin_for(&caller, app, work, options);
     opened(&journal, options.detach).await
 }
 
